@@ -1,0 +1,95 @@
+"""Every name, handle and number by which we know our own, in Kubernetes and in the kernel.
+
+An agent without memory recognises a kernel object as ours by these alone, and touches nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from bandwidth_api.plan import ClassKey, PortRange
+
+GROUP = "clientbandwidth.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+LIMIT_KIND = "ClientBandwidthLimit"
+
+# Links. An ifb is ours when its name, its alias and its group number all are.
+IFB_PREFIX = "cbl"
+IFB_ALIAS = "clientbandwidth.io"
+IFB_GROUP = 0x7CB1
+
+# tc. Class numbers (minors) run from 1 to CLASS_MAX on whatever device they live; the leaf qdisc of class n has the
+# handle n:, the fq_codel inside it (INNER_MAJOR | n):. HTB_MAJOR lies in none of these ranges, nor in the
+# range from 0x8001 from which the kernel numbers qdiscs without a handle.
+HTB_MAJOR = 0x7CB1
+CLASS_MAX = 0x7BFF
+SHARD_SIZE = 512  # class numbers per ifb: class n lives on ifb n // SHARD_SIZE
+INNER_MAJOR = 0x8000
+OBSERVE_PARENT = 0x7CFF  # parent class of the Observe classes of a device
+DEFAULT_CLASS = 0x7CFE  # only where HTB replaced a root that gave the others an AQM
+
+# Filters. The preference is after every preference the kernel hands out by itself (0xC000 and below).
+STOP_PREF = 0xFE00
+REDIRECT_PREF = 0xFE01
+CLASSIFY_PREF = 0xFE02
+# The handle of the stop filter remembers whether the clsact qdisc under it is ours to remove.
+STOP_HANDLE_FOREIGN_CLSACT = 1
+STOP_HANDLE_OWN_CLSACT = 2
+
+# netfilter
+CHAIN = "CBL-POSTROUTING"
+SET_PREFIX = "cbl-v"
+COMMENT_MAX = 255  # bytes, ipset
+LIMIT_NAME_MAX = 180  # leaves room for a client (43) and an expiry
+
+
+def ifb(shard: int) -> str:
+    """The name of the ifb that holds the classes of one shard."""
+    return f"{IFB_PREFIX}{shard}"
+
+
+def set_name(family: int, ports: tuple[PortRange, ...]) -> str:
+    """The ipset of one table; at most 31 bytes. Sets being filled for a swap carry `-new` behind it."""
+    if not ports:
+        return f"{SET_PREFIX}{family}"
+    text = ",".join(f"{p.protocol}:{p.first}-{p.last}" for p in ports)
+    return f"{SET_PREFIX}{family}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+class Label(NamedTuple):
+    """What the comment of a set entry says: whose entry it is and until when."""
+
+    key: ClassKey
+    expires_at: int | None  # seconds since the epoch
+
+
+def comment(key: ClassKey, expires_at: float | None) -> str:
+    """The comment of a set entry; at most COMMENT_MAX bytes, because a long limit name is cut."""
+    words = [short_limit(key.limit)]
+    if key.client:
+        words.append(f"client={key.client}")
+    if expires_at is not None:
+        words.append(f"until={int(expires_at)}")
+    return " ".join(words)
+
+
+def short_limit(limit: str) -> str:
+    """The limit's name if it fits beside the other words of a comment, else its beginning and a digest."""
+    if len(limit) <= LIMIT_NAME_MAX:
+        return limit
+    return f"{limit[: LIMIT_NAME_MAX - 13]}~{hashlib.sha256(limit.encode()).hexdigest()[:12]}"
+
+
+def parse_comment(text: str) -> Label:
+    """Read a comment written by `comment`; a cut name stays cut. Words of unknown meaning are passed over."""
+    limit, _, rest = text.partition(" ")
+    client, expires_at = "", None
+    for word in rest.split():
+        name, _, value = word.partition("=")
+        if name == "client":
+            client = value
+        elif name == "until" and value.isdigit():
+            expires_at = int(value)
+    return Label(ClassKey(limit, client), expires_at)
