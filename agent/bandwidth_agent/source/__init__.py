@@ -1,0 +1,44 @@
+"""Where limits come from: the seam between a source of limits and the loop that puts them in force.
+
+A source reads and judges what people wrote and nothing else: it knows no kernel, resolves no overlap and never
+decides what is deleted. Bad input is part of its answer, never an exception.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+from bandwidth_agent import report
+from bandwidth_api import limit
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All limits of a source at one time.
+
+    `limits` holds every accepted limit by name, those included that are kept as they were because what is written
+    now is broken. `problems` has one entry for each thing that is broken, a kept limit's included.
+    """
+
+    limits: Mapping[str, limit.Limit]
+    problems: tuple[report.Failing, ...]
+    complete: bool  # False: not everything has been read yet, so nothing may be deleted
+    warnings: tuple[str, ...] = ()  # worth knowing, but no limit suffers from it
+
+
+class Source(Protocol):
+    """A place that limits are read from. Used by one thread."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that is readable when something may have changed; None: call `drain` every half second.
+
+        Ask again after every `drain`: a source falls back to being polled when its place is gone, and recovers.
+        """
+
+    def drain(self) -> bool:
+        """Take note of what changed, without waiting; True if a `read` is wanted."""
+
+    def read(self) -> Snapshot:
+        """Read again what changed. Never raises for bad input."""
