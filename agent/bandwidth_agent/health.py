@@ -1,0 +1,107 @@
+"""What a running agent knows about its own health, shared between the loop's thread and the web server's.
+
+Owns the few numbers that the loop leaves here and the verdicts `healthy` and `ready`; reads no kernel and no clock.
+All times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bandwidth_agent import report
+
+STUCK_AFTER_SECONDS = 60.0  # a loop that did not turn for this long is stuck; 10,000 limits cold take a few seconds
+
+# Upper bounds of the apply histogram's buckets, seconds.
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Verdict(NamedTuple):
+    good: bool
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Vitals:
+    """A consistent copy of what the loop last said."""
+
+    turned_at: float
+    report: report.Report | None  # of the last pass
+    complete: bool  # a pass was made with every limit read
+    passes: int
+    failed_passes: int  # passes after which something was not in force because the kernel refused
+    changes: int  # in all passes together
+    repairs: Mapping[str, int]  # by layer
+    plan_at: float | None  # when the limits last changed
+    durations: tuple[int, ...]  # passes per bucket of DURATION_BUCKETS, and one more for the longer ones
+    duration_sum_seconds: float
+
+
+class Health:
+    """Written by the loop, read by other threads."""
+
+    def __init__(self, now: float) -> None:
+        self._lock = threading.Lock()
+        self._vitals = Vitals(
+            turned_at=now,
+            report=None,
+            complete=False,
+            passes=0,
+            failed_passes=0,
+            changes=0,
+            repairs={},
+            plan_at=None,
+            durations=(0,) * (len(DURATION_BUCKETS) + 1),
+            duration_sum_seconds=0.0,
+        )
+
+    def turned(self, now: float) -> None:
+        """The loop is alive; call it on every turn, at least every few seconds."""
+        with self._lock:
+            self._vitals = dataclasses.replace(self._vitals, turned_at=now)
+
+    def plan_changed(self, now: float) -> None:
+        """The set of limits differs from the one before."""
+        with self._lock:
+            self._vitals = dataclasses.replace(self._vitals, plan_at=now)
+
+    def passed(
+        self, made: report.Report, now: float, *, complete: bool, repairs: Mapping[str, int], kernel_failed: bool
+    ) -> None:
+        """A pass ended. `repairs` counts since the start, by layer, the objects that others had changed."""
+        with self._lock:
+            last = self._vitals
+            bucket = sum(1 for bound in DURATION_BUCKETS if made.duration_seconds > bound)
+            self._vitals = dataclasses.replace(
+                last,
+                turned_at=now,
+                report=made,
+                complete=last.complete or complete,
+                passes=last.passes + 1,
+                failed_passes=last.failed_passes + int(kernel_failed),
+                changes=last.changes + made.changes,
+                repairs=dict(repairs),
+                durations=tuple(n + (i == bucket) for i, n in enumerate(last.durations)),
+                duration_sum_seconds=last.duration_sum_seconds + made.duration_seconds,
+            )
+
+    def vitals(self) -> Vitals:
+        """What the loop last said."""
+        with self._lock:
+            return self._vitals
+
+    def healthy(self, now: float) -> Verdict:
+        """The loop turns; one that is stuck should be restarted."""
+        silent = now - self.vitals().turned_at
+        if silent > STUCK_AFTER_SECONDS:
+            return Verdict(False, f"the loop has not turned for {silent:.0f} s")
+        return Verdict(True, "ok")
+
+    def ready(self) -> Verdict:
+        """The first pass over all limits is done; limits that cannot be put in force do not make an agent unready."""
+        if not self.vitals().complete:
+            return Verdict(False, "the first complete pass is not done yet")
+        return Verdict(True, "ok")
