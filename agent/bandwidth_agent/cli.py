@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bandwidth_agent import settings
 from bandwidth_agent.commands import options
 
 USAGE_ERROR = 64  # EX_USAGE of sysexits.h
@@ -226,14 +225,14 @@ def _shaping(program: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--mark-mask",
         type=options.mark_mask,
-        default=settings.Settings.mark_mask,
+        default=options.DEFAULTS.mark_mask,
         metavar="MASK",
         help="the bits of the packet mark that are ours (default: 0xffff0000)",
     )
     group.add_argument(
         "--redirect-mark",
         type=options.redirect_mark,
-        default=settings.Settings.redirect_mark,
+        default=options.DEFAULTS.redirect_mark,
         metavar="BIT",
         help="the one mark bit that --classifier priority needs beside an ifb (default: 0x1000)",
     )

@@ -21,6 +21,7 @@ CLASS_BITS = 15  # names.CLASS_MAX needs as many bits of the mark
 RESYNC_SECONDS = 60.0
 METRICS_MAX_LIMITS = 1000
 IPTABLES_BACKENDS = ("auto", "nft", "legacy")
+DEFAULTS = settings.Settings()
 
 
 class Address(NamedTuple):
@@ -57,8 +58,8 @@ def parsed(namespace: argparse.Namespace) -> Options:
         placement=settings.PlacementSetting(given.get("placement", "auto")),
         classifier=settings.ClassifierSetting(given.get("classifier", "auto")),
         interfaces=tuple(given.get("interface") or ()),
-        mark_mask=given.get("mark_mask", settings.Settings.mark_mask),
-        redirect_mark=given.get("redirect_mark", settings.Settings.redirect_mark),
+        mark_mask=given.get("mark_mask", DEFAULTS.mark_mask),
+        redirect_mark=given.get("redirect_mark", DEFAULTS.redirect_mark),
         protected=tuple(given.get("protected") or ()),
     )
     fields = {field.name for field in dataclasses.fields(Options)} - {"settings", "json", "node_labels"}
