@@ -1,0 +1,167 @@
+"""The laboratory itself: what it makes works, what it measures is so, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from bandwidth_lab import CommandError, Lab, TcpFlow, UdpFlow, WireMeter, bits_per_second, pair, ping, star, wire_bytes
+from bandwidth_lab.namespaces import NETNS
+
+pytestmark = pytest.mark.root
+
+LAB_FOLDER = pathlib.Path(__file__).resolve().parents[3] / "lab"
+
+
+def namespaces(prefix: str) -> list[str]:
+    return sorted(path.name for path in NETNS.glob(f"{prefix}*"))
+
+
+def test_a_lab_removes_its_namespaces_and_processes_after_a_failure() -> None:
+    """An exception inside the lab leaves no namespace and no process."""
+    prefix = "lab-fails-"
+    started: list[subprocess.Popen[str]] = []
+
+    def fail() -> None:
+        with Lab(prefix) as lab:
+            started.append(lab.namespace("one").start(["sleep", "600"]))
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fail()
+    assert namespaces(prefix) == []
+    assert started[0].returncode is not None
+
+
+def test_a_lab_removes_what_a_killed_one_left() -> None:
+    """The next lab with the same prefix removes the namespaces and processes of one that was killed."""
+    prefix = "lab-killed-"
+    program = (
+        "import sys, time\n"
+        f"sys.path.insert(0, {str(LAB_FOLDER)!r})\n"
+        "from bandwidth_lab import Lab\n"
+        f"lab = Lab({prefix!r})\n"
+        "process = lab.namespace('one').start(['sleep', '600'])\n"
+        "print(process.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        sleeper = int(killed.stdout.readline())
+        killed.send_signal(signal.SIGKILL)
+    assert len(namespaces(prefix)) == 1
+    with Lab(prefix):
+        assert namespaces(prefix) == []
+    state = pathlib.Path(f"/proc/{sleeper}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_two_labs_do_not_disturb_each_other() -> None:
+    """A second lab with the same prefix leaves the namespaces of the first, living one."""
+    with Lab("lab-two-") as one:
+        first = one.namespace("a").name
+        with Lab("lab-two-") as other:
+            assert other.namespace("a").name != first
+        assert namespaces("lab-two-") == [first]
+
+
+def test_a_command_that_fails_says_what_it_printed() -> None:
+    """The error of a failed command carries the command's own words."""
+    with Lab() as lab:
+        namespace = lab.namespace("one")
+        with pytest.raises(CommandError, match="does not exist"):
+            namespace.run(["ip", "link", "show", "nothing0"])
+        assert namespace.run(["false"], check=False).returncode == 1
+
+
+def test_the_thread_that_made_the_lab_stays_where_it_was() -> None:
+    """Calling into a namespace does not move the caller."""
+    before = os.readlink("/proc/thread-self/ns/net")
+    with Lab() as lab:
+        inside = lab.namespace("one").call(lambda: os.readlink("/proc/thread-self/ns/net"))
+    assert inside != before
+    assert os.readlink("/proc/thread-self/ns/net") == before
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("congestion", ["cubic", "bbr"])
+def test_a_tcp_flow_fills_the_link_and_the_two_meters_agree(family: int, congestion: str) -> None:
+    """The segment-counting meter and the estimate from device counters give the same wire rate."""
+    with star(clients=1) as network:
+        (client,) = network.clients
+        with TcpFlow(network.server, client, family=family, congestion=congestion), WireMeter(client) as meter:
+            device, start = meter.device_count(), meter.read()
+            meter.measure(0.5)
+            end, device_end = meter.read(), meter.device_count()
+    wire = end.bytes4 - start.bytes4 + end.bytes6 - start.bytes6
+    header = 66 if family == 4 else 86
+    estimate = wire_bytes(device_end.bytes - device.bytes, device_end.packets - device.packets, header_bytes=header)
+    assert wire > 10e6
+    assert wire == pytest.approx(estimate, rel=0.02)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_steady_tcp_flow_keeps_its_rate_beside_another_client(family: int) -> None:
+    """A steady flow gets what it asks for, and the meter of one client does not see the other."""
+    with star(clients=2) as network:
+        steady, other = network.clients
+        with (
+            TcpFlow(network.server, steady, family=family, rate_bits_per_second=8e6) as flow,
+            TcpFlow(network.server, other, family=family, rate_bits_per_second=40e6),
+            WireMeter(steady) as meter,
+        ):
+            meter.measure(0.3)
+            rate = meter.measure(1.5, family)
+    assert flow.received_bytes > 0
+    assert rate == pytest.approx(8e6, rel=0.15)  # small segments carry more headers
+
+
+@pytest.mark.parametrize(("segments", "rate"), [(1, 20e6), (40, 400e6)])
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_udp_flow_arrives_whole_at_its_rate(family: int, segments: int, rate: float) -> None:
+    """Datagrams are numbered, none is lost on a free link, and the meter counts their headers."""
+    with pair() as network:
+        (client,) = network.clients
+        with (
+            UdpFlow(network.server, client, family=family, rate_bits_per_second=rate, segments=segments) as flow,
+            WireMeter(client, transport="udp") as meter,
+        ):
+            meter.measure(0.3)
+            measured = meter.measure(1.5, family)
+    header = 42 if family == 4 else 62
+    assert flow.lost_packets == 0
+    assert measured == pytest.approx(rate * (1400 + header) / 1400, rel=0.05)
+
+
+def test_a_meter_sees_an_htb_limit_as_the_kernel_does() -> None:
+    """Behind a root HTB of 20 Mbit the wire rate at the client is 20 Mbit, and the ping is queued behind the flow."""
+    with pair() as network:
+        (client,) = network.clients
+        network.server.namespace.tc(
+            "qdisc add dev eth0 root handle 1: htb default 1",
+            "class add dev eth0 parent 1: classid 1:1 htb rate 20mbit burst 11600 cburst 11600 quantum 1514",
+            "qdisc add dev eth0 parent 1:1 tbf rate 32gbit burst 1600 limit 125000",
+        )
+        with TcpFlow(network.server, client, congestion="cubic"), WireMeter(client) as meter:
+            meter.measure(0.5)
+            start = meter.read()
+            answers = ping(client, network.server.address4, seconds=2, interval_seconds=0.2)
+            rate = bits_per_second(start, meter.read(), 4)
+    assert rate == pytest.approx(20e6, rel=0.03)
+    assert answers.sent == 10
+    assert 1 < answers.median_ms < 100
+    assert len(meter.series()) > 20
+
+
+def test_a_star_has_as_many_uplinks_as_asked_for() -> None:
+    """Every uplink holds a default route of both families, and the first is preferred."""
+    with star(clients=1, uplinks=2) as network:
+        for family in ("-4", "-6"):
+            routes = network.server.namespace.run(["ip", family, "route", "show", "default"]).stdout.splitlines()
+            assert [route.split(" dev ")[1].split()[0] for route in routes] == ["eth0", "eth1"]
+        assert len(ping(network.clients[0], network.server.address6, seconds=0.3).round_trips_ms) == 3
