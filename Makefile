@@ -1,0 +1,73 @@
+# Everything one does with this project, each target with all its own set-up. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+VENV := .venv/.complete
+PYTEST := .venv/bin/pytest
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# Where the demo leaves its picture: make demo PLOT=docs/images/demo.svg
+PLOT ?= build/demo.svg
+# Debian kernels that test-kernels boots, and the script that boots one.
+KERNELS ?= 6.1 6.12
+VM ?= ../shared/testbed/vm
+# Further words for pytest: make test-kernel ARGS='-k ports -x'
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(VENV) ## virtual environment with locked dependencies, and the system packages that are missing
+	@tools/system-packages
+
+$(VENV): requirements/dev.txt pyproject.toml tools/setup-venv
+	@tools/setup-venv
+
+.PHONY: demo
+demo: setup ## see it work: a greedy and a quiet client, real traffic, under a minute (root)
+	@tools/preflight demo
+	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.demo --plot '$(PLOT)'
+
+.PHONY: test
+test: setup ## all tests (root)
+	@tools/preflight test
+	$(PYTEST) tests $(ARGS)
+
+.PHONY: test-unit
+test-unit: $(VENV) ## the fast tests; no root, no network, no kernel
+	$(PYTEST) tests/unit $(ARGS)
+
+.PHONY: test-kernel
+test-kernel: setup ## the tests against this machine's kernel, in namespaces of their own (root)
+	@tools/preflight test-kernel
+	$(PYTEST) tests/kernel $(ARGS)
+
+.PHONY: test-kernels
+test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
+	@test -x '$(VM)' || { echo "no $(VM): set VM to a script that runs 'VM KERNEL COMMAND' in a virtual machine"; exit 1; }
+	set -e; for kernel in $(KERNELS); do $(VM) $$kernel $(PYTEST) -p no:cacheprovider -m kernels tests/kernel $(ARGS); done
+
+.PHONY: check
+check: $(VENV) ## style, types and layers
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.PHONY: bench
+bench: setup ## the benchmarks, each a ratio in one run (root, long)
+	@tools/system-packages bench
+	@tools/preflight bench
+	PYTHONPATH=lab:bench .venv/bin/python -m run $(ARGS)
+
+.PHONY: lock
+lock: ## resolve requirements/*.txt anew from pyproject.toml
+	@tools/lock
+
+.PHONY: clean
+clean: ## remove what the other targets made here
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
