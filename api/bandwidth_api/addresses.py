@@ -1,0 +1,119 @@
+"""Addresses and prefixes: canonical text ↔ integers, and what may be limited at all.
+
+The rules are those of the CRD's CEL library (Go's netip): no leading zeros, no zone, no IPv4-mapped IPv6 address.
+Pure. Errors are ValueErrors whose message says what would be right.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+
+from bandwidth_api.plan import Prefix
+
+BITS = {4: 32, 6: 128}
+MIN_LENGTH = {4: 8, 6: 16}  # wider prefixes are refused: such a limit is nearly always a slip
+TEXT_MAX = 43
+
+_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
+
+# What Go's IsGlobalUnicast denies. Private addresses are global unicast in this sense.
+_NOT_UNICAST = (
+    ("unspecified", ("0.0.0.0/32", "::/128")),
+    ("broadcast", ("255.255.255.255/32",)),
+    ("loopback", ("127.0.0.0/8", "::1/128")),
+    ("link-local", ("169.254.0.0/16", "fe80::/10")),
+    ("multicast", ("224.0.0.0/4", "ff00::/8")),
+)
+
+
+def parse(text: str) -> Prefix:
+    """Read an address or CIDR in canonical form; a bare address is a prefix of full length."""
+    prefix = _read(text)
+    if prefix is None:
+        raise ValueError(f"{text!r} is no IPv4 or IPv6 address or CIDR, such as 203.0.113.7 or 2001:db8:5::/48")
+    canonical = write_cidr(prefix) if "/" in text else write(prefix)
+    if canonical != text:
+        raise ValueError(f"{text!r} is not in canonical form; write {canonical}")
+    return prefix
+
+
+def parse_client(text: str) -> Prefix:
+    """Read what a limit may be put on: unicast addresses, and prefixes that are not too wide."""
+    prefix = parse(text)
+    address = prefix._replace(length=BITS[prefix.family])
+    for kind, prefixes in _kinds():
+        if any(covers(p, address) for p in prefixes):
+            raise ValueError(f"{text} is a {kind} address, which cannot be limited; write the client's own address")
+    if prefix.length < MIN_LENGTH[prefix.family]:
+        raise ValueError(
+            f"{text} is too wide: at least /{MIN_LENGTH[prefix.family]} for IPv{prefix.family}; write narrower prefixes"
+        )
+    return prefix
+
+
+def parse_cidr(text: str) -> Prefix:
+    """Read a CIDR in canonical form; a bare address is refused."""
+    if "/" not in text:
+        prefix = _read(text)
+        hint = f"; write {write_cidr(prefix)}" if prefix else ", such as 203.0.113.0/24"
+        raise ValueError(f"{text!r} is no CIDR{hint}")
+    return parse(text)
+
+
+def write(prefix: Prefix) -> str:
+    """The canonical text: a bare address where the length is full, else a CIDR."""
+    if prefix.length == BITS[prefix.family]:
+        return write_address(prefix.family, prefix.network)
+    return write_cidr(prefix)
+
+
+def write_cidr(prefix: Prefix) -> str:
+    """The canonical text, always with a length."""
+    return f"{write_address(prefix.family, prefix.network)}/{prefix.length}"
+
+
+@functools.lru_cache(maxsize=65536)
+def write_address(family: int, address: int) -> str:
+    """The canonical text of one address."""
+    if family == 4:
+        return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
+    return str(ipaddress.IPv6Address(address))
+
+
+def last(prefix: Prefix) -> int:
+    """The highest address of a prefix."""
+    return prefix.network | ((1 << (BITS[prefix.family] - prefix.length)) - 1)
+
+
+def covers(outer: Prefix, inner: Prefix) -> bool:
+    """Whether every address of `inner` lies in `outer`."""
+    return (
+        outer.family == inner.family
+        and outer.length <= inner.length
+        and outer.network >> (shift := BITS[outer.family] - outer.length) == inner.network >> shift
+    )
+
+
+def _read(text: str) -> Prefix | None:
+    """An address or CIDR in any form that has one meaning; host bits are cut."""
+    address_text, slash, length_text = text.partition("/")
+    if "%" in address_text or (slash and not _LENGTH.fullmatch(length_text)):
+        return None
+    try:
+        address = ipaddress.ip_address(address_text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return None
+    bits = BITS[address.version]
+    length = int(length_text) if slash else bits
+    if length > bits:
+        return None
+    return Prefix(address.version, int(address) >> (bits - length) << (bits - length), length)
+
+
+@functools.cache
+def _kinds() -> tuple[tuple[str, tuple[Prefix, ...]], ...]:
+    return tuple((kind, tuple(parse(text) for text in texts)) for kind, texts in _NOT_UNICAST)
