@@ -183,6 +183,24 @@ PHASES: tuple[tuple[type, str], ...] = (
 )
 
 
+_REMOVALS = (
+    DeleteChain,
+    DeleteEntries,
+    DeleteSet,
+    TrimHook,
+    DeleteHook,
+    DeleteFilter,
+    DeleteClasses,
+    DeleteRoot,
+    DeleteIfb,
+)
+
+
+def removes(change: Change) -> bool:
+    """Whether this change takes something away. Such changes wait for the first complete plan."""
+    return isinstance(change, _REMOVALS)
+
+
 def size(change: Change) -> int:
     """How many kernel objects this change adds, alters or removes."""
     match change:

@@ -1,0 +1,228 @@
+"""When to make a pass: a change of the limits, an event from the kernel, a timer, a limit's expiry, a retry.
+
+One thread, one selector. Owns all waiting of the agent; decides nothing about the kernel (`reconcile`).
+
+    what happened                     what is done                                     how soon
+    ────────────────────────────────  ───────────────────────────────────────────────  ─────────────────────────────
+    the limits changed                pass on what the kernel is believed to be        at once
+    an event from the kernel          pass with a read-back                            at once, then in a spacing
+    a set's size is not as believed   pass with a read-back                            within PULSE_SECONDS
+    a limit expires                   pass                                             to the second
+    the last pass left work undone    pass with a read-back                            0.2 s, doubling up to 30 s
+    nothing for `resync` seconds      pass with a read-back                            then
+"""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import structlog
+
+from bandwidth_agent import health, reconcile, report
+
+PULSE_SECONDS = 1.0
+RETRY_SECONDS = 0.2
+RETRY_MAX_SECONDS = 30.0
+SPACING_MAX_SECONDS = 5.0
+SPACING_COST = 10.0  # read-backs that events ask for start this many times their own duration apart
+
+log = structlog.get_logger("loop")
+
+
+class Events(Protocol):
+    """A socket on which the kernel tells that something changed."""
+
+    def fileno(self) -> int: ...
+
+    def drain(self) -> bool:
+        """Take what has come; True if any of it can concern us, or if something was lost."""
+
+
+class Wants(Protocol):
+    """Where this node's limits come from, compiled."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that is readable when something may have changed; None: ask `drain` every half second."""
+
+    def drain(self) -> bool:
+        """Take note of what changed; True if `wanted` will differ."""
+
+    def wanted(self, now: float) -> reconcile.Wanted:
+        """What this node should enforce at `now` (seconds since the epoch), and until when that holds."""
+
+
+class Loop:
+    """Follows limits and kernel until it is told to stop. `stop` may be called from a signal handler."""
+
+    def __init__(
+        self,
+        wants: Wants,
+        reconciler: reconcile.Reconciler,
+        *,
+        events: Sequence[Events] = (),
+        resync_seconds: float = 30.0,
+        vitals: health.Health | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._wants = wants
+        self._reconciler = reconciler
+        self._events = tuple(events)
+        self._resync_seconds = resync_seconds
+        self._vitals = vitals
+        self._monotonic = monotonic
+        self._wall = wall
+        self._wanted: reconcile.Wanted | None = None
+        self._stopping = False
+        self._limits_changed = True
+        self._read_wanted = True
+        self._read_not_before = 0.0
+        self._resync_at = 0.0
+        self._pulse_at = 0.0
+        self._retry_at: float | None = None
+        self._retries = 0
+        self._failing: frozenset[tuple[str, str]] = frozenset()
+
+    def once(self) -> report.Report:
+        """One pass with a read-back."""
+        return self._pass(read=True)
+
+    def run(self) -> int:
+        """Make passes until stopped; returns the exit code of the process."""
+        with _woken_by_signals(self._stop) as wake, selectors.DefaultSelector() as selector:
+            selector.register(wake, selectors.EVENT_READ)
+            for events in self._events:
+                selector.register(events.fileno(), selectors.EVENT_READ)
+            registered: int | None = None
+            while not self._stopping:
+                registered = _follow(selector, registered, self._wants.fileno())
+                self._due()
+                if self._vitals is not None:
+                    self._vitals.turned(self._monotonic())
+                for key, _ in selector.select(self._patience(polled=registered is None)):
+                    if key.fileobj is wake:
+                        wake.recv(4096)
+                self._listen()
+        log.info("stopped; the limits stay in force")
+        return 0
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _listen(self) -> None:
+        if self._wants.drain():
+            self._limits_changed = True
+        for events in self._events:
+            if events.drain():
+                self._read_wanted = True
+
+    def _due(self) -> None:
+        """Make the pass that is due, if one is."""
+        now = self._monotonic()
+        wanted = self._wanted
+        expired = wanted is not None and wanted.until is not None and self._wall() >= wanted.until
+        retry = self._retry_at is not None and now >= self._retry_at
+        read = (self._read_wanted and now >= self._read_not_before) or retry or now >= self._resync_at
+        if not read and now >= self._pulse_at:
+            self._pulse_at = now + PULSE_SECONDS
+            read = not self._reconciler.sizes_match()
+        if read or expired or self._limits_changed:
+            self._pass(read=read)
+
+    def _patience(self, *, polled: bool) -> float:
+        """Seconds until something is due without any event."""
+        now = self._monotonic()
+        due = [now + (0.5 if polled else PULSE_SECONDS), self._resync_at]
+        if self._read_wanted:
+            due.append(self._read_not_before)
+        if self._retry_at is not None:
+            due.append(self._retry_at)
+        if self._wanted is not None and self._wanted.until is not None:
+            due.append(now + self._wanted.until - self._wall())
+        return max(0.0, min(due) - now)
+
+    def _pass(self, *, read: bool) -> report.Report:
+        started = self._monotonic()
+        if self._limits_changed and self._vitals is not None:
+            self._vitals.plan_changed(started)
+        self._limits_changed = False
+        self._wanted = self._wants.wanted(self._wall())
+        if read:
+            # What arrives from here on, our own changes apart, may be later than the reading: it stays for the next.
+            self._read_wanted = False
+        made = self._reconciler.run(self._wanted, read=read)
+        ended = self._monotonic()
+        if read:
+            self._resync_at = ended + self._resync_seconds
+            self._read_not_before = ended + min(SPACING_COST * (ended - started), SPACING_MAX_SECONDS)
+        self._plan_retry(undone=self._reconciler.believed is None, now=ended)
+        self._tell(made)
+        return made
+
+    def _plan_retry(self, *, undone: bool, now: float) -> None:
+        if not undone:
+            self._retry_at, self._retries = None, 0
+            return
+        self._retry_at = now + min(RETRY_SECONDS * 2**self._retries, RETRY_MAX_SECONDS)
+        self._retries = min(self._retries + 1, 16)
+
+    def _tell(self, made: report.Report) -> None:
+        wanted = self._wanted
+        if self._vitals is not None and wanted is not None:
+            self._vitals.passed(
+                made,
+                self._monotonic(),
+                complete=wanted.complete,
+                repairs=self._reconciler.drift_repairs,
+                kernel_failed=self._reconciler.believed is None,
+            )
+        if made.changes:
+            log.info(
+                "changed the kernel",
+                changes=made.changes,
+                limits=made.desired,
+                in_force=made.programmed,
+                seconds=round(made.duration_seconds, 4),
+            )
+        failing = frozenset((f.name, f.message) for f in made.failing)
+        for item in made.failing:
+            if (item.name, item.message) not in self._failing:
+                log.warning(item.message, limit=item.name, reason=item.reason)
+        for name, _ in sorted(self._failing - failing):
+            if not any(f.name == name for f in made.failing):
+                log.info("no longer failing", limit=name)
+        self._failing = failing
+
+
+def _follow(selector: selectors.BaseSelector, registered: int | None, wanted: int | None) -> int | None:
+    """Keep the selector on the source's descriptor, which may change or go away between two turns."""
+    if registered != wanted:
+        if registered is not None:
+            selector.unregister(registered)
+        if wanted is not None:
+            selector.register(wanted, selectors.EVENT_READ)
+    return wanted
+
+
+@contextmanager
+def _woken_by_signals(stop: Callable[[], None]) -> Iterator[socket.socket]:
+    """SIGTERM and SIGINT call `stop` and make the socket readable, so that no wait outlasts them."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    wake_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield ours
+    finally:
+        signal.set_wakeup_fd(wake_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()
