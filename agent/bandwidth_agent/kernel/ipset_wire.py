@@ -151,9 +151,7 @@ def query_type() -> bytes:
 
 def _command(command: int, flags: int, *attributes: bytes) -> bytes:
     protocol = nfnetlink.attribute(_A_PROTOCOL, bytes([_PROTOCOL]))
-    return nfnetlink.message(
-        _SUBSYSTEM << 8 | command, flags, socket.AF_INET, protocol + b"".join(attributes)
-    )
+    return nfnetlink.message(_SUBSYSTEM << 8 | command, flags, socket.AF_INET, protocol + b"".join(attributes))
 
 
 def _number(kind: int, value: int) -> bytes:
@@ -174,9 +172,7 @@ def _entry(prefix: Prefix, entry: model.SetEntry) -> bytes:
     if entry.comment:
         parts.append(nfnetlink.text(_E_COMMENT, entry.comment))
     if entry.mark or entry.mask:
-        parts.append(
-            nfnetlink.attribute(_E_MARK | nfnetlink.NET_BYTEORDER, _BE64.pack(entry.mark << 32 | entry.mask))
-        )
+        parts.append(nfnetlink.attribute(_E_MARK | nfnetlink.NET_BYTEORDER, _BE64.pack(entry.mark << 32 | entry.mask)))
     if entry.priority:
         parts.append(_number(_E_PRIORITY, entry.priority))
     return nfnetlink.nested(_A_DATA, *parts)

@@ -1,0 +1,197 @@
+"""Our chain as iptables-restore reads it and as iptables-save prints it. Pure text; runs nothing.
+
+    *mangle
+    :CBL-POSTROUTING - [0:0]                                       our chain, emptied if it is there
+    -I POSTROUTING 1 -m comment --comment … -j CBL-POSTROUTING     only if it is not there yet, or not first
+    -A CBL-POSTROUTING -j SET --map-set cbl-v4 dst --map-mark
+    -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigdstport 993 --ctdir REPLY -j SET --map-set … dst --map-mark
+    COMMIT
+
+Must never write a line about a chain that is not ours, but for the jump.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterable, Sequence
+
+from bandwidth_agent.kernel import model
+from bandwidth_api import names
+from bandwidth_api.plan import PortRange
+
+TABLE = "mangle"
+HOOK = "POSTROUTING"
+
+# The comment of the jump: whose it is and, behind the slash, what iptables made only because of us.
+_COMMENT = names.GROUP
+_CREATED = f"{_COMMENT}/created:"
+
+_PROTOCOLS = {"tcp": "TCP", "6": "TCP", "udp": "UDP", "17": "UDP"}
+
+# What a rule of our chain that is not one of ours is read as: equal to no desired rule.
+UNKNOWN_RULE = model.Rule("", None, False, False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """What one dump of the mangle table says of ours."""
+
+    table_present: bool
+    chain_present: bool
+    rules: tuple[model.Rule, ...]
+    jumps: tuple[str, ...]  # every rule of another chain that leads to ours, without its -A
+    jump_first: bool  # exactly one jump, with our comment, first of POSTROUTING
+    created: tuple[str, ...]  # chains of the table (or the table's name) that exist only because of us
+    packets: int  # counted by our jump
+
+    @property
+    def chain(self) -> model.Chain | None:
+        """Ours as the model says it; None when there is nothing of ours, not even a half."""
+        if not self.chain_present and not self.jumps:
+            return None
+        return model.Chain(self.rules, self.jump_first)
+
+
+def put(chain: model.Chain, reading: Reading, created: Sequence[str]) -> str:
+    """The transaction that makes our chain what `chain` says, from what `reading` found.
+
+    A jump that is right already stays, with its counters.
+    """
+    lines = [f"*{TABLE}", f":{names.CHAIN} - [0:0]"]
+    if chain.jump_first and not reading.jump_first:
+        lines += [f"-D {jump}" for jump in reading.jumps]
+        comment = f"{_CREATED}{','.join(created)}" if created else _COMMENT
+        lines.append(f'-I {HOOK} 1 -m comment --comment "{comment}" -j {names.CHAIN}')
+    lines += [f"-A {names.CHAIN} {_rule(rule)}" for rule in chain.rules]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def delete(reading: Reading) -> str:
+    """The transaction that takes away what `reading` found of ours."""
+    lines = [f"*{TABLE}", *(f"-D {jump}" for jump in reading.jumps)]
+    if reading.chain_present:
+        lines += [f"-F {names.CHAIN}", f"-X {names.CHAIN}"]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def read(dump: str) -> Reading:
+    """Read what `iptables-save -c -t mangle` printed."""
+    table_present = chain_present = False
+    rules: list[model.Rule] = []
+    jumps: list[str] = []
+    created: list[str] = []
+    packets = 0
+    first_is_jump: bool | None = None
+    for line in dump.splitlines():
+        if line.startswith(f"*{TABLE}"):
+            table_present = True
+        elif line.startswith(f":{names.CHAIN} "):
+            chain_present = True
+        elif line.startswith("["):
+            counters, _, rule = line.partition("] -A ")
+            chain, _, rest = rule.partition(" ")
+            if chain == names.CHAIN:
+                rules.append(_read_rule(rest))
+                continue
+            leads_here = names.CHAIN in line and _leads_to_ours(rest)
+            comment = _comment(rest) if leads_here else None
+            if chain == HOOK and first_is_jump is None:
+                first_is_jump = leads_here and comment is not None and len(shlex.split(rest)) == _JUMP_WORDS
+            if leads_here:
+                jumps.append(rule)
+                created += (comment or "").removeprefix(_CREATED).split(",") if (comment or "") > _COMMENT else []
+                packets += int(counters[1:].partition(":")[0])
+    return Reading(
+        table_present=table_present,
+        chain_present=chain_present,
+        rules=tuple(rules),
+        jumps=tuple(jumps),
+        jump_first=first_is_jump is True and len(jumps) == 1,
+        created=tuple(dict.fromkeys(created)),
+        packets=packets,
+    )
+
+
+_JUMP_WORDS = len(["-m", "comment", "--comment", "…", "-j", names.CHAIN])
+
+
+def chain_names(dump: str) -> frozenset[str]:
+    """The chains that a dump declares."""
+    return frozenset(line[1:].partition(" ")[0] for line in dump.splitlines() if line.startswith(":"))
+
+
+def rule_count(dump: str) -> int:
+    """How many rules a dump with counters has."""
+    return sum(line.startswith("[") for line in dump.splitlines())
+
+
+def _rule(rule: model.Rule) -> str:
+    words: list[str] = []
+    if rule.ports is not None:
+        first, last = rule.ports.first, rule.ports.last
+        words += ["-m conntrack --ctproto", rule.ports.protocol.lower()]
+        words += ["--ctorigdstport", str(first) if first == last else f"{first}:{last}", "--ctdir REPLY"]
+    words += ["-j SET --map-set", rule.set_name, "dst"]
+    words += ["--map-mark"] if rule.map_mark else []
+    words += ["--map-prio"] if rule.map_priority else []
+    return " ".join(words)
+
+
+def _read_rule(rest: str) -> model.Rule:
+    """One rule of our chain; the order of its options is the tool's business and differs between versions."""
+    options = _options(_words(rest))
+    if options is None or options.pop("-j", None) != ("SET",):
+        return UNKNOWN_RULE
+    map_set = options.pop("--map-set", ())
+    map_mark = options.pop("--map-mark", None) == ()
+    map_priority = options.pop("--map-prio", None) == ()
+    ports: PortRange | None = None
+    if options:
+        if options.pop("-m", None) != ("conntrack",) or options.pop("--ctdir", None) != ("REPLY",):
+            return UNKNOWN_RULE
+        protocol = _PROTOCOLS.get(" ".join(options.pop("--ctproto", ())).lower())
+        first, _, last = " ".join(options.pop("--ctorigdstport", ())).partition(":")
+        if protocol is None or not first.isdigit() or not (last or first).isdigit():
+            return UNKNOWN_RULE
+        ports = PortRange(protocol, int(first), int(last or first))
+    if options or len(map_set) != 2 or map_set[1] != "dst":
+        return UNKNOWN_RULE
+    return model.Rule(map_set[0], ports, map_mark, map_priority)
+
+
+def _options(words: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
+    """Option → its values; None when an option is repeated or negated, which ours never are."""
+    options: dict[str, tuple[str, ...]] = {}
+    name = ""
+    for word in words:
+        if word.startswith("-"):
+            if word in options:
+                return None
+            name, options[word] = word, ()
+        elif word == "!" or not name:
+            return None
+        else:
+            options[name] += (word,)
+    return options
+
+
+def _words(rest: str) -> list[str]:
+    try:
+        return shlex.split(rest)
+    except ValueError:  # an unbalanced quote in somebody's comment
+        return rest.split()
+
+
+def _leads_to_ours(rest: str) -> bool:
+    words = _words(rest)
+    return any(words[i] in ("-j", "-g") and words[i + 1] == names.CHAIN for i in range(len(words) - 1))
+
+
+def _comment(rest: str) -> str | None:
+    """The comment of a jump, if it is one of ours."""
+    words = _words(rest)
+    for i in range(len(words) - 1):
+        if words[i] == "--comment" and (words[i + 1] == _COMMENT or words[i + 1].startswith(_CREATED)):
+            return words[i + 1]
+    return None

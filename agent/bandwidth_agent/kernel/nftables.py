@@ -1,0 +1,129 @@
+"""The tables that iptables-nft makes, where iptables itself does not say or do what is needed.
+
+iptables-nft makes the table and its base chain when the first rule comes, never takes them away, and prints them
+whether they are there or not. So what is there is asked of the kernel itself, and what we caused is taken away in
+one transaction, in which the kernel refuses to delete anything that somebody else uses.
+Must never touch anything in these tables but our chain, the jumps to it, and empty ones that exist because of us.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+
+from bandwidth_agent.kernel import nfnetlink
+
+_SUBSYSTEM = 10
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_GET_TABLE, _DELETE_TABLE, _GET_CHAIN, _DELETE_CHAIN, _GET_RULE, _DELETE_RULE = 1, 2, 4, 5, 7, 8
+
+_T_NAME, _T_USE = 1, 3
+_C_TABLE, _C_NAME, _C_POLICY, _C_USE = 1, 3, 5, 6
+_R_TABLE, _R_CHAIN, _R_HANDLE, _R_EXPRESSIONS = 1, 2, 3, 4
+_E_NAME, _E_DATA = 1, 2
+_I_DATA, _D_VERDICT, _V_CHAIN = 2, 2, 2
+
+_ACCEPT = 1
+_ATTEMPTS = 5
+_AF = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # of the mangle table
+
+
+def missing(family: int, table: str, chains: Sequence[str] = BUILT_IN) -> tuple[str, ...]:
+    """What of a table is not there: its name if it is missing itself, else those of `chains` that are."""
+    with nfnetlink.Socket() as netlink:
+        if netlink.ask(_get(_GET_TABLE, family, nfnetlink.text(_T_NAME, table))) is None:
+            return (table,)
+        return tuple(chain for chain in chains if _get_chain(netlink, family, table, chain) is None)
+
+
+def remove(family: int, table: str, chain: str, created: Sequence[str]) -> int:
+    """Take away our chain, every jump to it, and what of `created` nobody else uses by now, in one transaction.
+
+    Returns 0 or the errno of the refusal; that nothing is there is none.
+    """
+    refused = 0
+    for _ in range(_ATTEMPTS):
+        with nfnetlink.Socket() as netlink:
+            commands = _removal(netlink, family, table, chain, created)
+            refused = netlink.send_batch([_mark(_BATCH_BEGIN), *commands, _mark(_BATCH_END)]) if commands else 0
+        if refused not in (errno.EBUSY, errno.ENOENT):  # else somebody changed the table since it was read
+            return refused
+    return refused
+
+
+def _removal(netlink: nfnetlink.Socket, family: int, table: str, chain: str, created: Sequence[str]) -> list[bytes]:
+    whole = netlink.ask(_get(_GET_TABLE, family, nfnetlink.text(_T_NAME, table)))
+    if whole is None:
+        return []
+    commands: list[bytes] = []
+    jumps: dict[str, int] = {}
+    for where, handle in _jumps(netlink, family, table, chain):
+        place = nfnetlink.text(_R_TABLE, table) + nfnetlink.text(_R_CHAIN, where)
+        commands.append(_delete(_DELETE_RULE, family, place + nfnetlink.attribute(_R_HANDLE, handle)))
+        jumps[where] = jumps.get(where, 0) + 1
+    doomed = 0
+    if _get_chain(netlink, family, table, chain) is not None:
+        commands.append(_delete(_DELETE_CHAIN, family, _chain(table, chain)))
+        doomed += 1
+    for base in BUILT_IN if table in created else created:
+        found = _get_chain(netlink, family, table, base)
+        if found is not None and _number(found, _C_POLICY) == _ACCEPT and _number(found, _C_USE) == jumps.get(base, 0):
+            commands.append(_delete(_DELETE_CHAIN, family, _chain(table, base), nfnetlink.NONREC))
+            doomed += 1
+    if table in created and _number(nfnetlink.fields(whole, nfnetlink.BODY), _T_USE) == doomed:
+        commands.append(_delete(_DELETE_TABLE, family, nfnetlink.text(_T_NAME, table), nfnetlink.NONREC))
+    return commands
+
+
+def _jumps(netlink: nfnetlink.Socket, family: int, table: str, chain: str) -> list[tuple[str, bytes]]:
+    """Every rule of the table that leads to our chain: (its chain, its handle)."""
+    request = _get(_GET_RULE, family, nfnetlink.text(_R_TABLE, table))
+    found = []
+    for answer in netlink.dump(request):
+        rule = nfnetlink.fields(answer, nfnetlink.BODY)
+        if nfnetlink.string(rule[_R_TABLE]) == table and chain in _targets(rule.get(_R_EXPRESSIONS, b"")):
+            found.append((nfnetlink.string(rule[_R_CHAIN]), rule[_R_HANDLE]))
+    return found
+
+
+def _targets(expressions: bytes) -> list[str]:
+    """The chains that a rule jumps or goes to."""
+    targets = []
+    for _, start, end in nfnetlink.attributes(expressions):
+        expression = nfnetlink.fields(expressions, start, end)
+        if nfnetlink.string(expression[_E_NAME]) != "immediate":
+            continue
+        data = nfnetlink.fields(nfnetlink.fields(expression[_E_DATA]).get(_I_DATA, b""))
+        verdict = nfnetlink.fields(data.get(_D_VERDICT, b""))
+        if _V_CHAIN in verdict:
+            targets.append(nfnetlink.string(verdict[_V_CHAIN]))
+    return targets
+
+
+def _get(command: int, family: int, attributes: bytes) -> bytes:
+    return nfnetlink.message(_SUBSYSTEM << 8 | command, 0, _AF[family], attributes)
+
+
+def _get_chain(netlink: nfnetlink.Socket, family: int, table: str, chain: str) -> dict[int, bytes] | None:
+    answer = netlink.ask(_get(_GET_CHAIN, family, _chain(table, chain)))
+    return None if answer is None else nfnetlink.fields(answer, nfnetlink.BODY)
+
+
+def _delete(command: int, family: int, attributes: bytes, flags: int = 0) -> bytes:
+    return nfnetlink.message(_SUBSYSTEM << 8 | command, flags, _AF[family], attributes)
+
+
+def _chain(table: str, chain: str) -> bytes:
+    return nfnetlink.text(_C_TABLE, table) + nfnetlink.text(_C_NAME, chain)
+
+
+def _number(found: dict[int, bytes], kind: int) -> int:
+    return int.from_bytes(found.get(kind, b""), "big")
+
+
+def _mark(kind: int) -> bytes:
+    """Where a transaction begins or ends."""
+    return nfnetlink.message(kind, 0, socket.AF_UNSPEC, b"", resource=_SUBSYSTEM)
