@@ -7,6 +7,7 @@ class of that number says whether it enforces or observes. Owns the numbering; n
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,9 +33,14 @@ class Assignment:
 
 def slot(key: ClassKey, entry: PlanEntry) -> Slot:
     """The slot of a class of the plan."""
+    return _slot(key, entry.mode is Mode.OBSERVE)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _slot(key: ClassKey, observe: bool) -> Slot:
     if len(key.limit) > names.LIMIT_NAME_MAX:
         key = ClassKey(names.short_limit(key.limit), key.client)
-    return Slot(key, entry.mode is Mode.OBSERVE)
+    return Slot(key, observe)
 
 
 def adopt(state: model.State, classifier: classify.Classifier) -> Mapping[Slot, int]:

@@ -6,6 +6,7 @@ should exist, so that whatever else of ours is observed may go. Owns the composi
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Mapping
 
@@ -40,7 +41,7 @@ def build(
     mtu = max((facts.interfaces[name].mtu for name in devices if name in facts.interfaces), default=_MTU_UNKNOWN)
     fq_codel = facts.features.fq_codel
     entries: dict[ClassKey, model.SetEntry] = {}
-    shards: dict[int, dict[int, model.HtbClass]] = {}
+    shards: dict[int, dict[int, model.HtbClass]] = collections.defaultdict(dict)
     for key, limit in resolution.classes.items():
         number = numbers.get(allocate.slot(key, limit))
         if number is None:
@@ -50,7 +51,7 @@ def build(
             htb_class = shape.observe(limit.rate_bits_per_second, limit.burst_bytes)
         else:
             htb_class = shape.enforce(limit.rate_bits_per_second, limit.burst_bytes, mtu, fq_codel)
-        shards.setdefault(classifier.shard(number), {})[number] = htb_class
+        shards[classifier.shard(number)][number] = htb_class
     tables = [table for table in resolution.tables if any(key in entries for key in table.entries.values())]
     if not tables:
         return model.EMPTY

@@ -16,7 +16,7 @@ import re
 from typing import Literal, NamedTuple
 
 from bandwidth_agent.kernel import model
-from bandwidth_agent.settings import PlacementSetting
+from bandwidth_agent.settings import PlacementSetting, Settings
 from bandwidth_api import names
 
 # Roots that the kernel installs by itself and puts back by itself when ours is deleted.
@@ -57,6 +57,16 @@ def egress(facts: model.Facts, globs: tuple[str, ...]) -> tuple[model.Interface,
         return interface.default_route
 
     return tuple(sorted(filter(chosen, facts.interfaces.values()), key=lambda interface: interface.name))
+
+
+def decide_all(
+    configured: Settings, facts: model.Facts, bypassed: frozenset[str] = frozenset()
+) -> dict[str, Placement]:
+    """The placement of every egress interface, by name; `bypassed` as in `decide`, by interface."""
+    return {
+        interface.name: decide(configured.placement, interface, facts.features, interface.name in bypassed)
+        for interface in egress(facts, configured.interfaces)
+    }
 
 
 def decide(

@@ -1,0 +1,298 @@
+"""From the observed to the desired state: the changes, in an order of which every prefix is a legal state.
+
+The order is `change.PHASES`, and where one phase alone could let a client be faster than both before and after, for
+a moment, it is refined:
+
+    classes     made and slowed down before entries move, sped up after
+    ports       sets with ports answer first; so where they gain a class they change before the set without ports,
+                where they lose one they change after it, and rules come before and go after it
+    marks       if packets are to carry their numbers in other bits, entries carry both until hook and filters read
+                the new ones
+
+Owns the order. Pure. What is observed and not desired is deleted: `desired` must come from a complete plan, which is
+the caller's duty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from bandwidth_agent import lookup
+from bandwidth_agent.kernel import change, model
+from bandwidth_api import names
+from bandwidth_api.plan import Prefix
+
+Entries = Mapping[Prefix, model.SetEntry]
+
+
+def compute(desired: model.State, observed: model.State) -> list[change.Change]:
+    """The changes that turn `observed` into `desired`; none if they are equal.
+
+    Two repairs cannot be made without a moment in which a class is missing, because HTB changes neither in place: a
+    class under another parent and a root with another default, both of which only a stranger can have made. They
+    are deleted and made anew, one right after the other.
+    """
+    changes, standing = _devices(desired, observed)
+    if _reads_other_bits(desired, standing):
+        converting, standing = _carry_both(desired, standing)
+        changes += converting
+    changes += _hooks(desired, standing)
+    changes += _sets_and_chains(desired, standing)
+    changes += _faster_classes(desired, standing)
+    changes += _removals(desired, standing)
+    return changes
+
+
+# ── devices, classes, hooks ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _devices(desired: model.State, observed: model.State) -> tuple[list[change.Change], model.State]:
+    """What must stand before anything leads to it, and the state that then is: ifbs, roots, classes, filters."""
+    absent = [shard for shard, ifb in desired.ifbs.items() if observed.ifbs.get(shard) != ifb]
+    lost = {names.ifb(shard) for shard in desired.ifbs if shard not in observed.ifbs}
+    roots: list[change.Change] = []
+    classes: list[change.Change] = []
+    filters: list[change.Change] = []
+    trees = {device: tree for device, tree in observed.trees.items() if device not in lost}
+    for device, tree in desired.trees.items():
+        standing = trees.get(device)
+        if standing == tree:
+            continue
+        if standing is None or standing.default_minor != tree.default_minor:
+            if standing is not None:
+                roots.append(change.DeleteRoot(device))
+            roots.append(change.PutRoot(device, tree.default_minor))
+            standing = model.Tree(tree.default_minor, {}, None)
+        made, trees[device] = _slower_classes(device, tree, standing)
+        classes += made
+        if standing.filter is None and tree.filter is not None:
+            filters.append(change.PutFilter(device, tree.filter))
+            trees[device] = dataclasses.replace(trees[device], filter=tree.filter)
+    changes = [*(change.PutIfb(shard) for shard in absent), *roots, *classes, *filters]
+    return changes, dataclasses.replace(observed, ifbs={**observed.ifbs, **desired.ifbs}, trees=trees)
+
+
+def _slower_classes(device: str, desired: model.Tree, observed: model.Tree) -> tuple[list[change.Change], model.Tree]:
+    """Classes that are missing or too fast."""
+    if desired.classes == observed.classes:
+        return [], observed
+    misplaced = _misplaced(desired.classes, observed.classes)
+    standing = {n: c for n, c in observed.classes.items() if n not in misplaced} if misplaced else observed.classes
+    wrong = {n: c for n, c in desired.classes.items() if standing.get(n) != c}
+    slower = {n: c for n, c in wrong.items() if n not in standing or c.ceil <= standing[n].ceil}
+    changes: list[change.Change] = []
+    if misplaced:
+        changes.append(change.DeleteClasses(device, misplaced))
+    if slower:
+        changes.append(change.PutClasses(device, slower, {n: standing[n] for n in slower if n in standing}))
+    return changes, dataclasses.replace(observed, classes={**standing, **slower})
+
+
+def _misplaced(desired: Mapping[int, model.HtbClass], observed: Mapping[int, model.HtbClass]) -> frozenset[int]:
+    """Observed classes that stand in the way: under another parent than desired, and all that is under those."""
+    found = {n for n, c in observed.items() if n in desired and c.parent != desired[n].parent}
+    parents = {c.parent for c in observed.values()} - {0}
+    if not found and parents <= {n for n in desired if desired[n].leaf is None}:
+        return frozenset()
+    childless = {n for n, c in desired.items() if c.leaf is not None}
+    while True:
+        under = {n for n, c in observed.items() if n not in found and c.parent in found | childless}
+        if not under:
+            return frozenset(found)
+        found |= under
+
+
+def _hooks(desired: model.State, observed: model.State) -> Iterator[change.Change]:
+    """Filters that read other bits than they should, and hooks that do not lead everywhere."""
+    for device, tree in desired.trees.items():
+        if tree.filter is not None and observed.trees[device].filter != tree.filter:
+            yield change.PutFilter(device, tree.filter)
+    for name, hook in desired.hooks.items():
+        standing = observed.hooks.get(name)
+        if standing is None:
+            yield change.PutHook(name, hook, None)
+        elif (standing.mask, standing.shift) != (hook.mask, hook.shift) or not hook.shards <= standing.shards:
+            yield change.PutHook(name, _led_both_ways(hook, standing, observed), standing)
+
+
+def _led_both_ways(hook: model.Hook, standing: model.Hook, observed: model.State) -> model.Hook:
+    return hook._replace(shards=hook.shards | (standing.shards & observed.ifbs.keys()))
+
+
+def _faster_classes(desired: model.State, observed: model.State) -> Iterator[change.Change]:
+    for device, tree in desired.trees.items():
+        standing = observed.trees[device].classes
+        if tree.classes == standing:
+            continue
+        faster = {n: c for n, c in tree.classes.items() if standing.get(n) != c}
+        if faster:
+            yield change.PutClasses(device, faster, {n: standing[n] for n in faster})
+
+
+def _removals(desired: model.State, observed: model.State) -> Iterator[change.Change]:
+    """What nothing leads to any more; an ifb takes its tree along."""
+    for name, hook in observed.hooks.items():
+        if name in desired.hooks and not hook.shards <= desired.hooks[name].shards:
+            yield change.TrimHook(name, hook.shards - desired.hooks[name].shards)
+    for name in observed.hooks.keys() - desired.hooks.keys():
+        yield change.DeleteHook(name)
+    kept = {device: tree for device, tree in observed.trees.items() if device in desired.trees}
+    for device, tree in kept.items():
+        if tree.filter is not None and desired.trees[device].filter is None:
+            yield change.DeleteFilter(device)
+    for device, tree in kept.items():
+        unwanted = tree.classes.keys() - desired.trees[device].classes.keys()
+        if unwanted:
+            yield change.DeleteClasses(device, frozenset(unwanted))
+    unwanted_ifbs = sorted(observed.ifbs.keys() - desired.ifbs.keys())
+    taken_along = {names.ifb(shard) for shard in unwanted_ifbs}
+    for device in observed.trees:
+        if device not in desired.trees and device not in taken_along:
+            yield change.DeleteRoot(device)
+    for shard in unwanted_ifbs:
+        yield change.DeleteIfb(shard)
+
+
+# ── sets and chains ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sets_and_chains(desired: model.State, observed: model.State) -> Iterator[change.Change]:
+    plain = {r.set_name for chain in desired.chains.values() for r in chain.rules if r.ports is None}
+    moves = {
+        name: _moves(ipset.entries, observed.sets[name].entries, name not in plain)
+        for name, ipset in desired.sets.items()
+        if _fits(ipset, observed.sets.get(name)) and ipset.entries != observed.sets[name].entries
+    }
+    for name, ipset in desired.sets.items():
+        if not _fits(ipset, observed.sets.get(name)):
+            yield change.PutSet(name, ipset, name in observed.sets)
+    for name, (gains, _, _) in moves.items():
+        if gains:
+            yield change.PutEntries(name, desired.sets[name].family, gains)
+    between = {f: _both(c, observed.chains.get(f), observed) for f, c in desired.chains.items()}
+    for family, chain in between.items():
+        if chain != observed.chains.get(family):
+            yield change.PutChain(family, chain)
+    for family in observed.chains.keys() - desired.chains.keys():
+        yield change.DeleteChain(family)
+    for name in sorted(moves, key=lambda name: name not in plain):
+        _, puts, deletes = moves[name]
+        if puts:
+            yield change.PutEntries(name, desired.sets[name].family, puts)
+        if deletes:
+            yield change.DeleteEntries(name, desired.sets[name].family, deletes)
+    for family, chain in desired.chains.items():
+        if chain != between[family]:
+            yield change.PutChain(family, chain)
+    for name in sorted(observed.sets.keys() - desired.sets.keys()):
+        yield change.DeleteSet(name)
+
+
+def _fits(desired: model.IpSet, observed: model.IpSet | None) -> bool:
+    """Whether the entries of an observed set can be changed one by one."""
+    return observed is not None and observed.healthy and observed.family == desired.family
+
+
+def _moves(desired: Entries, observed: Entries, overrides: bool) -> tuple[Entries, Entries, frozenset[Prefix]]:
+    """What to put first, what to put then and what to delete last.
+
+    Puts go longest prefix first, deletes shortest first, so every address moves once, straight to its final entry.
+    In a set that overrides another, first come the addresses that gain a class and only then those that lose one.
+    """
+    puts = {prefix: entry for prefix, entry in desired.items() if observed.get(prefix) != entry}
+    deletes = frozenset(observed.keys() - desired.keys())
+    if not overrides:
+        return {}, puts, deletes
+    if not deletes and not any(entry.hole for entry in puts.values()):
+        return puts, {}, deletes
+    after, before = lookup.Lookup(desired), lookup.Lookup(observed)
+    gains: dict[Prefix, model.SetEntry] = {}
+    for prefix in puts.keys() | deletes:
+        entry = after.find(prefix) or before.find(prefix) or desired.get(prefix, observed.get(prefix))
+        if entry is not None and entry != observed.get(prefix):
+            gains[prefix] = entry
+    return gains, {p: e for p, e in puts.items() if gains.get(p) != e}, deletes
+
+
+def _both(desired: model.Chain, observed: model.Chain | None, state: model.State) -> model.Chain:
+    """The desired chain with the rules that are there and not desired, each behind those that it overrides."""
+    if observed is None:
+        return desired
+    there = {(rule.set_name, rule.ports): rule for rule in observed.rules}
+    wanted = {(rule.set_name, rule.ports) for rule in desired.rules}
+    merged = [_merged(rule, there.get((rule.set_name, rule.ports))) for rule in desired.rules]
+    gone = [rule for key, rule in there.items() if key not in wanted and rule.set_name in state.sets]
+    plain = [rule for rule in merged if rule.ports is None]
+    return model.Chain((*plain, *gone, *(rule for rule in merged if rule.ports is not None)), True)
+
+
+def _merged(desired: model.Rule, observed: model.Rule | None) -> model.Rule:
+    if observed is None:
+        return desired
+    return desired._replace(
+        map_mark=desired.map_mark or observed.map_mark, map_priority=desired.map_priority or observed.map_priority
+    )
+
+
+# ── other bits for the same numbers ────────────────────────────────────────────────────────────────────────────
+
+
+def _reads_other_bits(desired: model.State, observed: model.State) -> bool:
+    hooks = (h for name, h in desired.hooks.items() if name in observed.hooks)
+    others = (observed.hooks[name] for name in desired.hooks if name in observed.hooks)
+    if any((h.mask, h.shift) != (o.mask, o.shift) for h, o in zip(hooks, others, strict=True)):
+        return True
+    return any(
+        tree.filter is not None and observed.trees[device].filter not in (None, tree.filter)
+        for device, tree in desired.trees.items()
+    )
+
+
+def _carry_both(desired: model.State, observed: model.State) -> tuple[list[change.Change], model.State]:
+    """Make entries carry their number in the observed and in the desired bits, then let hooks and filters read the
+    desired ones. Bits that lie in both masks and disagree leave no way; those entries move only afterwards."""
+    changes: list[change.Change] = []
+    chains = dict(observed.chains)
+    for family, chain in desired.chains.items():
+        standing = chains.get(family)
+        if standing is None:
+            continue
+        flags = {(rule.set_name, rule.ports): rule for rule in chain.rules}
+        rules = tuple(_merged(rule, flags.get((rule.set_name, rule.ports))) for rule in standing.rules)
+        if rules != standing.rules:
+            chains[family] = model.Chain(rules, standing.jump_first)
+            changes.append(change.PutChain(family, chains[family]))
+    sets = dict(observed.sets)
+    for name, ipset in desired.sets.items():
+        standing_set = sets.get(name)
+        if standing_set is None or not _fits(ipset, standing_set):
+            continue
+        both = _carrying_both(ipset.entries, standing_set.entries)
+        if both:
+            sets[name] = dataclasses.replace(standing_set, entries={**standing_set.entries, **both})
+            changes.append(change.PutEntries(name, ipset.family, both))
+    reached = dataclasses.replace(observed, sets=sets, chains=chains)
+    for step in _hooks(desired, reached):
+        changes.append(step)
+        match step:
+            case change.PutFilter(device=device):
+                trees = {**reached.trees, device: dataclasses.replace(reached.trees[device], filter=step.filter)}
+                reached = dataclasses.replace(reached, trees=trees)
+            case change.PutHook(interface=name):
+                reached = dataclasses.replace(reached, hooks={**reached.hooks, name: step.hook})
+    return changes, reached
+
+
+def _carrying_both(desired: Entries, observed: Entries) -> dict[Prefix, model.SetEntry]:
+    after, before = lookup.Lookup(desired), lookup.Lookup(observed)
+    both: dict[Prefix, model.SetEntry] = {}
+    for prefix in desired.keys() | observed.keys():
+        here, there = before.find(prefix), after.find(prefix)
+        if here is None or there is None or (here.mark ^ there.mark) & here.mask & there.mask:
+            continue
+        priority, comment = (here.priority, here.comment) if here.priority else (there.priority, there.comment)
+        entry = model.SetEntry(here.mark | there.mark, here.mask | there.mask, priority, comment)
+        if entry != observed.get(prefix):
+            both[prefix] = entry
+    return both

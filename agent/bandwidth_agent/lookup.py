@@ -1,0 +1,28 @@
+"""The longest-prefix match that ipset makes, in Python. Pure; owns nothing but the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bandwidth_agent.kernel import model
+from bandwidth_api.plan import Prefix
+
+
+class Lookup:
+    """The entries of one set, ready to be asked."""
+
+    def __init__(self, entries: Mapping[Prefix, model.SetEntry]) -> None:
+        self._entries = entries
+        self._lengths = sorted({prefix.length for prefix in entries}, reverse=True)
+
+    def find(self, prefix: Prefix) -> model.SetEntry | None:
+        """What the addresses of `prefix` get that lie in no longer prefix of the set; None for a hole or nothing."""
+        bits = 32 if prefix.family == 4 else 128
+        for length in self._lengths:
+            if length > prefix.length:
+                continue
+            host_bits = bits - length
+            entry = self._entries.get(Prefix(prefix.family, prefix.network >> host_bits << host_bits, length))
+            if entry is not None:
+                return None if entry.hole else entry
+        return None
