@@ -132,8 +132,16 @@ class Loop:
         if not read and now >= self._pulse_at:
             self._pulse_at = now + PULSE_SECONDS
             read = not self._reconciler.sizes_match()
-        if read or expired or self._limits_changed:
+        if not (read or expired or self._limits_changed):
+            return
+        try:
             self._pass(read=read)
+        except OSError as error:
+            # The kernel could not be read whole, or a tool is missing: nothing was decided from half a reading.
+            log.warning("cannot read the kernel, trying again", error=str(error))
+            self._read_wanted = False
+            self._resync_at = self._monotonic() + self._resync_seconds
+            self._plan_retry(undone=True, now=self._monotonic())
 
     def _patience(self, *, polled: bool) -> float:
         """Seconds until something is due without any event."""
