@@ -20,11 +20,11 @@ _LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 
 # What Go's IsGlobalUnicast denies. Private addresses are global unicast in this sense.
 _NOT_UNICAST = (
-    ("unspecified", ("0.0.0.0/32", "::/128")),
-    ("broadcast", ("255.255.255.255/32",)),
-    ("loopback", ("127.0.0.0/8", "::1/128")),
-    ("link-local", ("169.254.0.0/16", "fe80::/10")),
-    ("multicast", ("224.0.0.0/4", "ff00::/8")),
+    ("the unspecified address", ("0.0.0.0/32", "::/128")),
+    ("the broadcast address", ("255.255.255.255/32",)),
+    ("a loopback address", ("127.0.0.0/8", "::1/128")),
+    ("a link-local address", ("169.254.0.0/16", "fe80::/10")),
+    ("a multicast address", ("224.0.0.0/4", "ff00::/8")),
 )
 
 
@@ -32,7 +32,7 @@ def parse(text: str) -> Prefix:
     """Read an address or CIDR in canonical form; a bare address is a prefix of full length."""
     prefix = _read(text)
     if prefix is None:
-        raise ValueError(f"{text!r} is no IPv4 or IPv6 address or CIDR, such as 203.0.113.7 or 2001:db8:5::/48")
+        raise ValueError(f"{text!r} is no IPv4 or IPv6 address or CIDR; {_hint(text)}")
     canonical = write_cidr(prefix) if "/" in text else write(prefix)
     if canonical != text:
         raise ValueError(f"{text!r} is not in canonical form; write {canonical}")
@@ -42,14 +42,14 @@ def parse(text: str) -> Prefix:
 def parse_client(text: str) -> Prefix:
     """Read what a limit may be put on: unicast addresses, and prefixes that are not too wide."""
     prefix = parse(text)
-    address = prefix._replace(length=BITS[prefix.family])
+    least = MIN_LENGTH[prefix.family]
+    if prefix.length < least:
+        raise ValueError(f"{text} is too wide; write prefixes of /{least} or narrower for IPv{prefix.family}")
+    first = prefix._replace(length=BITS[prefix.family])
     for kind, prefixes in _kinds():
-        if any(covers(p, address) for p in prefixes):
-            raise ValueError(f"{text} is a {kind} address, which cannot be limited; write the client's own address")
-    if prefix.length < MIN_LENGTH[prefix.family]:
-        raise ValueError(
-            f"{text} is too wide: at least /{MIN_LENGTH[prefix.family]} for IPv{prefix.family}; write narrower prefixes"
-        )
+        if any(covers(p, first) for p in prefixes):
+            is_or_begins = "is" if prefix == first else "begins with"
+            raise ValueError(f"{text} {is_or_begins} {kind}, which cannot be limited; write the client's own address")
     return prefix
 
 
@@ -112,6 +112,17 @@ def _read(text: str) -> Prefix | None:
     if length > bits:
         return None
     return Prefix(address.version, int(address) >> (bits - length) << (bits - length), length)
+
+
+def _hint(text: str) -> str:
+    """What is probably meant."""
+    address_text, slash, length_text = text.partition("/")
+    without_zone = address_text.partition("%")[0]
+    plain = re.sub(r"(?i)^::ffff:(?=[0-9]+\.)|\b0+(?=[0-9])", "", without_zone)
+    prefix = _read(plain + slash + length_text)
+    if prefix is None or plain == address_text:
+        return "write for example 203.0.113.7 or 2001:db8:5::/48"
+    return f"write {write_cidr(prefix) if slash else write(prefix)}"
 
 
 @functools.cache

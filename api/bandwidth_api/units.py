@@ -48,7 +48,8 @@ def parse_burst(text: str) -> int:
     match = _BURST.fullmatch(text)
     if match is None or len(text) > TEXT_MAX:
         raise ValueError(f"{text!r} is no size: {_BURST_HELP}")
-    number_bytes = int(text.rstrip("kMi")) * _SIZES[match[1] or ""]
+    suffix = match[1] or ""
+    number_bytes = int(text.removesuffix(suffix)) * _SIZES[suffix]
     if not BURST_MIN <= number_bytes <= BURST_MAX:
         raise ValueError(f"{text} is out of range; write a burst between 3k and 64Mi bytes")
     return number_bytes
