@@ -8,7 +8,6 @@ that is not understood may be the one that mattered; `status` is the operator's 
 from __future__ import annotations
 
 import datetime
-import functools
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -19,7 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from bandwidth_api import addresses, explain, names, units
 from bandwidth_api.conditions import Reason, Rejection
-from bandwidth_api.plan import Distribution, Mode, Prefix, Sharing
+from bandwidth_api.plan import Distribution, Mode, Sharing
 
 NAME_MAX = 253
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -229,16 +228,6 @@ class Limit(_Part):
     @property
     def name(self) -> str:
         return self.metadata.name
-
-    @functools.cached_property
-    def clients(self) -> tuple[Prefix, ...]:
-        """In the order of `spec.clients`."""
-        return tuple(addresses.parse(text) for text in self.spec.clients)
-
-    @functools.cached_property
-    def excepted(self) -> tuple[Prefix, ...]:
-        """In the order of `spec.except`."""
-        return tuple(addresses.parse(text) for text in self.spec.excepted)
 
     @property
     def created_at(self) -> float | None:
