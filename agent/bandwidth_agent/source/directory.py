@@ -1,0 +1,350 @@
+"""A directory of manifest files as a source of limits.
+
+Owns which files count, when they are read again and which of two files that use one name does; what a file says is
+judged in `judge`, when one may have changed is known by `watch`, what outlives the process is kept by `accepted`.
+
+    watch ──names──▶ read the file if its signature differs ──▶ judge ──▶ records ──▶ owners ──▶ Snapshot
+
+A directory that is gone, for whatever reason, lifts nothing: what was accepted stays until it is back.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+import time
+from collections.abc import Callable, Container, Iterable
+
+from bandwidth_agent import report
+from bandwidth_agent.source import Snapshot, accepted, judge, manifest, watch
+from bandwidth_api import limit, names
+from bandwidth_api.conditions import Reason
+
+SUFFIXES = (".yaml", ".yml", ".json")
+POLL_SECONDS = 0.4  # no more often, however often it is asked
+RELIST_SECONDS = 60.0  # a look at everything, should an event have been missed
+SETTLED_SECONDS = 0.3  # without events: a file younger than this may be half written
+RACY_SECONDS = 0.05  # a file changed so recently can change again without a new time
+MAX_LINK_DIRECTORIES = 32
+
+
+class Directory:
+    """Follows the manifests of one directory. `in_force` says which limits the kernel holds, by cut name."""
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        store: accepted.Store,
+        *,
+        in_force: Callable[[], Container[str]],
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = pathlib.Path(os.path.abspath(path))
+        self._store = store
+        self._in_force = in_force
+        self._monotonic = monotonic
+        self._wall = wall
+        self._memory = store.load()
+        self._watch = watch.Watch()
+        self._root: tuple[str, int, int] | None = None  # real path, device, inode
+        self._records: dict[str, judge.Record] = {}
+        self._claims: dict[str, set[str]] = {}  # limit name → files that use it
+        self._owners: dict[str, str] = {}  # limit name → the file whose object counts
+        self._limits: dict[str, limit.Limit] = {}
+        self._first_seen: dict[str, float] = dict(self._memory.first_seen)
+        self._troubled: set[str] = set()  # files with problems or warnings
+        self._contested: set[str] = set()  # limit names in several files
+        self._links: dict[str, str] = {}  # file → the real directory that its symlink leads to
+        self._dirty: set[str] = set()
+        self._unsettled: dict[str, judge.Signature] = {}
+        self._newborn: dict[str, float] = {}  # first seen in the file that is being read
+        self._relist = True
+        self._listed_at = float("-inf")
+        self._complete = False
+        self._gone = ""  # why the directory cannot be listed now
+
+    # ── what may have changed ──────────────────────────────────────────────────────────────────────────────────
+
+    def fileno(self) -> int | None:
+        """The watch's descriptor, or None while the directory has to be polled."""
+        return None if self._polled() else self._watch.fileno()
+
+    def _polled(self) -> bool:
+        watched = self._watch.fileno() is not None and not self._watch.error
+        return bool(not watched or self._gone or self._unsettled or len(self._links) > MAX_LINK_DIRECTORIES)
+
+    def drain(self) -> bool:
+        """Take note of events; True if anything that counts may have changed. Cheap enough for every turn."""
+        noticed = self._watch.noticed()
+        self._relist |= noticed.relist
+        self._dirty |= {name for name in noticed.names if counts(name)}
+        if self._identity() != self._root:
+            self._relist = True
+        since = self._monotonic() - self._listed_at
+        if not self._relist and since >= (POLL_SECONDS if self._polled() else RELIST_SECONDS):
+            self._dirty |= self._differing()
+        return self._relist or bool(self._dirty)
+
+    def _identity(self) -> tuple[str, int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        if self._root is not None and (found.st_dev, found.st_ino) == self._root[1:]:
+            return self._root
+        return os.path.realpath(self._path), found.st_dev, found.st_ino
+
+    def _differing(self) -> set[str]:
+        """The files whose signature is not the one that was read; those that are being written wait for next time."""
+        found = self._listing()
+        if found is None:
+            return set()
+        before, self._unsettled = self._unsettled, {}
+        differing = self._records.keys() - found.keys()
+        for name, signature in found.items():
+            record = self._records.get(name)
+            if record is not None and record.signature == signature:
+                continue
+            age = self._wall() - signature.modified_ns / 1e9 if signature is not None else 0.0
+            if signature is None or age > SETTLED_SECONDS or before.get(name) == signature:
+                differing.add(name)
+            else:
+                self._unsettled[name] = signature
+        return differing
+
+    def _listing(self) -> dict[str, judge.Signature | None] | None:
+        """All files that count, with their signatures; None when the directory cannot be listed."""
+        self._listed_at = self._monotonic()
+        try:
+            with os.scandir(self._path) as entries:
+                files = [entry for entry in entries if counts(entry.name) and not _is_directory(entry)]
+                found = {entry.name: _listed(entry) for entry in files}
+        except OSError as error:
+            self._gone = f"{self._path}: {_why(error)}; what was accepted from it stays until it is back"
+            return None
+        self._gone = ""
+        return found
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read(self) -> Snapshot:
+        """Read the files that changed and return all limits."""
+        if self._relist:
+            self._read_all()
+        else:
+            self._take(self._dirty)
+        self._dirty = set()
+        return self._snapshot()
+
+    def _read_all(self) -> None:
+        identity = self._identity()
+        if identity != self._root or self._watch.fileno() is None:
+            self._root = identity
+            if identity is not None:
+                self._watch.start(identity[0])
+                self._follow_links()
+        found = self._listing()
+        if found is None:
+            return  # looked for again at every poll
+        self._relist = False
+        self._unsettled = {}
+        changed = {n for n, s in found.items() if n not in self._records or self._records[n].signature != s}
+        self._take(changed | (self._records.keys() - found.keys()) | self._dirty)
+        self._memory = accepted.EMPTY  # every file has a record of its own now
+        self._complete = True
+
+    def _take(self, files: Iterable[str]) -> None:
+        """Read these files again, or find them gone, and settle who owns the names they use or used."""
+        touched: set[str] = set()
+        moved = False
+        for name in sorted(files):
+            before = self._records.get(name)
+            self._newborn = {}
+            record = self._read_file(name, before)
+            if record is not before:
+                moved = True
+                touched |= self._replace(name, before, record)
+        for key in touched:
+            self._settle(key)
+        if moved:
+            self._follow_links()
+            contested = {name: self._owners[name] for name in self._contested}
+            self._store.save_soon(dict(self._records), dict(self._first_seen), contested)
+
+    def _read_file(self, name: str, before: judge.Record | None) -> judge.Record | None:
+        """The record of a file as it is now; None when it is not there."""
+        path = self._path / name
+        self._links.pop(name, None)
+        if path.is_symlink():
+            self._links[name] = os.path.dirname(os.path.realpath(path))
+        signature = None
+        try:
+            found = os.stat(path)
+            if stat.S_ISDIR(found.st_mode):
+                return None
+            signature = _signature(found)
+            known = self._unchanged(path, signature) if before is None else None
+            if known is not None:
+                return known
+            data = _content(path)
+        except FileNotFoundError:
+            if name not in self._links:
+                return None
+            return judge.unreadable(path, None, "the symlink leads nowhere", before or self._remembered(name))
+        except OSError as error:
+            return judge.unreadable(path, signature, _why(error), before or self._remembered(name))
+        racy = self._wall() - signature.modified_ns / 1e9 < RACY_SECONDS
+        born = self._born(signature)
+        return judge.text(path, None if racy else signature, data, before or self._remembered(name), born)
+
+    def _born(self, signature: judge.Signature | None) -> judge.Born:
+        """When a limit without a creationTimestamp was first seen: at its file's time when it was new to us."""
+        moment = signature.modified_ns / 1e9 if signature is not None else self._wall()
+
+        def born(name: str) -> float:
+            known = self._first_seen.get(name)
+            return self._newborn.setdefault(name, moment) if known is None else known
+
+        return born
+
+    # ── what an earlier process accepted ───────────────────────────────────────────────────────────────────────
+
+    def _unchanged(self, path: pathlib.Path, signature: judge.Signature) -> judge.Record | None:
+        """The record of a file that an earlier process read without finding anything broken, if it is still that."""
+        file = self._memory.files.get(path.name)
+        if file is None or not file.clean or file.signature != signature or not self._memory.same_program:
+            return None
+        born = self._born(signature)
+        found = {name: judge.remembered(document, born) for name, document in file.documents.items()}
+        whole = {name: item for name, item in found.items() if item is not None}
+        return judge.Record(path, signature, whole) if len(whole) == len(found) else None
+
+    def _remembered(self, name: str) -> judge.Record | None:
+        """What was accepted from a file by an earlier process, as far as it is still in force.
+
+        After a reboot nothing is in force, and what was accepted counts; within one boot, what is not in the kernel
+        was taken out of it on purpose, and a broken file must not bring it back.
+        """
+        file = self._memory.files.get(name)
+        if file is None:
+            return None
+        kept = {}
+        for key, document in file.documents.items():
+            if self._memory.same_boot and names.short_limit(key) not in self._in_force():
+                continue
+            item = judge.remembered(document, self._born(file.signature))
+            if item is not None:
+                kept[key] = item
+        return judge.Record(self._path / name, None, kept)
+
+    # ── names ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _replace(self, name: str, before: judge.Record | None, record: judge.Record | None) -> set[str]:
+        """Put a file's record in place of the one before; returns the limits that have to be settled again."""
+        lost = before.accepted if before is not None else {}
+        found = record.accepted if record is not None else {}
+        for key in lost.keys() - found.keys():
+            self._claims[key].discard(name)
+        for key in found:
+            self._claims.setdefault(key, set()).add(name)
+            if key in self._newborn:
+                self._first_seen.setdefault(key, self._newborn[key])
+        if record is None:
+            self._records.pop(name, None)
+        else:
+            self._records[name] = record
+        if record is None or record.clean:
+            self._troubled.discard(name)
+        else:
+            self._troubled.add(name)
+        return {key for key in lost.keys() | found.keys() if lost.get(key) is not found.get(key)}
+
+    def _settle(self, key: str) -> None:
+        """Decide whose object counts: the one accepted first stays; among new ones the first file by path."""
+        claims = self._claims[key]
+        if not claims:
+            for mapping in (self._claims, self._owners, self._limits, self._first_seen):
+                mapping.pop(key, None)
+            self._contested.discard(key)
+            return
+        known = (self._owners.get(key), self._memory.owners.get(key))
+        owner = next((file for file in known if file in claims), None) or min(claims)
+        self._owners[key] = owner
+        self._limits[key] = self._records[owner].accepted[key].limit
+        (self._contested.add if len(claims) > 1 else self._contested.discard)(key)
+
+    def _snapshot(self) -> Snapshot:
+        problems: list[report.Failing] = []
+        warnings: list[str] = []
+        for name in sorted(self._troubled):
+            problems += self._records[name].problems
+            warnings += self._records[name].warnings
+        for key in sorted(self._contested):
+            problems += self._duplicates(key)
+        if self._gone:
+            problems.append(report.Failing(str(self._path), Reason.UNREADABLE.value, self._gone, str(self._path)))
+        if self._store.warning:
+            warnings.append(self._store.warning)
+        if self._watch.error and not self._gone:
+            warnings.append(f"{self._path} is polled, because it cannot be watched: {self._watch.error}")
+        return Snapshot(dict(self._limits), tuple(problems), self._complete, tuple(warnings))
+
+    def _duplicates(self, key: str) -> Iterable[report.Failing]:
+        owner = self._path / self._owners[key]
+        for name in sorted(self._claims[key] - {self._owners[key]}):
+            file, field = str(self._path / name), "metadata.name"
+            message = f"{file}: {field}: {key} is also in {owner}, which was accepted first and counts; remove one"
+            yield report.Failing(key, Reason.DUPLICATE_NAME.value, message, file, field)
+
+    def _follow_links(self) -> None:
+        if len(self._links) <= MAX_LINK_DIRECTORIES:
+            self._watch.follow(watch.links_on_the_way(self._path) | set(self._links.values()))
+
+    def close(self) -> None:
+        """Stop watching and write what is to be remembered."""
+        self._watch.close()
+        self._store.close()
+
+
+def counts(name: str) -> bool:
+    """Whether a file of this name is a manifest: the suffix says so, and it is no editor's or mount's hidden file."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith((".", "#"))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _listed(entry: os.DirEntry[str]) -> judge.Signature | None:
+    try:
+        return _signature(entry.stat())
+    except OSError:
+        return None
+
+
+def _signature(found: os.stat_result) -> judge.Signature:
+    return judge.Signature(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
+
+
+def _content(path: pathlib.Path) -> bytes:
+    """The bytes of a regular file of a bounded size; never waits for a writer of a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(0, "it is not a regular file")
+        data = file.read(manifest.MAX_BYTES + 1) or b""
+        while chunk := file.read(manifest.MAX_BYTES + 1 - len(data)):
+            data += chunk
+    if len(data) > manifest.MAX_BYTES:
+        raise OSError(0, f"it is larger than {manifest.MAX_BYTES // 1024 // 1024} MiB")
+    return data
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

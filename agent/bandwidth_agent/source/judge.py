@@ -1,0 +1,237 @@
+"""What one manifest file says: the limits that are accepted, and one clear problem for each thing that is broken.
+
+Pure: a text and what was accepted from this file before go in, a `Record` comes out. Does no I/O, and never decides
+between two files that use the same name (`directory`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from bandwidth_agent import report
+from bandwidth_agent.source import manifest
+from bandwidth_api import limit, names
+from bandwidth_api.conditions import Reason, Rejection
+
+_LIST_KINDS = ("List", f"{names.LIMIT_KIND}List")
+
+
+class Signature(NamedTuple):
+    """What changes when a file does."""
+
+    modified_ns: int
+    changed_ns: int
+    size: int
+    inode: int
+    device: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Accepted:
+    """A limit as it was last accepted. `document` is as written, so that it can be judged again after a restart."""
+
+    limit: limit.Limit
+    document: Mapping[str, object]
+    line: int  # in its chunk, from 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """All that is known of one file."""
+
+    path: pathlib.Path
+    signature: Signature | None  # None: it could not be read
+    accepted: Mapping[str, Accepted]  # by name, in the order of the file, those included that are only kept
+    problems: tuple[report.Failing, ...] = ()
+    warnings: tuple[str, ...] = ()
+    chunks: Mapping[str, tuple[Accepted, ...]] = dataclasses.field(default_factory=dict)  # wholly accepted text
+
+    @property
+    def clean(self) -> bool:
+        return not self.problems and not self.warnings
+
+
+class _Fault(NamedTuple):
+    """Something broken in the file; `name` is "" where no name could be read."""
+
+    line: int
+    name: str
+    reason: Reason
+    field: str
+    message: str
+
+
+Born = Callable[[str], float]  # the time at which a limit of this name was first seen, seconds since the epoch
+
+
+def text(path: pathlib.Path, signature: Signature | None, data: bytes, before: Record | None, born: Born) -> Record:
+    """Judge the whole content of a file; what `before` accepted stays in force where the text is broken."""
+    reading = _Reading(path, before, born)
+    try:
+        decoded = manifest.decode(data)
+        if not decoded.strip():
+            raise manifest.UnreadableError("the file is empty; delete it to lift its limits")
+        if path.suffix.lower() == ".json":
+            reading.take(None, lambda: manifest.read_json(decoded), 1)
+        else:
+            for chunk in manifest.split(decoded):
+                reading.take(chunk.text, functools.partial(manifest.read_yaml, chunk), chunk.line)
+    except manifest.UnreadableError as error:
+        reading.faults.append(_Fault(0, "", Reason.UNREADABLE, "", str(error)))
+    return reading.record(signature)
+
+
+def unreadable(path: pathlib.Path, signature: Signature | None, why: str, before: Record | None) -> Record:
+    """The record of a file that cannot be read at all."""
+    reading = _Reading(path, before, lambda _: 0.0)
+    reading.faults.append(_Fault(0, "", Reason.UNREADABLE, "", why))
+    return reading.record(signature)
+
+
+def remembered(document: Mapping[str, object], born: Born) -> Accepted | None:
+    """Judge a document again that was accepted by an earlier process; None if it is not acceptable any more."""
+    judged = _parsed(document, born)
+    return Accepted(judged, document, 0) if isinstance(judged, limit.Limit) else None
+
+
+class _Reading:
+    """One file while it is read."""
+
+    def __init__(self, path: pathlib.Path, before: Record | None, born: Born) -> None:
+        self._path = path
+        self._before: Mapping[str, Accepted] = before.accepted if before is not None else {}
+        self._known: Mapping[str, tuple[Accepted, ...]] = before.chunks if before is not None else {}
+        self._born = born
+        self._accepted: dict[str, Accepted] = {}
+        self._lines: dict[str, int] = {}
+        self._warnings: list[str] = []
+        self._chunks: dict[str, tuple[Accepted, ...]] = {}
+        self.faults: list[_Fault] = []
+
+    def take(self, key: str | None, read: Callable[[], list[manifest.Document]], line: int) -> None:
+        """Judge one chunk, or take it from the last reading if not a character of it changed."""
+        known = self._known.get(key) if key is not None else None
+        if known is not None:
+            self._add(line, known)
+        else:
+            try:
+                documents = read()
+            except manifest.UnreadableError as error:
+                self.faults.append(_Fault(line, "", Reason.UNREADABLE, "", str(error)))
+                return
+            faults, warnings = len(self.faults), len(self._warnings)
+            known = tuple(self._judged(documents, line))
+            self._add(line, known)
+            if len(self.faults) > faults or len(self._warnings) > warnings:
+                return
+        if key is not None:
+            self._chunks[key] = known
+
+    def _add(self, line: int, found: Iterable[Accepted]) -> None:
+        for item in found:
+            name = item.limit.name
+            if name in self._accepted:
+                message = f"the name is already used in line {self._lines[name]} of this file; the first one counts"
+                fault = _Fault(line + item.line, name, Reason.DUPLICATE_NAME, "metadata.name", message)
+                self.faults.append(fault)
+            else:
+                self._accepted[name] = item
+                self._lines[name] = line + item.line
+
+    def _judged(self, documents: Iterable[manifest.Document], line: int) -> Iterator[Accepted]:
+        for at, value in documents:
+            for item in _items(value):
+                verdict = self._verdict(at, item)
+                if isinstance(verdict, _Fault):
+                    self.faults.append(verdict)
+                elif verdict is not None:
+                    yield dataclasses.replace(verdict, line=at - line)
+
+    def _verdict(self, line: int, value: object) -> Accepted | _Fault | None:
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            return _Fault(line, "", Reason.UNREADABLE, "", "not a Kubernetes object: a mapping is expected")
+        kind, version = value.get("kind"), value.get("apiVersion")
+        name = _name(value)
+        if kind is None and version is None:
+            return _Fault(line, name, Reason.UNREADABLE, "", "not a Kubernetes object: it has no apiVersion and kind")
+        ours = str(version).partition("/")[0] == names.GROUP
+        if kind != names.LIMIT_KIND and not ours:
+            where = self._where(line)
+            self._warnings.append(f"{where}: {kind} {name or 'without a name'} is no {names.LIMIT_KIND}; ignored")
+            return None
+        if kind != names.LIMIT_KIND:
+            message = f"{kind} is not written by hand; only {names.LIMIT_KIND} is read here"
+            return _Fault(line, name, Reason.INVALID, "kind", message)
+        judged = _parsed(value, self._born)
+        if isinstance(judged, limit.Limit):
+            return Accepted(judged, value, 0)
+        return _of_rejections(line, name, judged)
+
+    def _where(self, line: int) -> str:
+        return f"{self._path}:{line}" if line else str(self._path)
+
+    def record(self, signature: Signature | None) -> Record:
+        """The outcome, with what has to be kept of the reading before."""
+        accepted, problems = dict(self._accepted), []
+        # A broken document whose name cannot be read may be any of those that are missing now.
+        nameless = [fault for fault in self.faults if not fault.name]
+        told: set[str] = set()
+        for name, item in self._before.items():
+            own = [fault for fault in self.faults if fault.name == name]
+            if name in accepted or not (own or nameless):
+                continue
+            accepted[name] = item
+            problems.append(self._failing(name, (own or nameless)[0], kept=True))
+            told.add(name if own else "")
+        problems += [
+            self._failing(fault.name or self._path.name, fault, kept=False)
+            for fault in self.faults
+            if fault.name not in told
+        ]
+        return Record(self._path, signature, accepted, tuple(problems), tuple(self._warnings), self._chunks)
+
+    def _failing(self, name: str, fault: _Fault, *, kept: bool) -> report.Failing:
+        words = [self._where(fault.line)]
+        if fault.field:
+            words.append(fault.field)
+        message = ": ".join([*words, fault.message])
+        if kept:
+            message += " (the limit stays in force as it was before)"
+        reason = Reason.KEPT_PREVIOUS if kept else fault.reason
+        return report.Failing(name, reason.value, message, str(self._path), fault.field)
+
+
+def _items(value: object) -> Iterator[object]:
+    """The objects of a document: itself, or the items of a List."""
+    if isinstance(value, dict) and value.get("kind") in _LIST_KINDS and isinstance(value.get("items"), list):
+        yield from value["items"]
+    else:
+        yield value
+
+
+def _name(document: Mapping[str, object]) -> str:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _of_rejections(line: int, name: str, rejections: tuple[Rejection, ...]) -> _Fault:
+    """All that is wrong with one object as one fault: the first field leads, the others follow in the message."""
+    first, *others = rejections
+    message = "; ".join([first.message, *(f"{r.field}: {r.message}" for r in others)])
+    return _Fault(line, name, first.reason, first.field, message)
+
+
+def _parsed(document: Mapping[str, object], born: Born) -> limit.Limit | tuple[Rejection, ...]:
+    """The limit or what is wrong with it; a limit without a creationTimestamp counts from when it was first seen."""
+    parsed = limit.parse(document)
+    if isinstance(parsed, limit.Limit) and parsed.created_at is None:
+        return limit.dated(parsed, datetime.datetime.fromtimestamp(born(parsed.name), datetime.UTC))
+    return parsed

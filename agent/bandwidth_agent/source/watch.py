@@ -1,0 +1,135 @@
+"""Tells which files of a directory may have changed, by inotify.
+
+Owns the inotify descriptor and the meaning of its events; reads no file. A name is told when it is complete: closed
+by its writer, moved into place, linked or taken away; so that a file half written is not read.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from inotify_simple import INotify, flags
+
+_NAMES = flags.CREATE | flags.DELETE | flags.MOVED_FROM | flags.MOVED_TO
+_SELF = flags.DELETE_SELF | flags.MOVE_SELF
+_CONTENT = flags.CLOSE_WRITE | flags.ATTRIB
+_LOST = flags.Q_OVERFLOW | flags.UNMOUNT | flags.IGNORED
+
+# File systems on which other machines, or the other side of the virtual machine, write without an event here.
+_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "afs", "lustre", "glusterfs", "vboxsf", "drvfs")
+
+
+class Noticed(NamedTuple):
+    """What happened since the last call. `relist`: more than single names can tell."""
+
+    names: frozenset[str]
+    relist: bool
+
+
+class Watch:
+    """Watches one directory, and the places that its symlinks lead through."""
+
+    def __init__(self) -> None:
+        self._inotify: INotify | None = None
+        self._root: int | None = None
+        self._root_path = ""
+        self._around: dict[str, int] = {}  # directories in which a name on the way to ours may be replaced
+        self.error = ""  # why there is no watch, if there is none
+
+    def fileno(self) -> int | None:
+        return self._inotify.fileno() if self._inotify is not None and self._root is not None else None
+
+    def start(self, root: str) -> None:
+        """Watch this directory (a real path) from now on, instead of any other. Never raises; see `error`."""
+        self.close()
+        try:
+            if _remote(root):
+                self.error = "its file system does not tell of changes"
+                return
+            self._inotify = INotify(nonblocking=True)
+            self._root = self._inotify.add_watch(root, _NAMES | _CONTENT | _SELF | flags.ONLYDIR)
+            self._root_path, self.error = root, ""
+        except OSError as error:
+            self.close()
+            self.error = error.strerror or str(error)
+
+    def follow(self, directories: Iterable[str]) -> None:
+        """Watch exactly these directories too (real paths): whatever happens in them asks for a new listing."""
+        wanted = set(directories) - {self._root_path}
+        if self._inotify is None or wanted == set(self._around):
+            return
+        for gone in set(self._around) - wanted:
+            descriptor = self._around.pop(gone)
+            try:
+                self._inotify.rm_watch(descriptor)
+            except OSError:
+                continue  # the directory is gone, and the watch with it
+        for new in wanted - set(self._around):
+            try:
+                mask = _NAMES | flags.CLOSE_WRITE | flags.ONLYDIR
+                self._around[new] = self._inotify.add_watch(new, mask)
+            except OSError as error:
+                self.error = error.strerror or str(error)
+
+    def noticed(self) -> Noticed:
+        """What happened since the last call, without waiting."""
+        names: set[str] = set()
+        relist = False
+        if self._inotify is None:
+            return Noticed(frozenset(), False)
+        ended = set()
+        for event in self._inotify.read(timeout=0):
+            if event.mask & flags.IGNORED and event.wd != self._root:
+                ended.add(event.wd)
+            if event.mask & (_LOST | _SELF):
+                relist = True
+            elif event.wd != self._root or event.name.startswith(".."):
+                relist = True  # a symlink on the way, or the switch of a mounted ConfigMap
+            elif not event.mask & flags.CREATE or self._linked(event.name):
+                names.add(event.name)
+        for path, descriptor in list(self._around.items()):
+            if descriptor in ended:
+                del self._around[path]
+        return Noticed(frozenset(names), relist)
+
+    def _linked(self, name: str) -> bool:
+        """A file that appears is told when its writer closes it; a link appears whole."""
+        try:
+            found = os.lstat(os.path.join(self._root_path, name))
+        except OSError:
+            return False
+        return stat.S_ISLNK(found.st_mode) or found.st_nlink > 1
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            self._inotify.close()
+        self._inotify, self._root, self._root_path, self._around = None, None, "", {}
+
+
+def links_on_the_way(path: pathlib.Path) -> set[str]:
+    """The real directories that hold a symlink on the way to `path`, the last step included."""
+    found = set()
+    for step in (path, *path.parents):
+        if step.is_symlink():
+            found.add(os.path.realpath(step.parent))
+    return found
+
+
+def _remote(root: str) -> bool:
+    """Whether the directory lies on a file system that changes without events."""
+    kind, longest = "", -1
+    try:
+        table = pathlib.Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return False
+    for line in table.splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split(" ")[4].encode().decode("unicode_escape")
+        inside = root == point or root.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= longest:
+            kind, longest = after.split(" ")[0], len(point)
+    return kind in _REMOTE or kind.startswith("fuse")
