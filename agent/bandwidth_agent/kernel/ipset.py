@@ -13,7 +13,7 @@ import errno
 import re
 from collections.abc import Mapping, Sequence
 
-from bandwidth_agent.kernel import change, ipset_wire, model, nfnetlink
+from bandwidth_agent.kernel import change, ipset_wire, model, netlink, nfnetlink
 from bandwidth_api.plan import Prefix
 
 _FILLING = "-new"
@@ -25,9 +25,9 @@ class IpSets:
 
     def supported(self) -> bool:
         """Whether the kernel has hash:net with comment and skbinfo; makes nothing."""
-        with nfnetlink.Socket() as netlink:
+        with nfnetlink.connection() as kernel:
             try:
-                answer = netlink.ask(ipset_wire.query_type())
+                answer = nfnetlink.ask(kernel, ipset_wire.query_type())
             except PermissionError:
                 raise
             except OSError:  # no ipset at all, or no such type
@@ -37,19 +37,23 @@ class IpSets:
     def observe(self) -> dict[str, model.IpSet]:
         """Read all our sets whole, also those that a killed change left half filled."""
         found: dict[str, model.IpSet] = {}
-        with nfnetlink.Socket() as netlink:
-            for header in _headers(netlink):
+        with nfnetlink.connection() as kernel:
+            for header in _headers(kernel):
                 if not header.healthy:
                     found[header.name] = model.IpSet(header.family, {}, healthy=False)
                     continue
-                answers = netlink.dump(ipset_wire.list_entries(header.name))
+                question = ipset_wire.list_entries(header.name)
+                try:
+                    answers = kernel.dump(question.type, question.body)
+                except FileNotFoundError:  # gone since its header was read
+                    continue
                 found[header.name] = model.IpSet(header.family, ipset_wire.entries(header.family, answers))
         return found
 
     def entry_counts(self) -> dict[str, int]:
         """How many entries each of our sets has, without reading them."""
-        with nfnetlink.Socket() as netlink:
-            return {header.name: header.entry_count for header in _headers(netlink)}
+        with nfnetlink.connection() as kernel:
+            return {header.name: header.entry_count for header in _headers(kernel)}
 
     def put_set(self, step: change.PutSet) -> change.Outcome:
         """Create the set, or fill a new one beside it and swap; whoever looks an address up sees old or new, whole.
@@ -58,68 +62,71 @@ class IpSets:
         named `-new` that `observe` reports.
         """
         ordered = _longest_first(step.set.entries)
-        with nfnetlink.Socket() as netlink:
-            refused = 0 if step.replace else _create(netlink, step.name, step.set)
+        with nfnetlink.connection() as kernel:
+            refused = 0 if step.replace else _create(kernel, step.name, step.set)
             if not step.replace and refused == 0:
-                return _outcome(step, netlink.send(ipset_wire.put(step.name, ordered)), [p for p, _ in ordered])
+                return _outcome(
+                    step, nfnetlink.send(kernel, ipset_wire.put(step.name, ordered)), [p for p, _ in ordered]
+                )
             if refused not in (0, errno.EEXIST):
                 return _failed(step, refused)
-            return _replace(netlink, step, ordered)
+            return _replace(kernel, step, ordered)
 
     def put_entries(self, step: change.PutEntries) -> change.Outcome:
         """Add entries or change those that are there, longest prefix first."""
         ordered = _longest_first(step.entries)
-        with nfnetlink.Socket() as netlink:
-            return _outcome(step, netlink.send(ipset_wire.put(step.name, ordered)), [p for p, _ in ordered])
+        with nfnetlink.connection() as kernel:
+            return _outcome(step, nfnetlink.send(kernel, ipset_wire.put(step.name, ordered)), [p for p, _ in ordered])
 
     def delete_entries(self, step: change.DeleteEntries) -> change.Outcome:
         """Take entries out, shortest prefix first; those that are not there are no failure."""
         ordered = sorted(step.prefixes, key=lambda prefix: prefix.length)
-        with nfnetlink.Socket() as netlink:
-            return _outcome(step, netlink.send(ipset_wire.delete(step.name, ordered)), ordered)
+        with nfnetlink.connection() as kernel:
+            return _outcome(step, nfnetlink.send(kernel, ipset_wire.delete(step.name, ordered)), ordered)
 
     def delete_set(self, step: change.DeleteSet) -> change.Outcome:
         """Destroy the set; one that is not there is no failure."""
-        with nfnetlink.Socket() as netlink:
-            refused = _destroy(netlink, step.name)
+        with nfnetlink.connection() as kernel:
+            refused = _destroy(kernel, step.name)
         return _failed(step, refused) if refused else change.Outcome(step)
 
 
-def _headers(netlink: nfnetlink.Socket) -> list[ipset_wire.Header]:
-    headers = (ipset_wire.header(answer) for answer in netlink.dump(ipset_wire.list_headers()))
+def _headers(kernel: netlink.Socket) -> list[ipset_wire.Header]:
+    question = ipset_wire.list_headers()
+    headers = (ipset_wire.header(answer) for answer in kernel.dump(question.type, question.body))
     return [header for header in headers if _OUR_NAME.fullmatch(header.name)]
 
 
-def _create(netlink: nfnetlink.Socket, name: str, desired: model.IpSet) -> int:
-    return _one(netlink, ipset_wire.create(name, desired.family, len(desired.entries)))
+def _create(kernel: netlink.Socket, name: str, desired: model.IpSet) -> int:
+    return _one(kernel, ipset_wire.create(name, desired.family, len(desired.entries)))
 
 
-def _destroy(netlink: nfnetlink.Socket, name: str) -> int:
-    refused = _one(netlink, ipset_wire.destroy(name))
+def _destroy(kernel: netlink.Socket, name: str) -> int:
+    refused = _one(kernel, ipset_wire.destroy(name))
     return 0 if refused == errno.ENOENT else refused
 
 
-def _one(netlink: nfnetlink.Socket, message: bytes) -> int:
-    return netlink.send([message]).get(0, 0)
+def _one(kernel: netlink.Socket, message: netlink.Message) -> int:
+    return nfnetlink.send(kernel, [message]).get(0, 0)
 
 
 def _replace(
-    netlink: nfnetlink.Socket, step: change.PutSet, ordered: list[tuple[Prefix, model.SetEntry]]
+    kernel: netlink.Socket, step: change.PutSet, ordered: list[tuple[Prefix, model.SetEntry]]
 ) -> change.Outcome:
     """Fill beside, swap, destroy what was there."""
     beside = step.name + _FILLING
-    refused = _destroy(netlink, beside) or _create(netlink, beside, step.set)
+    refused = _destroy(kernel, beside) or _create(kernel, beside, step.set)
     if refused:
         return _failed(step, refused)
-    refused_entries = netlink.send(ipset_wire.put(beside, ordered))
-    refused = _one(netlink, ipset_wire.swap(step.name, beside))
+    refused_entries = nfnetlink.send(kernel, ipset_wire.put(beside, ordered))
+    refused = _one(kernel, ipset_wire.swap(step.name, beside))
     if refused in (errno.ENOENT, ipset_wire.TYPE_MISMATCH):
         # Nothing to swap with, or something that only shares the name: no rule of ours can be looking at it.
-        refused = _destroy(netlink, step.name) or _one(netlink, ipset_wire.rename(beside, step.name))
+        refused = _destroy(kernel, step.name) or _one(kernel, ipset_wire.rename(beside, step.name))
     if refused:
-        _destroy(netlink, beside)
+        _destroy(kernel, beside)
         return _failed(step, refused)
-    _destroy(netlink, beside)  # if somebody holds it just now, the next observation reports it
+    _destroy(kernel, beside)  # if somebody holds it just now, the next observation reports it
     return _outcome(step, refused_entries, [prefix for prefix, _ in ordered])
 
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bandwidth_agent.kernel import model, nfnetlink
+from bandwidth_agent.kernel import model, netlink, nfnetlink
 from bandwidth_api.plan import Prefix
 
 _SUBSYSTEM = 6
@@ -45,8 +45,16 @@ _ADDRESS_BYTES = {4: 4, 6: 16}
 
 _BE32 = struct.Struct(">I")
 _BE64 = struct.Struct(">Q")
-# The beginning of an entry as every kernel lays it out, by family: DATA{IP{address} LENGTH …
+_NETWORK_ORDER = nfnetlink.NET_BYTEORDER
+# The beginning of an entry as we and every kernel lay it out: DATA{IP{address} length …
 _ENTRY_HEAD = {4: struct.Struct("=HHHHHH4sHHB3x"), 6: struct.Struct("=HHHHHH16sHHB3x")}
+_ENTRY_BEGINNING = {
+    family: (_A_DATA | netlink.NESTED, size + 8, _E_IP | netlink.NESTED, size + 4, _IP_KIND[family] | _NETWORK_ORDER)
+    for family, size in _ADDRESS_BYTES.items()
+}
+_LENGTH_HEADER = (5, _E_LENGTH)
+_MARK_HEADER = netlink.ATTRIBUTE.pack(12, _E_MARK | _NETWORK_ORDER)
+_PRIORITY_HEADER = netlink.ATTRIBUTE.pack(8, _E_PRIORITY | _NETWORK_ORDER)
 
 TYPE_MISMATCH = 4102
 # Why ipset refuses, by the codes that it has above every errno (linux/netfilter/ipset/ip_set.h).
@@ -63,6 +71,7 @@ _PRIVATE_ERRORS = {
     4352: "the set is full",
 }
 
+_ABSENT = model.SetEntry(0, 0, 0, "")
 # An entry that has what we never write; no desired entry has a negative mark.
 _ALIEN_MARK = -1
 
@@ -84,19 +93,19 @@ def explain(code: int) -> str:
 # ── commands ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def create(name: str, family: int, entry_count: int) -> bytes:
+def create(name: str, family: int, entry_count: int) -> netlink.Message:
     """Make a set; refused with EEXIST when any set has that name. `entry_count` only sizes the hash table."""
     size = _HASH_SIZE_MIN
     while size < min(entry_count, _HASH_SIZE_MAX):
         size *= 2  # growing later would copy the table again and again
     return _command(
         _CREATE,
-        nfnetlink.CREATE | nfnetlink.EXCL,
-        nfnetlink.text(_A_NAME, name),
-        nfnetlink.text(_A_TYPE, TYPE),
-        nfnetlink.attribute(_A_REVISION, bytes([_REVISION])),
-        nfnetlink.attribute(_A_FAMILY, bytes([_AF[family]])),
-        nfnetlink.nested(
+        netlink.CREATE | netlink.EXCLUSIVE,
+        netlink.text_attribute(_A_NAME, name),
+        netlink.text_attribute(_A_TYPE, TYPE),
+        netlink.attribute(_A_REVISION, bytes([_REVISION])),
+        netlink.attribute(_A_FAMILY, bytes([_AF[family]])),
+        netlink.nest(
             _A_DATA,
             _number(_S_FLAGS, _FLAGS_OF_OURS),
             _number(_S_HASH_SIZE, size),
@@ -105,122 +114,121 @@ def create(name: str, family: int, entry_count: int) -> bytes:
     )
 
 
-def destroy(name: str) -> bytes:
-    return _command(_DESTROY, 0, nfnetlink.text(_A_NAME, name))
+def destroy(name: str) -> netlink.Message:
+    return _command(_DESTROY, 0, netlink.text_attribute(_A_NAME, name))
 
 
-def swap(name: str, other: str) -> bytes:
+def swap(name: str, other: str) -> netlink.Message:
     """Exchange the contents of two sets of the same type in one step."""
-    return _command(_SWAP, 0, nfnetlink.text(_A_NAME, name), nfnetlink.text(_A_NAME2, other))
+    return _command(_SWAP, 0, netlink.text_attribute(_A_NAME, name), netlink.text_attribute(_A_NAME2, other))
 
 
-def rename(name: str, other: str) -> bytes:
-    return _command(_RENAME, 0, nfnetlink.text(_A_NAME, name), nfnetlink.text(_A_NAME2, other))
+def rename(name: str, other: str) -> netlink.Message:
+    return _command(_RENAME, 0, netlink.text_attribute(_A_NAME, name), netlink.text_attribute(_A_NAME2, other))
 
 
-def put(name: str, entries: Iterable[tuple[Prefix, model.SetEntry]]) -> list[bytes]:
+def put(name: str, entries: Iterable[tuple[Prefix, model.SetEntry]]) -> list[netlink.Message]:
     """One message per entry, in the order given: add it, or change it where it is there."""
-    prefix_of_name = nfnetlink.text(_A_NAME, name)
-    return [_command(_ADD, 0, prefix_of_name, _entry(prefix, entry)) for prefix, entry in entries]
+    kind, flags, beginning = _command(_ADD, 0, netlink.text_attribute(_A_NAME, name))
+    return [netlink.Message(kind, flags, beginning + _entry(prefix, entry)) for prefix, entry in entries]
 
 
-def delete(name: str, prefixes: Iterable[Prefix]) -> list[bytes]:
+def delete(name: str, prefixes: Iterable[Prefix]) -> list[netlink.Message]:
     """One message per entry, in the order given. An entry that is not there is no error."""
-    prefix_of_name = nfnetlink.text(_A_NAME, name)
-    return [_command(_DELETE, 0, prefix_of_name, nfnetlink.nested(_A_DATA, _address(each))) for each in prefixes]
+    kind, flags, beginning = _command(_DELETE, 0, netlink.text_attribute(_A_NAME, name))
+    return [netlink.Message(kind, flags, beginning + _entry(prefix)) for prefix in prefixes]
 
 
-def list_headers() -> bytes:
+def list_headers() -> netlink.Message:
     """Ask for every set without its entries."""
     return _command(_LIST, 0, _number(_A_FLAGS, _FLAG_LIST_HEADER))
 
 
-def list_entries(name: str) -> bytes:
-    return _command(_LIST, 0, nfnetlink.text(_A_NAME, name))
+def list_entries(name: str) -> netlink.Message:
+    return _command(_LIST, 0, netlink.text_attribute(_A_NAME, name))
 
 
-def query_type() -> bytes:
+def query_type() -> netlink.Message:
     """Ask which revisions of our set type the kernel has, making nothing."""
     return _command(
         _QUERY_TYPE,
         0,
-        nfnetlink.text(_A_TYPE, TYPE),
-        nfnetlink.attribute(_A_FAMILY, bytes([socket.AF_INET])),
+        netlink.text_attribute(_A_TYPE, TYPE),
+        netlink.attribute(_A_FAMILY, bytes([socket.AF_INET])),
     )
 
 
-def _command(command: int, flags: int, *attributes: bytes) -> bytes:
-    protocol = nfnetlink.attribute(_A_PROTOCOL, bytes([_PROTOCOL]))
+def _command(command: int, flags: int, *attributes: bytes) -> netlink.Message:
+    protocol = netlink.attribute(_A_PROTOCOL, bytes([_PROTOCOL]))
     return nfnetlink.message(_SUBSYSTEM << 8 | command, flags, socket.AF_INET, protocol + b"".join(attributes))
 
 
 def _number(kind: int, value: int) -> bytes:
-    return nfnetlink.attribute(kind | nfnetlink.NET_BYTEORDER, _BE32.pack(value))
+    return netlink.attribute(kind | nfnetlink.NET_BYTEORDER, _BE32.pack(value))
 
 
-def _address(prefix: Prefix) -> bytes:
-    packed = prefix.network.to_bytes(_ADDRESS_BYTES[prefix.family], "big")
-    return nfnetlink.nested(
-        _E_IP, nfnetlink.attribute(_IP_KIND[prefix.family] | nfnetlink.NET_BYTEORDER, packed)
-    ) + nfnetlink.attribute(_E_LENGTH, bytes([prefix.length]))
-
-
-def _entry(prefix: Prefix, entry: model.SetEntry) -> bytes:
-    parts = [_address(prefix)]
-    if entry.hole:
-        parts.append(_number(_E_FLAGS, _FLAG_NO_MATCH))
-    if entry.comment:
-        parts.append(nfnetlink.text(_E_COMMENT, entry.comment))
-    if entry.mark or entry.mask:
-        parts.append(nfnetlink.attribute(_E_MARK | nfnetlink.NET_BYTEORDER, _BE64.pack(entry.mark << 32 | entry.mask)))
-    if entry.priority:
-        parts.append(_number(_E_PRIORITY, entry.priority))
-    return nfnetlink.nested(_A_DATA, *parts)
+def _entry(prefix: Prefix, entry: model.SetEntry = _ABSENT) -> bytes:
+    """One entry; written for speed, because a plan can have tens of thousands."""
+    family, network, length = prefix
+    mark, mask, priority, comment, hole = entry
+    tail = b""
+    if hole:
+        tail = _number(_E_FLAGS, _FLAG_NO_MATCH)
+    if comment:
+        tail += netlink.text_attribute(_E_COMMENT, comment)
+    if mark or mask:
+        tail += _MARK_HEADER + _BE64.pack(mark << 32 | mask)
+    if priority:
+        tail += _PRIORITY_HEADER + _BE32.pack(priority)
+    head, beginning, size = _ENTRY_HEAD[family], _ENTRY_BEGINNING[family], _ADDRESS_BYTES[family]
+    return head.pack(head.size + len(tail), *beginning, network.to_bytes(size, "big"), *_LENGTH_HEADER, length) + tail
 
 
 # ── answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def revisions(answer: bytes) -> tuple[int, int]:
+def revisions(answer: netlink.Part) -> tuple[int, int]:
     """The lowest and highest revision in an answer to `query_type`."""
-    found = nfnetlink.fields(answer, nfnetlink.BODY)
+    found = nfnetlink.fields(answer)
     return found[_A_REVISION_MIN][0], found[_A_REVISION][0]
 
 
-def has_skbinfo(answer: bytes) -> bool:
+def has_skbinfo(answer: netlink.Part) -> bool:
     low, high = revisions(answer)
     return low <= _REVISION <= high
 
 
-def header(answer: bytes) -> Header:
+def header(answer: netlink.Part) -> Header:
     """One set of an answer to `list_headers`."""
-    found = nfnetlink.fields(answer, nfnetlink.BODY)
+    found = nfnetlink.fields(answer)
     family = _FAMILY.get(found[_A_FAMILY][0], 0)
-    settings = nfnetlink.fields(found.get(_A_DATA, b""))
+    data = found.get(_A_DATA, b"")
+    settings = netlink.payloads(data, 0, len(data))
     healthy = (
-        nfnetlink.string(found[_A_TYPE]) == TYPE
+        netlink.text(found[_A_TYPE]) == TYPE
         and family != 0
         and _be32(settings.get(_S_FLAGS)) == _FLAGS_OF_OURS
         and _be32(settings.get(_S_MAX_ENTRIES)) == MAX_ENTRIES
         and not settings.keys() & {_S_TIMEOUT, _S_NETMASK, _S_BITMASK}
     )
-    return Header(nfnetlink.string(found[_A_NAME]), family, healthy, _be32(settings.get(_S_ELEMENTS)))
+    return Header(netlink.text(found[_A_NAME]), family, healthy, _be32(settings.get(_S_ELEMENTS)))
 
 
-def entries(family: int, answers: Iterable[bytes]) -> dict[Prefix, model.SetEntry]:
+def entries(family: int, answers: Iterable[netlink.Part]) -> dict[Prefix, model.SetEntry]:
     """The entries in the answers to `list_entries` of a healthy set."""
     found: dict[Prefix, model.SetEntry] = {}
     for answer in answers:
-        for kind, start, end in nfnetlink.attributes(answer, nfnetlink.BODY):
+        first = answer.start + nfnetlink.GENERIC.size
+        for kind, start, end in netlink.attributes(answer.buffer, first, answer.end):
             if kind == _A_ENTRIES:
-                _read_entries(family, answer, start, end, found)
+                _read_entries(family, answer.buffer, start, end, found)
     return found
 
 
 def _read_entries(family: int, data: bytes, start: int, end: int, found: dict[Prefix, model.SetEntry]) -> None:
     """Read one message's entries; written for speed, because a restart reads tens of thousands."""
     head = _ENTRY_HEAD[family]
-    unpack_head, unpack_attribute = head.unpack_from, struct.Struct("=HH").unpack_from
+    unpack_head, unpack_attribute = head.unpack_from, netlink.ATTRIBUTE.unpack_from
     from_bytes = int.from_bytes
     position = start
     while position < end:
@@ -236,7 +244,7 @@ def _read_entries(family: int, data: bytes, start: int, end: int, found: dict[Pr
             value = data[at + 4 : at + size]
             kind &= 0x3FFF
             if kind == _E_COMMENT:
-                comment = nfnetlink.string(value)
+                comment = netlink.text(value)
             elif kind == _E_MARK:
                 full = from_bytes(value, "big")
                 mark, mask = full >> 32, full & 0xFFFFFFFF

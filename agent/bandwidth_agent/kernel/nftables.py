@@ -12,10 +12,9 @@ import errno
 import socket
 from collections.abc import Sequence
 
-from bandwidth_agent.kernel import nfnetlink
+from bandwidth_agent.kernel import netlink, nfnetlink
 
 _SUBSYSTEM = 10
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _GET_TABLE, _DELETE_TABLE, _GET_CHAIN, _DELETE_CHAIN, _GET_RULE, _DELETE_RULE = 1, 2, 4, 5, 7, 8
 
 _T_NAME, _T_USE = 1, 3
@@ -33,10 +32,10 @@ BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")  # of the
 
 def missing(family: int, table: str, chains: Sequence[str] = BUILT_IN) -> tuple[str, ...]:
     """What of a table is not there: its name if it is missing itself, else those of `chains` that are."""
-    with nfnetlink.Socket() as netlink:
-        if netlink.ask(_get(_GET_TABLE, family, nfnetlink.text(_T_NAME, table))) is None:
+    with nfnetlink.connection() as kernel:
+        if nfnetlink.ask(kernel, _get(_GET_TABLE, family, netlink.text_attribute(_T_NAME, table))) is None:
             return (table,)
-        return tuple(chain for chain in chains if _get_chain(netlink, family, table, chain) is None)
+        return tuple(chain for chain in chains if _get_chain(kernel, family, table, chain) is None)
 
 
 def remove(family: int, table: str, chain: str, created: Sequence[str]) -> int:
@@ -46,84 +45,86 @@ def remove(family: int, table: str, chain: str, created: Sequence[str]) -> int:
     """
     refused = 0
     for _ in range(_ATTEMPTS):
-        with nfnetlink.Socket() as netlink:
-            commands = _removal(netlink, family, table, chain, created)
-            refused = netlink.send_batch([_mark(_BATCH_BEGIN), *commands, _mark(_BATCH_END)]) if commands else 0
+        with nfnetlink.connection() as kernel:
+            commands = _removal(kernel, family, table, chain, created)
+        refused = nfnetlink.transact(_SUBSYSTEM, commands) if commands else 0
         if refused not in (errno.EBUSY, errno.ENOENT):  # else somebody changed the table since it was read
             return refused
     return refused
 
 
-def _removal(netlink: nfnetlink.Socket, family: int, table: str, chain: str, created: Sequence[str]) -> list[bytes]:
-    whole = netlink.ask(_get(_GET_TABLE, family, nfnetlink.text(_T_NAME, table)))
+def _removal(
+    kernel: netlink.Socket, family: int, table: str, chain: str, created: Sequence[str]
+) -> list[netlink.Message]:
+    whole = nfnetlink.ask(kernel, _get(_GET_TABLE, family, netlink.text_attribute(_T_NAME, table)))
     if whole is None:
         return []
-    commands: list[bytes] = []
+    commands: list[netlink.Message] = []
     jumps: dict[str, int] = {}
-    for where, handle in _jumps(netlink, family, table, chain):
-        place = nfnetlink.text(_R_TABLE, table) + nfnetlink.text(_R_CHAIN, where)
-        commands.append(_delete(_DELETE_RULE, family, place + nfnetlink.attribute(_R_HANDLE, handle)))
+    for where, handle in _jumps(kernel, family, table, chain):
+        place = netlink.text_attribute(_R_TABLE, table) + netlink.text_attribute(_R_CHAIN, where)
+        commands.append(_delete(_DELETE_RULE, family, place + netlink.attribute(_R_HANDLE, handle)))
         jumps[where] = jumps.get(where, 0) + 1
     doomed = 0
-    if _get_chain(netlink, family, table, chain) is not None:
+    if _get_chain(kernel, family, table, chain) is not None:
         commands.append(_delete(_DELETE_CHAIN, family, _chain(table, chain)))
         doomed += 1
     for base in BUILT_IN if table in created else created:
-        found = _get_chain(netlink, family, table, base)
+        found = _get_chain(kernel, family, table, base)
         if found is not None and _number(found, _C_POLICY) == _ACCEPT and _number(found, _C_USE) == jumps.get(base, 0):
             commands.append(_delete(_DELETE_CHAIN, family, _chain(table, base), nfnetlink.NONREC))
             doomed += 1
-    if table in created and _number(nfnetlink.fields(whole, nfnetlink.BODY), _T_USE) == doomed:
-        commands.append(_delete(_DELETE_TABLE, family, nfnetlink.text(_T_NAME, table), nfnetlink.NONREC))
+    if table in created and _number(nfnetlink.fields(whole), _T_USE) == doomed:
+        commands.append(_delete(_DELETE_TABLE, family, netlink.text_attribute(_T_NAME, table), nfnetlink.NONREC))
     return commands
 
 
-def _jumps(netlink: nfnetlink.Socket, family: int, table: str, chain: str) -> list[tuple[str, bytes]]:
+def _jumps(kernel: netlink.Socket, family: int, table: str, chain: str) -> list[tuple[str, bytes]]:
     """Every rule of the table that leads to our chain: (its chain, its handle)."""
-    request = _get(_GET_RULE, family, nfnetlink.text(_R_TABLE, table))
+    request = _get(_GET_RULE, family, netlink.text_attribute(_R_TABLE, table))
     found = []
-    for answer in netlink.dump(request):
-        rule = nfnetlink.fields(answer, nfnetlink.BODY)
-        if nfnetlink.string(rule[_R_TABLE]) == table and chain in _targets(rule.get(_R_EXPRESSIONS, b"")):
-            found.append((nfnetlink.string(rule[_R_CHAIN]), rule[_R_HANDLE]))
+    for answer in kernel.dump(request.type, request.body):
+        rule = nfnetlink.fields(answer)
+        if netlink.text(rule[_R_TABLE]) == table and chain in _targets(rule.get(_R_EXPRESSIONS, b"")):
+            found.append((netlink.text(rule[_R_CHAIN]), rule[_R_HANDLE]))
     return found
 
 
 def _targets(expressions: bytes) -> list[str]:
     """The chains that a rule jumps or goes to."""
     targets = []
-    for _, start, end in nfnetlink.attributes(expressions):
-        expression = nfnetlink.fields(expressions, start, end)
-        if nfnetlink.string(expression[_E_NAME]) != "immediate":
+    for _, start, end in netlink.attributes(expressions, 0, len(expressions)):
+        expression = netlink.payloads(expressions, start, end)
+        if netlink.text(expression[_E_NAME]) != "immediate":
             continue
-        data = nfnetlink.fields(nfnetlink.fields(expression[_E_DATA]).get(_I_DATA, b""))
-        verdict = nfnetlink.fields(data.get(_D_VERDICT, b""))
+        data = _inner(_inner(expression[_E_DATA]).get(_I_DATA, b""))
+        verdict = _inner(data.get(_D_VERDICT, b""))
         if _V_CHAIN in verdict:
-            targets.append(nfnetlink.string(verdict[_V_CHAIN]))
+            targets.append(netlink.text(verdict[_V_CHAIN]))
     return targets
 
 
-def _get(command: int, family: int, attributes: bytes) -> bytes:
+def _get(command: int, family: int, attributes: bytes) -> netlink.Message:
     return nfnetlink.message(_SUBSYSTEM << 8 | command, 0, _AF[family], attributes)
 
 
-def _get_chain(netlink: nfnetlink.Socket, family: int, table: str, chain: str) -> dict[int, bytes] | None:
-    answer = netlink.ask(_get(_GET_CHAIN, family, _chain(table, chain)))
-    return None if answer is None else nfnetlink.fields(answer, nfnetlink.BODY)
+def _get_chain(kernel: netlink.Socket, family: int, table: str, chain: str) -> dict[int, bytes] | None:
+    answer = nfnetlink.ask(kernel, _get(_GET_CHAIN, family, _chain(table, chain)))
+    return None if answer is None else nfnetlink.fields(answer)
 
 
-def _delete(command: int, family: int, attributes: bytes, flags: int = 0) -> bytes:
+def _delete(command: int, family: int, attributes: bytes, flags: int = 0) -> netlink.Message:
     return nfnetlink.message(_SUBSYSTEM << 8 | command, flags, _AF[family], attributes)
 
 
 def _chain(table: str, chain: str) -> bytes:
-    return nfnetlink.text(_C_TABLE, table) + nfnetlink.text(_C_NAME, chain)
+    return netlink.text_attribute(_C_TABLE, table) + netlink.text_attribute(_C_NAME, chain)
 
 
 def _number(found: dict[int, bytes], kind: int) -> int:
     return int.from_bytes(found.get(kind, b""), "big")
 
 
-def _mark(kind: int) -> bytes:
-    """Where a transaction begins or ends."""
-    return nfnetlink.message(kind, 0, socket.AF_UNSPEC, b"", resource=_SUBSYSTEM)
+def _inner(value: bytes) -> dict[int, bytes]:
+    """The attributes inside an attribute."""
+    return netlink.payloads(value, 0, len(value))
