@@ -19,6 +19,7 @@ from bandwidth_lab.topology import Host
 
 CHUNK_BYTES = 256 * 1024
 TICK_SECONDS = 0.005  # how often a steady sender sends what is due
+OVERDUE_SECONDS = 0.3  # a steady sender that was held up catches up with so much, no more
 CONNECT_SECONDS = 10.0
 UDP_SEGMENT = 103  # socket option: the kernel cuts one send into datagrams of this size
 SO_RCVBUFFORCE = 33
@@ -36,6 +37,7 @@ class Flow:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.started_at = 0.0
+        self._forgone_bytes = 0.0
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
@@ -82,10 +84,13 @@ class Flow:
             function()
 
     def _paced(self, rate_bits_per_second: float, unit_bytes: int) -> int:
-        """Wait a tick; how many units of payload are due by now."""
+        """Wait a tick; how many units of payload are due by now. What is overdue for long is not sent any more."""
         self._stopping.wait(TICK_SECONDS)
-        due = (time.monotonic() - self.started_at) * rate_bits_per_second / 8 - self.sent_bytes
-        return int(due // unit_bytes)
+        asked = (time.monotonic() - self.started_at) * rate_bits_per_second / 8
+        self._forgone_bytes = max(
+            self._forgone_bytes, asked - self.sent_bytes - OVERDUE_SECONDS * rate_bits_per_second / 8
+        )
+        return int((asked - self.sent_bytes - self._forgone_bytes) // unit_bytes)
 
 
 class TcpFlow(Flow):
@@ -131,6 +136,8 @@ class TcpFlow(Flow):
         receiver.settimeout(None)
         sender.settimeout(None)
         sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._rate is not None:  # what waits in the socket would be sent later, above the rate
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(32768, int(self._rate / 8 * 0.05)))
         self._spawn(lambda: self._send(sender), lambda: self._receive(receiver))
 
     def _send(self, sender: socket.socket) -> None:
