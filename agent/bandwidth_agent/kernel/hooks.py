@@ -1,0 +1,160 @@
+"""Our filters on the egress hook of an interface: read, put, trim, delete.
+
+    egress hook (clsact)   … other programs' filters …
+                           pref fe00  no mark of ours → leave, as if we were not there
+                           pref fe01  mark of shard k → to its ifb          (one filter per shard, handle k + 1)
+
+Owns these filters, and the clsact qdisc where it made it: the handle of the first filter remembers that. Never touches
+another filter, and never removes a clsact qdisc that somebody else made or put a filter on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from collections.abc import Iterable, Mapping
+
+from bandwidth_agent.kernel import bytecode, filters, model, netlink, tcmsg
+from bandwidth_api import names
+
+_STOP_HANDLES = (names.STOP_HANDLE_FOREIGN_CLSACT, names.STOP_HANDLE_OWN_CLSACT)
+_GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL})  # EINVAL: the clsact qdisc itself is gone
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading:
+    """The egress filters of one interface."""
+
+    stops: tuple[filters.Filter, ...]
+    redirects: Mapping[int, filters.Filter]  # by shard
+    foreign: tuple[filters.Filter, ...]
+
+
+def read(channel: netlink.Socket, index: int) -> Reading:
+    stops: list[filters.Filter] = []
+    redirects: dict[int, filters.Filter] = {}
+    foreign: list[filters.Filter] = []
+    for present in filters.dump(channel, index, tcmsg.EGRESS_HOOK):
+        bpf = present.kind == "bpf" and not present.chain
+        if bpf and present.pref == names.STOP_PREF and present.handle in _STOP_HANDLES:
+            stops.append(present)
+        elif bpf and present.pref == names.REDIRECT_PREF:
+            redirects[present.handle - 1] = present
+        else:
+            foreign.append(present)
+    return Reading(tuple(stops), redirects, tuple(foreign))
+
+
+def describe(present: filters.Filter) -> str:
+    """A filter in the words of the report."""
+    return f"{present.kind} pref {present.pref}"
+
+
+def observe(reading: Reading, shard_of: Mapping[int, int]) -> model.Hook | None:
+    """What our filters do together; None without any. `shard_of`: interface index of our ifbs → shard.
+
+    A missing or strange first filter, a redirect to what is not the ifb of its shard, or filters that contradict each
+    other make a hook with the mask -1, which equals no desired one.
+    """
+    if not reading.stops and not reading.redirects:
+        return None
+    programs = {shard: _sound(shard, present, shard_of) for shard, present in reading.redirects.items()}
+    ways = set(programs.values())
+    mask = _sound_stop(reading)
+    way = ways.pop() if len(ways) == 1 else None
+    if mask is None or (programs and (way is None or way[0] != mask)):
+        return model.Hook(-1, None, frozenset(programs))
+    return model.Hook(mask, way[1] if way else None, frozenset(programs))
+
+
+def _sound_stop(reading: Reading) -> int | None:
+    if len(reading.stops) != 1:
+        return None
+    present = reading.stops[0]
+    plain = present.direct_action and not present.actions
+    return bytecode.read_stop(present.program) if plain else None
+
+
+def _sound(shard: int, present: filters.Filter, shard_of: Mapping[int, int]) -> tuple[int, int | None] | None:
+    """Mask and shift of a redirect that leads where it should."""
+    if present.direct_action or present.target is None or shard_of.get(present.target) != shard:
+        return None
+    return bytecode.read_redirect(present.program, shard)
+
+
+def put(channel: netlink.Socket, index: int, wanted: model.Hook, clsact: str, index_of: Mapping[int, int]) -> None:
+    """Make the hook lead to the ifbs. `clsact`: kind of the qdisc on the hook, "" for none.
+
+    Sent in one system call: were the clsact qdisc made and the filter that remembers it not, the qdisc would be taken
+    for somebody else's for ever.
+    """
+    if clsact not in ("", "clsact"):
+        raise OSError(errno.EEXIST, f"an {clsact} qdisc is in the place of clsact")
+    missing = sorted(wanted.shards - index_of.keys())
+    if missing:
+        raise OSError(errno.ENODEV, f"{names.ifb(missing[0])} is not there")
+    reading = read(channel, index)
+    shard_of = {present: shard for shard, present in index_of.items()}
+    own = not clsact or any(stop.handle == names.STOP_HANDLE_OWN_CLSACT for stop in reading.stops)
+    messages = [_make_clsact(index)] if not clsact else []
+    if _sound_stop(reading) != wanted.mask:
+        messages += _put_stop(index, wanted.mask, reading.stops, own=own)
+    for shard in sorted(wanted.shards):
+        present = reading.redirects.get(shard)
+        if present is None or _sound(shard, present, shard_of) != (wanted.mask, wanted.shift):
+            messages.append(_put_redirect(index, wanted, shard, index_of[shard]))
+    for shard, present in reading.redirects.items():
+        if shard not in wanted.shards and _sound(shard, present, shard_of) is None:
+            messages.append(filters.delete_message(index, tcmsg.EGRESS_HOOK, present.pref, present.handle))
+    refusals = channel.execute(messages, together=True)
+    if not clsact and 0 in refusals and refusals[0].errno == errno.EEXIST:
+        # Somebody made it between our look and our message: it is theirs.
+        mine = [stop for stop in read(channel, index).stops if stop.handle == names.STOP_HANDLE_OWN_CLSACT]
+        del refusals[0]
+        channel.demand(*_put_stop(index, wanted.mask, mine, own=False))
+    for refusal in refusals.values():
+        raise OSError(refusal.errno, refusal.text)
+
+
+def _make_clsact(index: int) -> netlink.Message:
+    body = tcmsg.header(index, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
+    return netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
+
+
+def _put_stop(index: int, mask: int, present: Iterable[filters.Filter], *, own: bool) -> list[netlink.Message]:
+    """The first filter with the right handle, then away with the one of the other handle."""
+    handle = names.STOP_HANDLE_OWN_CLSACT if own else names.STOP_HANDLE_FOREIGN_CLSACT
+    where = index, tcmsg.EGRESS_HOOK, names.STOP_PREF
+    return [
+        filters.put_message(*where, handle, bytecode.stop(mask), direct_action=True),
+        *(filters.delete_message(*where, stop.handle) for stop in present if stop.handle != handle),
+    ]
+
+
+def _put_redirect(index: int, wanted: model.Hook, shard: int, target: int) -> netlink.Message:
+    program = bytecode.redirect(wanted.mask, wanted.shift, shard)
+    return filters.put_message(index, tcmsg.EGRESS_HOOK, names.REDIRECT_PREF, shard + 1, program, target=target)
+
+
+def trim(channel: netlink.Socket, index: int, shards: Iterable[int]) -> None:
+    """Delete the redirects of some shards."""
+    messages = [
+        filters.delete_message(index, tcmsg.EGRESS_HOOK, names.REDIRECT_PREF, shard + 1) for shard in sorted(shards)
+    ]
+    for refusal in channel.execute(messages).values():
+        if refusal.errno not in _GONE:
+            raise OSError(refusal.errno, refusal.text)
+
+
+def delete(channel: netlink.Socket, index: int) -> None:
+    """Delete our filters, and the clsact qdisc if we made it and nobody else filters on it, in one system call."""
+    reading = read(channel, index)
+    ours = [*reading.redirects.values(), *reading.stops]
+    messages = [filters.delete_message(index, tcmsg.EGRESS_HOOK, item.pref, item.handle) for item in ours]
+    own = any(stop.handle == names.STOP_HANDLE_OWN_CLSACT for stop in reading.stops)
+    if own and not reading.foreign and not any(True for _ in filters.dump(channel, index, tcmsg.INGRESS_HOOK)):
+        body = tcmsg.header(index, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
+        messages.append(netlink.Message(tcmsg.DELETE_QDISC, 0, body))
+    for refusal in channel.execute(messages, together=True).values():
+        if refusal.errno not in _GONE:
+            raise OSError(refusal.errno, refusal.text)

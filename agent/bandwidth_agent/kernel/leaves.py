@@ -1,0 +1,110 @@
+"""The queue under a class, to and from the kernel: a TBF that only cuts or bounds, or a bfifo.
+
+Owns the shape of our leaves. A leaf of any other shape is read as a value that equals none of ours.
+
+The kernel does not tell a TBF's largest packet (its burst in bytes) back, and at 400 Gbit its ticks of 64 ns are too
+coarse for it. A TBF without a peak rate keeps the number `mtu` without using it, so we write the burst there too.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from bandwidth_agent.kernel import model, netlink, tcmsg
+from bandwidth_api import names
+
+RATE_BYTES_PER_SECOND = 50_000_000_000  # 400 Gbit/s: never the one that delays
+INNER_FLOWS = 128  # 1024, the default, cost 70 KiB of kernel memory per class
+
+_TBF_OPTIONS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
+_FQ_CODEL_FLOWS = 5
+
+_TBF = struct.Struct(f"=BxxxiIII HH4s HH HH{tcmsg.RATE_SPEC}{tcmsg.RATE_SPEC}III HHQ HHI")
+_TBF_SHAPE = struct.Struct(f"=HH{tcmsg.RATE_SPEC}{tcmsg.RATE_SPEC}III HHQ")
+_FIFO = struct.Struct("=BxxxiIII HH8s HHI")
+_FQ_CODEL = struct.Struct("=BxxxiIII HH12s HH HHI")
+_NO_RATE = (0, 0, 0, 0, 0, 0)
+_RATE = (0, tcmsg.ETHERNET, 0, 0, 0, tcmsg.RATE32_MAX)
+
+_PUT = netlink.CREATE | netlink.REPLACE
+
+
+def handle(minor: int) -> int:
+    return minor << 16
+
+
+def inner_handle(minor: int) -> int:
+    return (names.INNER_MAJOR | minor) << 16
+
+
+def put(index: int, minor: int, leaf: model.Leaf) -> netlink.Message:
+    """Create the leaf under class `minor`, or change it in place; the inner queue is `put_inner`'s."""
+    where = (0, index, handle(minor), names.HTB_MAJOR << 16 | minor, 0)
+    if leaf.kind == "bfifo":
+        body = _FIFO.pack(*where, 10, tcmsg.KIND, b"bfifo", 8, tcmsg.OPTIONS, leaf.limit_bytes)
+    else:
+        body = _TBF.pack(
+            *where,
+            *(8, tcmsg.KIND, b"tbf"),
+            *(64, tcmsg.OPTIONS | netlink.NESTED),
+            *(40, _TBF_OPTIONS, *_RATE, *_NO_RATE, leaf.limit_bytes, 0, leaf.burst_bytes),
+            *(12, _TBF_RATE64, RATE_BYTES_PER_SECOND),
+            *(8, _TBF_BURST, leaf.burst_bytes),
+        )
+    return netlink.Message(tcmsg.NEW_QDISC, _PUT, body)
+
+
+def put_inner(index: int, minor: int) -> netlink.Message:
+    """Put an fq_codel into the TBF of class `minor`; refused with EEXIST where a visible queue is inside already."""
+    body = _FQ_CODEL.pack(
+        *(0, index, inner_handle(minor), handle(minor) | 1, 0),
+        *(13, tcmsg.KIND, b"fq_codel"),
+        *(12, tcmsg.OPTIONS | netlink.NESTED, 8, _FQ_CODEL_FLOWS, INNER_FLOWS),
+    )
+    return netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
+
+
+def delete(index: int, minor: int) -> netlink.Message:
+    """Delete whatever leaf class `minor` has."""
+    body = tcmsg.header(index, 0, names.HTB_MAJOR << 16 | minor)
+    return netlink.Message(tcmsg.DELETE_QDISC, 0, body)
+
+
+def decode(minor: int, leaf: tcmsg.Qdisc, inner: tcmsg.Qdisc | None) -> model.Leaf:
+    """The leaf of class `minor` and what is visible inside it."""
+    if leaf.handle == handle(minor):
+        if leaf.kind == "tbf":
+            shape = decode_tbf(leaf.options)
+            if shape is not None:
+                return model.Leaf("tbf", *shape, _inner(minor, inner))
+        elif leaf.kind == "bfifo" and len(leaf.options) >= 4 and inner is None:
+            return model.Leaf("bfifo", 0, struct.unpack_from("=I", leaf.options)[0], "")
+    return unknown(leaf.kind)
+
+
+def unknown(kind: str) -> model.Leaf:
+    """A leaf that equals none of ours."""
+    return model.Leaf(f"{kind}?", 0, 0, "")
+
+
+def _inner(minor: int, inner: tcmsg.Qdisc | None) -> str:
+    if inner is None:
+        return "bfifo"  # TBF's own, which the kernel does not show
+    if inner.kind == "fq_codel" and inner.handle == inner_handle(minor):
+        return "fq_codel"
+    return f"{inner.kind}?"
+
+
+def decode_tbf(options: bytes) -> tuple[int, int] | None:
+    """Burst and limit in bytes of a TBF of ours; None when it has another shape."""
+    if len(options) != _TBF_SHAPE.size:
+        return None
+    fields = _TBF_SHAPE.unpack(options)
+    limit, buffer, burst = fields[14:17]
+    shape = fields[:14] + fields[17:]
+    expected = (40, _TBF_OPTIONS, *_RATE, *_NO_RATE, 12, _TBF_RATE64, RATE_BYTES_PER_SECOND)
+    # The ticks that the kernel made of the burst: rounded down, from a product that it rounds itself.
+    ticks = burst * 1_000_000_000 // RATE_BYTES_PER_SECOND // model.TICK_NS
+    if shape != expected or abs(buffer - ticks) > 1:
+        return None
+    return burst, limit

@@ -1,0 +1,100 @@
+"""Our HTB trees, whole: root, classes, leaves and filter of every device that carries one, and their counters.
+
+Reads only. Two dumps carry nearly all of it: one of all qdiscs, one of the classes of each of our devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from bandwidth_agent.kernel import classes, filters, leaves, model, netlink, roots, tcmsg
+from bandwidth_api import names
+
+
+@dataclasses.dataclass(slots=True)
+class _Device:
+    """What the dump of all qdiscs said about one device of ours."""
+
+    root: tcmsg.Qdisc
+    leaves: dict[int, tcmsg.Qdisc] = dataclasses.field(default_factory=dict)  # by minor of the class
+    inner: dict[int, tcmsg.Qdisc] = dataclasses.field(default_factory=dict)  # by major of the qdisc around it
+
+
+def _devices(channel: netlink.Socket) -> dict[int, _Device]:
+    """Devices with our root, by index, with the qdiscs on them."""
+    qdiscs = list(tcmsg.qdiscs(channel))
+    found = {qdisc.ifindex: _Device(qdisc) for qdisc in qdiscs if roots.ours(qdisc)}
+    for qdisc in qdiscs:
+        device = found.get(qdisc.ifindex)
+        if device is None or qdisc.parent >= tcmsg.CLSACT:
+            continue
+        if qdisc.parent >> 16 == names.HTB_MAJOR:
+            device.leaves[qdisc.parent & 0xFFFF] = qdisc
+        else:
+            device.inner[qdisc.parent >> 16] = qdisc
+    return found
+
+
+def observe(channel: netlink.Socket, name_of: Mapping[int, str]) -> dict[str, model.Tree]:
+    """Every tree of ours by device name. `name_of`: interface index → name."""
+    trees: dict[str, model.Tree] = {}
+    for index, device in _devices(channel).items():
+        if index not in name_of:
+            continue  # made since the links were read; its LINK event leads to the next reading
+        shapes: dict[tuple[str, bytes, str], model.Leaf] = {}
+        leaf_of = {minor: _leaf(minor, leaf, device, shapes) for minor, leaf in device.leaves.items()}
+        trees[name_of[index]] = model.Tree(
+            default_minor=roots.decode(device.root).default_minor,
+            classes=classes.decode(classes.dump(channel, index), leaf_of),
+            filter=filters.observe_mark_filter(channel, index),
+        )
+    return trees
+
+
+def _leaf(
+    minor: int, leaf: tcmsg.Qdisc, device: _Device, shapes: dict[tuple[str, bytes, str], model.Leaf]
+) -> model.Leaf:
+    """Decode a leaf; the same shape is decoded once and remembered in `shapes`."""
+    inner = device.inner.get(leaf.handle >> 16)
+    if leaf.handle != leaves.handle(minor) or (inner is not None and inner.handle != leaves.inner_handle(minor)):
+        return leaves.decode(minor, leaf, inner)
+    key = leaf.kind, leaf.options, inner.kind if inner is not None else ""
+    shape = shapes.get(key)
+    if shape is None:
+        shape = shapes[key] = leaves.decode(minor, leaf, inner)
+    return shape
+
+
+def counters(
+    channel: netlink.Socket, name_of: Mapping[int, str]
+) -> tuple[dict[str, dict[int, model.ClassCounters]], dict[str, int]]:
+    """Counters by device and class, and the packets that passed each device in no class."""
+    by_device: dict[str, dict[int, model.ClassCounters]] = {}
+    direct: dict[str, int] = {}
+    for index, device in _devices(channel).items():
+        name = name_of.get(index)
+        if name is None:
+            continue
+        dropped = _drops(device)
+        by_device[name] = {
+            record.minor: classes.decode_counters(record, dropped.get(record.minor, 0))
+            for record in classes.dump(channel, index)
+        }
+        direct[name] = roots.decode(device.root).direct_packets
+    return by_device, direct
+
+
+def _drops(device: _Device) -> dict[int, int]:
+    """Drops under each class: those of its leaf, or of what is inside where that counts more.
+
+    A queue counts what it drops at the entrance, and so does the queue around it; what fq_codel drops at its exit it
+    alone counts.
+    """
+    dropped: dict[int, int] = {}
+    for minor, leaf in device.leaves.items():
+        dropped[minor] = tcmsg.drops(leaf.statistics)
+        inner = device.inner.get(leaf.handle >> 16)
+        if inner is not None:
+            dropped[minor] = max(dropped[minor], tcmsg.drops(inner.statistics))
+    return dropped
