@@ -1,0 +1,206 @@
+"""One request to the API server, a list in pages, a watch; all on plain dictionaries.
+
+Owns the pool of connections. Retries nothing and waits for nothing: a caller knows better what its request is worth.
+Every failure is one of two exceptions: `RefusedError` (the server answered) or `UnreachableError` (it did not).
+May be used by several threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import urllib3
+
+from bandwidth_kube.connection import Connection
+
+Object = dict[str, Any]
+
+PAGE = 500  # objects; the size that keeps both sides' memory small
+TIMEOUT_SECONDS = 10.0
+WATCH_SILENCE_SECONDS = 90.0  # bookmarks come about once a minute
+
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
+
+
+class ApiError(Exception):
+    """A request did not succeed."""
+
+
+class UnreachableError(ApiError):
+    """No answer, or half of one: it may or may not have been carried out."""
+
+
+class RefusedError(ApiError):
+    """The server answered with an error. `reason` is the CamelCase word of its Status object, "" if it sent none."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same request may succeed a little later: the server is overloaded, starting or stopping."""
+        return self.status == 429 or self.status >= 500
+
+
+class Page(NamedTuple):
+    items: list[Object]
+    resource_version: str  # of the whole list
+
+
+class Client:
+    """Requests over one pool of connections."""
+
+    def __init__(self, connection: Connection, user_agent: str, *, connections: int = 8) -> None:
+        self._connection = connection
+        self._user_agent = user_agent
+        keywords: dict[str, Any] = {}
+        if connection.server_name:
+            keywords |= {"server_hostname": connection.server_name, "assert_hostname": connection.server_name}
+        tls = connection.tls()
+        if tls is not None:
+            keywords["ssl_context"] = tls
+        self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections, retries=False, **keywords)
+
+    def close(self) -> None:
+        """Close all connections; a request under way fails."""
+        self._pool.clear()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Object:
+        """One request and its answer."""
+        answer = self._send(method, path, query, body, content_type, urllib3.Timeout(total=timeout_seconds), True)
+        try:
+            return _decoded(answer.data)
+        except ValueError as error:
+            raise UnreachableError(f"{method} {path}: the answer is no JSON: {error}") from error
+
+    def pages(
+        self, path: str, *, limit: int = PAGE, query: Mapping[str, str] | None = None, timeout_seconds: float = 30.0
+    ) -> Iterator[Page]:
+        """A list in pages of `limit`. `RefusedError` with status 410 in between: it took too long, begin again."""
+        parameters = {"limit": str(limit), **(query or {})}
+        while True:
+            answer = self.request("GET", path, query=parameters, timeout_seconds=timeout_seconds)
+            metadata = answer.get("metadata", {})
+            yield Page(answer.get("items") or [], str(metadata.get("resourceVersion", "")))
+            if not metadata.get("continue"):
+                return
+            parameters["continue"] = metadata["continue"]
+
+    def listed(self, path: str, *, query: Mapping[str, str] | None = None) -> Page:
+        """A whole list, begun again once if the server forgot where it was."""
+        for attempt in (1, 2):
+            items: list[Object] = []
+            version = ""
+            try:
+                for page in self.pages(path, query=query):
+                    items += page.items
+                    version = page.resource_version
+            except RefusedError as refused:
+                if refused.status != 410 or attempt == 2:
+                    raise
+                continue
+            return Page(items, version)
+        raise AssertionError("unreachable")
+
+    def watch(
+        self,
+        path: str,
+        resource_version: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        silence_seconds: float = WATCH_SILENCE_SECONDS,
+    ) -> Iterator[Object]:
+        """The events after a resource version, bookmarks included, until the server ends the stream.
+
+        An event of type ERROR is raised as `RefusedError`; a stream that is silent too long, or cut, as `UnreachableError`.
+        """
+        parameters = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            **(query or {}),
+        }
+        timeout = urllib3.Timeout(connect=TIMEOUT_SECONDS, read=silence_seconds)
+        answer = self._send("GET", path, parameters, None, "", timeout, False)
+        try:
+            for line in _lines(answer):
+                event = _decoded(line)
+                if event.get("type") == "ERROR":
+                    raise _refusal(int(event["object"].get("code", 500)), event["object"], None)
+                yield event
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise UnreachableError(f"watch {path}: {error}") from error
+        finally:
+            answer.close()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Object | None,
+        content_type: str,
+        timeout: urllib3.Timeout,
+        preload: bool,
+    ) -> urllib3.BaseHTTPResponse:
+        url = self._connection.server + path + (f"?{urllib.parse.urlencode(query)}" if query else "")
+        headers = {"accept": "application/json", "user-agent": self._user_agent, **self._connection.headers()}
+        payload = None
+        if body is not None:
+            headers["content-type"] = content_type
+            payload = json.dumps(body, separators=(",", ":")).encode()
+        try:
+            answer = self._pool.request(
+                method, url, body=payload, headers=headers, timeout=timeout, preload_content=preload
+            )
+            if answer.status < 300:
+                return answer
+            data = answer.data
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise UnreachableError(f"{method} {path}: {error}") from error
+        status: Object = {}
+        with contextlib.suppress(ValueError):
+            status = _decoded(data)
+        raise _refusal(answer.status, status, answer.headers.get("retry-after"))
+
+
+def _refusal(code: int, status: Object, retry_after: str | None) -> RefusedError:
+    seconds: float | None = None
+    if retry_after is not None and retry_after.isdigit():
+        seconds = float(retry_after)
+    elif isinstance(details := status.get("details"), dict) and "retryAfterSeconds" in details:
+        seconds = float(details["retryAfterSeconds"])
+    return RefusedError(code, str(status.get("reason", "")), str(status.get("message", "")), seconds)
+
+
+def _decoded(data: bytes) -> Object:
+    decoded = json.loads(data)
+    if not isinstance(decoded, dict):
+        raise ValueError("not an object")
+    return decoded
+
+
+def _lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Whole lines of a stream. What is behind the last line end is half a line and is passed over."""
+    rest = b""
+    for chunk in answer.stream(amt=None):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in lines if line)
