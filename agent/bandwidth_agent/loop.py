@@ -25,6 +25,7 @@ from typing import Protocol
 import structlog
 
 from bandwidth_agent import health, reconcile, report
+from bandwidth_agent.source import Wanted
 
 PULSE_SECONDS = 1.0
 RETRY_SECONDS = 0.2
@@ -40,8 +41,8 @@ class Events(Protocol):
 
     def fileno(self) -> int: ...
 
-    def drain(self) -> bool:
-        """Take what has come; True if any of it can concern us, or if something was lost."""
+    def drain(self) -> object:
+        """Take what has come; true if any of it can concern us, or if something was lost."""
 
 
 class Wants(Protocol):
@@ -53,7 +54,7 @@ class Wants(Protocol):
     def drain(self) -> bool:
         """Take note of what changed; True if `wanted` will differ."""
 
-    def wanted(self, now: float) -> reconcile.Wanted:
+    def wanted(self, now: float) -> Wanted:
         """What this node should enforce at `now` (seconds since the epoch), and until when that holds."""
 
 
@@ -78,7 +79,7 @@ class Loop:
         self._vitals = vitals
         self._monotonic = monotonic
         self._wall = wall
-        self._wanted: reconcile.Wanted | None = None
+        self._wanted: Wanted | None = None
         self._stopping = False
         self._limits_changed = True
         self._read_wanted = True

@@ -17,20 +17,10 @@ from collections.abc import Callable, Mapping
 from bandwidth_agent import allocate, apply, classify, desired, diff, drift, placement, protection, report, verdict
 from bandwidth_agent.kernel import change, interface, model
 from bandwidth_agent.settings import Settings
+from bandwidth_agent.source import Wanted
 from bandwidth_api import conditions, names, overlap, plan
 
 REST_SECONDS = 60.0  # a freed class number is not given to another limit before
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Wanted:
-    """What this node should enforce: entries that select it and are not expired."""
-
-    entries: tuple[plan.PlanEntry, ...]
-    problems: tuple[report.Failing, ...] = ()  # limits that are not in force as written, whatever the kernel does
-    complete: bool = True  # False: something is not read yet, so nothing may be deleted
-    until: float | None = None  # when the next of them expires, seconds since the epoch
-    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

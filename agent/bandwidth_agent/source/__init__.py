@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from bandwidth_agent import report
-from bandwidth_api import limit
+from bandwidth_api import limit, plan
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,3 +42,14 @@ class Source(Protocol):
 
     def read(self) -> Snapshot:
         """Read again what changed. Never raises for bad input."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """What this node should enforce: the entries of the plan that select it and are not expired."""
+
+    entries: tuple[plan.PlanEntry, ...]
+    problems: tuple[report.Failing, ...] = ()  # limits that are not in force as written, whatever the kernel does
+    complete: bool = True  # False: something is not read yet, so nothing may be deleted
+    until: float | None = None  # when the next of them expires, seconds since the epoch
+    warnings: tuple[str, ...] = ()
