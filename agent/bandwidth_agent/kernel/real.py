@@ -17,7 +17,7 @@ from bandwidth_agent.kernel import change, ipset, iptables, model, tc
 class RealKernel:
     """The kernel of the calling thread's network namespace."""
 
-    def __init__(self, iptables_backend: str = "auto") -> None:
+    def __init__(self, iptables_backend: iptables.Backend = "auto") -> None:
         self._tc = tc.TrafficControl()
         self._sets = ipset.IpSets()
         self._tables = iptables.IpTables(iptables_backend)
