@@ -17,7 +17,7 @@ from bandwidth_agent import settings
 
 STATE_DIR = pathlib.Path("/var/lib/client-bandwidth")
 HOSTNAME_LABEL = "kubernetes.io/hostname"
-CLASS_BITS = 15  # names.CLASS_MAX needs as many bits of the mark
+MASK_BITS_MIN = 4  # room for 15 limits; names.CLASS_MAX needs 15 bits
 RESYNC_SECONDS = 60.0
 METRICS_MAX_LIMITS = 1000
 IPTABLES_BACKENDS = ("auto", "nft", "legacy")
@@ -78,9 +78,9 @@ def mark_mask(text: str) -> int:
     low = value & -value
     if not 0 < value <= 0xFFFFFFFF or (value // low) & (value // low + 1):
         raise argparse.ArgumentTypeError(f"{text!r} is no contiguous 32-bit mask such as 0xffff0000")
-    if value.bit_count() < CLASS_BITS:
+    if value.bit_count() < MASK_BITS_MIN:
         raise argparse.ArgumentTypeError(
-            f"{text!r} has {value.bit_count()} bits; class numbers need {CLASS_BITS} "
+            f"{text!r} has {value.bit_count()} bits; at least {MASK_BITS_MIN} are needed, 15 for all class numbers "
             "(where so many are not free, use --classifier priority)"
         )
     return value

@@ -8,6 +8,7 @@ the next start is not known any more, and that ages count from the files' times 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -181,3 +182,10 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def forget(state_dir: pathlib.Path) -> None:
+    """Remove what any process remembered here; whatever cannot be removed stays."""
+    for path in state_dir.glob("accepted-*.json"):
+        with contextlib.suppress(OSError):
+            path.unlink()

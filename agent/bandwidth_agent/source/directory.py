@@ -98,8 +98,10 @@ class Directory:
 
     def _differing(self) -> set[str]:
         """The files whose signature is not the one that was read; those that are being written wait for next time."""
+        gone = self._gone
         found = self._listing()
-        if found is None:
+        if found is None or gone:
+            self._relist = found is not None  # it is back: everything may be different
             return set()
         before, self._unsettled = self._unsettled, {}
         differing = self._records.keys() - found.keys()
@@ -146,9 +148,9 @@ class Directory:
                 self._watch.start(identity[0])
                 self._follow_links()
         found = self._listing()
+        self._relist = False
         if found is None:
             return  # looked for again at every poll
-        self._relist = False
         self._unsettled = {}
         changed = {n for n, s in found.items() if n not in self._records or self._records[n].signature != s}
         self._take(changed | (self._records.keys() - found.keys()) | self._dirty)

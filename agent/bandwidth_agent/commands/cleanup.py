@@ -1,0 +1,81 @@
+"""`cleanup`: removes all that is ours from the kernel, and forgets what was accepted."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from bandwidth_agent import apply, classify, describe, diff, lock, logs
+from bandwidth_agent.commands import host, parts, plan
+from bandwidth_agent.commands.options import Options
+from bandwidth_agent.kernel import change, interface, model
+from bandwidth_agent.source import accepted
+
+_ROUNDS = 3  # what could not go because something still led to it goes in the next round
+_LINES_SHOWN = 20  # of one step
+
+
+def main(options: Options) -> int:
+    logs.configure(options.log_format, options.log_level)
+    why_not = host.missing()
+    if why_not:
+        return host.fail(why_not)
+    kernel = None
+    try:
+        with lock.Lock():
+            kernel = parts.kernel(options)
+            return _remove(kernel, options)
+    except lock.HeldError as error:
+        return host.fail(host.held(error, "it would put everything back: stop it first"))
+    except OSError as error:
+        return host.fail(f"the kernel could not be read: {error}")
+    finally:
+        if kernel is not None:
+            kernel.close()
+
+
+def _remove(kernel: interface.Kernel, options: Options) -> int:
+    removed, failures = 0, dict[str, str]()
+    steps: list[tuple[change.Change, list[str]]] = []
+    observed = kernel.observe()
+    for _ in range(_ROUNDS):
+        changes = diff.compute(model.EMPTY, observed)
+        if not changes:
+            break
+        labels = plan.limits_by_number([observed])
+        applied = apply.apply(kernel, changes, classify.number)
+        removed += applied.changes
+        failures = {str(item): why.message for item, why in applied.objects.items()}
+        failures |= {f"entry in {name}": why.message for (name, _), why in applied.entries.items()}
+        failures |= {f"class {minor:x} on {device}": why.message for (device, minor), why in applied.classes.items()}
+        steps += [(step, describe.lines(step, labels)) for step in changes]
+        observed = kernel.observe()
+    accepted.forget(options.state_dir)
+    left = observed != model.EMPTY
+    sys.stdout.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
+    if left:
+        reasons = "; ".join(f"{what}: {why}" for what, why in failures.items()) or "another program keeps changing it"
+        return host.fail(f"not everything could be removed: {reasons}")
+    return 0
+
+
+def _json(removed: int, steps: list[tuple[change.Change, list[str]]], failures: dict[str, str], left: bool) -> str:
+    told = {
+        "changes": removed,
+        "clean": not left,
+        "steps": [{"kind": type(s).__name__, "changes": change.size(s), "lines": lines} for s, lines in steps],
+        "failing": [{"name": what, "message": why} for what, why in failures.items()],
+    }
+    return json.dumps(told, indent=2) + "\n"
+
+
+def _text(removed: int, steps: list[tuple[change.Change, list[str]]]) -> str:
+    if not steps:
+        return "nothing to remove\n"
+    words = []
+    for _, lines in steps:
+        words += lines[:_LINES_SHOWN]
+        if len(lines) > _LINES_SHOWN:
+            words.append(f"       … and {len(lines) - _LINES_SHOWN} more")
+    words += ["", f"removed: {removed} kernel objects"]
+    return "\n".join(words) + "\n"

@@ -1,0 +1,90 @@
+"""`run`: puts the limits of a directory in force and keeps them so; with --once makes one pass and reports.
+
+Wires source, reconciler, loop and metrics together. The way out does nothing to the kernel.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+
+import structlog
+
+from bandwidth_agent import health, lock, logs, loop, reconcile, report, standalone
+from bandwidth_agent.commands import host, parts
+from bandwidth_agent.commands.options import Options
+from bandwidth_agent.kernel import events, nfevents
+from bandwidth_agent.source import directory
+
+log = structlog.get_logger("run")
+
+
+def main(options: Options) -> int:
+    logs.configure(options.log_format, options.log_level)
+    why_not = host.missing()
+    if why_not:
+        return host.fail(why_not)
+    try:
+        with lock.Lock():
+            return _run(options)
+    except lock.HeldError as error:
+        return host.fail(host.held(error, "stop it first"))
+    except parts.ManifestsError as error:
+        return host.fail(str(error))
+
+
+def _run(options: Options) -> int:
+    kernel = parts.kernel(options)
+    source = parts.source(options, kernel, writes=True)
+    try:
+        vitals = health.Health(time.monotonic())
+        turning = loop.Loop(
+            standalone.Standalone(source, options.node_labels),
+            reconcile.Reconciler(kernel, options.settings),
+            events=() if options.once else (events.Events(kernel.port_ids), nfevents.NetfilterEvents()),
+            resync_seconds=options.resync_seconds,
+            vitals=vitals,
+        )
+        return _once(turning, options) if options.once else _follow(turning, source, vitals, options)
+    finally:
+        source.close()
+        kernel.close()
+
+
+def _once(turning: loop.Loop, options: Options) -> int:
+    try:
+        made = turning.once()
+    except OSError as error:
+        return host.fail(f"the kernel could not be read: {error}")
+    sys.stdout.write(json.dumps(made.as_json(), indent=2) + "\n" if options.json else text(made))
+    return 0 if made.ok else host.FAILED
+
+
+def _follow(turning: loop.Loop, source: directory.Directory, vitals: health.Health, options: Options) -> int:
+    # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
+    gc.set_threshold(50_000, 20, 100)
+    log.info("started", manifests=str(options.manifests), version=parts.version())
+    if options.metrics_address is None:
+        return turning.run()
+    from bandwidth_agent import serve  # 80 ms that a run without metrics need not pay
+
+    try:
+        server = serve.Server(options.metrics_address, vitals, options)
+    except OSError as error:
+        address = f"{options.metrics_address.host}:{options.metrics_address.port}"
+        return host.fail(f"cannot listen on --metrics-address {address}: {error.strerror}")
+    with server:
+        return turning.run()
+
+
+def text(made: report.Report) -> str:
+    """A report in the words for a person."""
+    lines = [f"{made.programmed} of {made.desired} limits in force, {made.changes} changes"]
+    lines += [f"  {i.name}: {i.placement}, {i.message}" for i in made.interfaces]
+    lines.append(f"  classifier {made.classifier}: {made.classifier_reason}")
+    lines += [f"not as written: {f.name}: {f.reason}: {f.message}" for f in made.failing]
+    lines += [f"given up: {name}: another program keeps changing it" for name in made.conflicts]
+    lines += [f"warning: {message}" for message in made.warnings]
+    return "\n".join(lines) + "\n"
