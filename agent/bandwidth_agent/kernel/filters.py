@@ -19,7 +19,7 @@ _ACTIONS, _OPS_LENGTH, _OPS, _FLAGS = 1, 4, 5, 8
 _DIRECT_ACTION = 1
 _ACTION_KIND, _ACTION_OPTIONS = 1, 2
 _MIRRED_PARAMETERS = 2
-_MIRRED = struct.Struct("=IIiiiiI")  # index, capabilities, action, references, bindings, direction, target
+_MIRRED = struct.Struct("=IIiiiiI")  # ifindex, capabilities, action, references, bindings, direction, target
 _STOLEN = 4
 _EGRESS_REDIRECT = 1
 
@@ -41,10 +41,10 @@ class Filter(NamedTuple):
     actions: bool
 
 
-def dump(channel: netlink.Socket, index: int, parent: int) -> Iterator[Filter]:
+def dump(channel: netlink.Socket, ifindex: int, parent: int) -> Iterator[Filter]:
     """The filters at one place of one device; none where the place is not."""
     try:
-        parts = channel.dump(tcmsg.GET_FILTER, tcmsg.header(index, 0, parent))
+        parts = channel.dump(tcmsg.GET_FILTER, tcmsg.header(ifindex, 0, parent))
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
             return
@@ -88,7 +88,7 @@ def _redirect_target(actions: bytes) -> int | None:
 
 
 def put_message(
-    index: int, parent: int, pref: int, handle: int, program: bytes, *, direct_action: bool = False, target: int = 0
+    ifindex: int, parent: int, pref: int, handle: int, program: bytes, *, direct_action: bool = False, target: int = 0
 ) -> netlink.Message:
     """Create or replace a bpf filter; with a `target` its action redirects to that interface."""
     options = [
@@ -104,23 +104,23 @@ def put_message(
         )
         options.append(netlink.nest(_ACTIONS, netlink.nest(1, action)))
     body = (
-        tcmsg.header(index, handle, parent, pref << 16 | _EVERY_PROTOCOL)
+        tcmsg.header(ifindex, handle, parent, pref << 16 | _EVERY_PROTOCOL)
         + netlink.text_attribute(tcmsg.KIND, "bpf")
         + netlink.nest(tcmsg.OPTIONS, *options)
     )
     return netlink.Message(tcmsg.NEW_FILTER, netlink.CREATE, body)
 
 
-def delete_message(index: int, parent: int, pref: int, handle: int) -> netlink.Message:
+def delete_message(ifindex: int, parent: int, pref: int, handle: int) -> netlink.Message:
     """Delete one filter; others of the same preference stay."""
-    body = tcmsg.header(index, handle, parent, pref << 16 | _EVERY_PROTOCOL)
+    body = tcmsg.header(ifindex, handle, parent, pref << 16 | _EVERY_PROTOCOL)
     return netlink.Message(tcmsg.DELETE_FILTER, 0, body + netlink.text_attribute(tcmsg.KIND, "bpf"))
 
 
-def observe_mark_filter(channel: netlink.Socket, index: int) -> model.MarkFilter | None:
+def observe_mark_filter(channel: netlink.Socket, ifindex: int) -> model.MarkFilter | None:
     """The mark → class filter of our tree; one that we would not write has the mask -1."""
     found: model.MarkFilter | None = None
-    for present in dump(channel, index, _TREE):
+    for present in dump(channel, ifindex, _TREE):
         if present.pref != names.CLASSIFY_PREF or present.chain:
             continue
         mask = bytecode.read_classify(present.program)
@@ -131,21 +131,21 @@ def observe_mark_filter(channel: netlink.Socket, index: int) -> model.MarkFilter
     return found
 
 
-def put_mark_filter(channel: netlink.Socket, index: int, wanted: model.MarkFilter) -> None:
+def put_mark_filter(channel: netlink.Socket, ifindex: int, wanted: model.MarkFilter) -> None:
     """Put or replace the filter of our tree, and take away what else stands at its preference."""
     messages = [
-        delete_message(index, _TREE, present.pref, present.handle)
-        for present in dump(channel, index, _TREE)
+        delete_message(ifindex, _TREE, present.pref, present.handle)
+        for present in dump(channel, ifindex, _TREE)
         if present.pref == names.CLASSIFY_PREF and not present.chain and present.handle != _CLASSIFY_HANDLE
     ]
     program = bytecode.classify(wanted.mask)
-    messages.append(put_message(index, _TREE, names.CLASSIFY_PREF, _CLASSIFY_HANDLE, program))
+    messages.append(put_message(ifindex, _TREE, names.CLASSIFY_PREF, _CLASSIFY_HANDLE, program))
     channel.demand(*messages)
 
 
-def delete_mark_filter(channel: netlink.Socket, index: int) -> None:
+def delete_mark_filter(channel: netlink.Socket, ifindex: int) -> None:
     """Delete the filter of our tree, if it is there."""
-    gone = delete_message(index, _TREE, names.CLASSIFY_PREF, _CLASSIFY_HANDLE)
+    gone = delete_message(ifindex, _TREE, names.CLASSIFY_PREF, _CLASSIFY_HANDLE)
     refusal = channel.execute([gone]).get(0)
     if refusal is not None and refusal.errno not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
         raise OSError(refusal.errno, refusal.text)

@@ -30,11 +30,11 @@ class Reading:
     foreign: tuple[filters.Filter, ...]
 
 
-def read(channel: netlink.Socket, index: int) -> Reading:
+def read(channel: netlink.Socket, ifindex: int) -> Reading:
     stops: list[filters.Filter] = []
     redirects: dict[int, filters.Filter] = {}
     foreign: list[filters.Filter] = []
-    for present in filters.dump(channel, index, tcmsg.EGRESS_HOOK):
+    for present in filters.dump(channel, ifindex, tcmsg.EGRESS_HOOK):
         bpf = present.kind == "bpf" and not present.chain
         if bpf and present.pref == names.STOP_PREF and present.handle in _STOP_HANDLES:
             stops.append(present)
@@ -82,7 +82,7 @@ def _sound(shard: int, present: filters.Filter, shard_of: Mapping[int, int]) -> 
     return bytecode.read_redirect(present.program, shard)
 
 
-def put(channel: netlink.Socket, index: int, wanted: model.Hook, clsact: str, index_of: Mapping[int, int]) -> None:
+def put(channel: netlink.Socket, ifindex: int, wanted: model.Hook, clsact: str, index_of: Mapping[int, int]) -> None:
     """Make the hook lead to the ifbs. `clsact`: kind of the qdisc on the hook, "" for none.
 
     Sent in one system call: were the clsact qdisc made and the filter that remembers it not, the qdisc would be taken
@@ -93,67 +93,67 @@ def put(channel: netlink.Socket, index: int, wanted: model.Hook, clsact: str, in
     missing = sorted(wanted.shards - index_of.keys())
     if missing:
         raise OSError(errno.ENODEV, f"{names.ifb(missing[0])} is not there")
-    reading = read(channel, index)
+    reading = read(channel, ifindex)
     shard_of = {present: shard for shard, present in index_of.items()}
     own = not clsact or any(stop.handle == names.STOP_HANDLE_OWN_CLSACT for stop in reading.stops)
-    messages = [_make_clsact(index)] if not clsact else []
+    messages = [_make_clsact(ifindex)] if not clsact else []
     if _sound_stop(reading) != wanted.mask:
-        messages += _put_stop(index, wanted.mask, reading.stops, own=own)
+        messages += _put_stop(ifindex, wanted.mask, reading.stops, own=own)
     for shard in sorted(wanted.shards):
         present = reading.redirects.get(shard)
         if present is None or _sound(shard, present, shard_of) != (wanted.mask, wanted.shift):
-            messages.append(_put_redirect(index, wanted, shard, index_of[shard]))
+            messages.append(_put_redirect(ifindex, wanted, shard, index_of[shard]))
     for shard, present in reading.redirects.items():
         if shard not in wanted.shards and _sound(shard, present, shard_of) is None:
-            messages.append(filters.delete_message(index, tcmsg.EGRESS_HOOK, present.pref, present.handle))
+            messages.append(filters.delete_message(ifindex, tcmsg.EGRESS_HOOK, present.pref, present.handle))
     refusals = channel.execute(messages, together=True)
     if not clsact and 0 in refusals and refusals[0].errno == errno.EEXIST:
         # Somebody made it between our look and our message: it is theirs.
-        mine = [stop for stop in read(channel, index).stops if stop.handle == names.STOP_HANDLE_OWN_CLSACT]
+        mine = [stop for stop in read(channel, ifindex).stops if stop.handle == names.STOP_HANDLE_OWN_CLSACT]
         del refusals[0]
-        channel.demand(*_put_stop(index, wanted.mask, mine, own=False))
+        channel.demand(*_put_stop(ifindex, wanted.mask, mine, own=False))
     for refusal in refusals.values():
         raise OSError(refusal.errno, refusal.text)
 
 
-def _make_clsact(index: int) -> netlink.Message:
-    body = tcmsg.header(index, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
+def _make_clsact(ifindex: int) -> netlink.Message:
+    body = tcmsg.header(ifindex, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
     return netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
 
 
-def _put_stop(index: int, mask: int, present: Iterable[filters.Filter], *, own: bool) -> list[netlink.Message]:
+def _put_stop(ifindex: int, mask: int, present: Iterable[filters.Filter], *, own: bool) -> list[netlink.Message]:
     """The first filter with the right handle, then away with the one of the other handle."""
     handle = names.STOP_HANDLE_OWN_CLSACT if own else names.STOP_HANDLE_FOREIGN_CLSACT
-    where = index, tcmsg.EGRESS_HOOK, names.STOP_PREF
+    where = ifindex, tcmsg.EGRESS_HOOK, names.STOP_PREF
     return [
         filters.put_message(*where, handle, bytecode.stop(mask), direct_action=True),
         *(filters.delete_message(*where, stop.handle) for stop in present if stop.handle != handle),
     ]
 
 
-def _put_redirect(index: int, wanted: model.Hook, shard: int, target: int) -> netlink.Message:
+def _put_redirect(ifindex: int, wanted: model.Hook, shard: int, target: int) -> netlink.Message:
     program = bytecode.redirect(wanted.mask, wanted.shift, shard)
-    return filters.put_message(index, tcmsg.EGRESS_HOOK, names.REDIRECT_PREF, shard + 1, program, target=target)
+    return filters.put_message(ifindex, tcmsg.EGRESS_HOOK, names.REDIRECT_PREF, shard + 1, program, target=target)
 
 
-def trim(channel: netlink.Socket, index: int, shards: Iterable[int]) -> None:
+def trim(channel: netlink.Socket, ifindex: int, shards: Iterable[int]) -> None:
     """Delete the redirects of some shards."""
     messages = [
-        filters.delete_message(index, tcmsg.EGRESS_HOOK, names.REDIRECT_PREF, shard + 1) for shard in sorted(shards)
+        filters.delete_message(ifindex, tcmsg.EGRESS_HOOK, names.REDIRECT_PREF, shard + 1) for shard in sorted(shards)
     ]
     for refusal in channel.execute(messages).values():
         if refusal.errno not in _GONE:
             raise OSError(refusal.errno, refusal.text)
 
 
-def delete(channel: netlink.Socket, index: int) -> None:
+def delete(channel: netlink.Socket, ifindex: int) -> None:
     """Delete our filters, and the clsact qdisc if we made it and nobody else filters on it, in one system call."""
-    reading = read(channel, index)
+    reading = read(channel, ifindex)
     ours = [*reading.redirects.values(), *reading.stops]
-    messages = [filters.delete_message(index, tcmsg.EGRESS_HOOK, item.pref, item.handle) for item in ours]
+    messages = [filters.delete_message(ifindex, tcmsg.EGRESS_HOOK, item.pref, item.handle) for item in ours]
     own = any(stop.handle == names.STOP_HANDLE_OWN_CLSACT for stop in reading.stops)
-    if own and not reading.foreign and not any(True for _ in filters.dump(channel, index, tcmsg.INGRESS_HOOK)):
-        body = tcmsg.header(index, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
+    if own and not reading.foreign and not any(True for _ in filters.dump(channel, ifindex, tcmsg.INGRESS_HOOK)):
+        body = tcmsg.header(ifindex, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
         messages.append(netlink.Message(tcmsg.DELETE_QDISC, 0, body))
     for refusal in channel.execute(messages, together=True).values():
         if refusal.errno not in _GONE:

@@ -38,16 +38,16 @@ def observe(
     }
 
 
-def hook_kind(channel: netlink.Socket, index: int) -> str:
+def hook_kind(channel: netlink.Socket, ifindex: int) -> str:
     """The kind of the qdisc in the place of clsact: "clsact", "ingress", or "" for none."""
     for qdisc in tcmsg.qdiscs(channel):
-        if qdisc.ifindex == index and qdisc.parent == tcmsg.CLSACT:
+        if qdisc.ifindex == ifindex and qdisc.parent == tcmsg.CLSACT:
             return qdisc.kind
     return ""
 
 
-def _foreign(channel: netlink.Socket, index: int, hook: str) -> tuple[str, ...]:
+def _foreign(channel: netlink.Socket, ifindex: int, hook: str) -> tuple[str, ...]:
     """Other programs' egress filters. An ingress qdisc is told like one: it takes the place that clsact needs."""
     if hook == "clsact":
-        return tuple(hooks.describe(item) for item in hooks.read(channel, index).foreign)
+        return tuple(hooks.describe(item) for item in hooks.read(channel, ifindex).foreign)
     return (f"{hook} qdisc",) if hook else ()

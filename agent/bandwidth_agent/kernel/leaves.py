@@ -20,11 +20,15 @@ _TBF_OPTIONS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
 _FQ_CODEL_FLOWS = 5
 
 _TBF = struct.Struct(f"=BxxxiIII HH4s HH HH{tcmsg.RATE_SPEC}{tcmsg.RATE_SPEC}III HHQ HHI")
-_TBF_SHAPE = struct.Struct(f"=HH{tcmsg.RATE_SPEC}{tcmsg.RATE_SPEC}III HHQ")
 _FIFO = struct.Struct("=BxxxiIII HH8s HHI")
 _FQ_CODEL = struct.Struct("=BxxxiIII HH12s HH HHI")
 _NO_RATE = (0, 0, 0, 0, 0, 0)
 _RATE = (0, tcmsg.ETHERNET, 0, 0, 0, tcmsg.RATE32_MAX)
+
+# The same as the kernel tells it: what never differs as bytes, and between them limit, ticks and our burst.
+_TBF_HEAD = struct.pack(f"=HH{tcmsg.RATE_SPEC}{tcmsg.RATE_SPEC}", 40, _TBF_OPTIONS, *_RATE, *_NO_RATE)
+_TBF_TAIL = struct.pack("=HHQ", 12, _TBF_RATE64, RATE_BYTES_PER_SECOND)
+_TBF_SHAPE = struct.Struct(f"={len(_TBF_HEAD)}sIII{len(_TBF_TAIL)}s")
 
 _PUT = netlink.CREATE | netlink.REPLACE
 
@@ -37,9 +41,9 @@ def inner_handle(minor: int) -> int:
     return (names.INNER_MAJOR | minor) << 16
 
 
-def put(index: int, minor: int, leaf: model.Leaf) -> netlink.Message:
+def put(ifindex: int, minor: int, leaf: model.Leaf) -> netlink.Message:
     """Create the leaf under class `minor`, or change it in place; the inner queue is `put_inner`'s."""
-    where = (0, index, handle(minor), names.HTB_MAJOR << 16 | minor, 0)
+    where = (0, ifindex, handle(minor), names.HTB_MAJOR << 16 | minor, 0)
     if leaf.kind == "bfifo":
         body = _FIFO.pack(*where, 10, tcmsg.KIND, b"bfifo", 8, tcmsg.OPTIONS, leaf.limit_bytes)
     else:
@@ -54,19 +58,19 @@ def put(index: int, minor: int, leaf: model.Leaf) -> netlink.Message:
     return netlink.Message(tcmsg.NEW_QDISC, _PUT, body)
 
 
-def put_inner(index: int, minor: int) -> netlink.Message:
+def put_inner(ifindex: int, minor: int) -> netlink.Message:
     """Put an fq_codel into the TBF of class `minor`; refused with EEXIST where a visible queue is inside already."""
     body = _FQ_CODEL.pack(
-        *(0, index, inner_handle(minor), handle(minor) | 1, 0),
+        *(0, ifindex, inner_handle(minor), handle(minor) | 1, 0),
         *(13, tcmsg.KIND, b"fq_codel"),
         *(12, tcmsg.OPTIONS | netlink.NESTED, 8, _FQ_CODEL_FLOWS, INNER_FLOWS),
     )
     return netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
 
 
-def delete(index: int, minor: int) -> netlink.Message:
+def delete(ifindex: int, minor: int) -> netlink.Message:
     """Delete whatever leaf class `minor` has."""
-    body = tcmsg.header(index, 0, names.HTB_MAJOR << 16 | minor)
+    body = tcmsg.header(ifindex, 0, names.HTB_MAJOR << 16 | minor)
     return netlink.Message(tcmsg.DELETE_QDISC, 0, body)
 
 
@@ -74,11 +78,11 @@ def decode(minor: int, leaf: tcmsg.Qdisc, inner: tcmsg.Qdisc | None) -> model.Le
     """The leaf of class `minor` and what is visible inside it."""
     if leaf.handle == handle(minor):
         if leaf.kind == "tbf":
-            shape = decode_tbf(leaf.options)
+            shape = _decode_tbf(leaf)
             if shape is not None:
                 return model.Leaf("tbf", *shape, _inner(minor, inner))
-        elif leaf.kind == "bfifo" and len(leaf.options) >= 4 and inner is None:
-            return model.Leaf("bfifo", 0, struct.unpack_from("=I", leaf.options)[0], "")
+        elif leaf.kind == "bfifo" and leaf.behind - leaf.options == 4 and inner is None:
+            return model.Leaf("bfifo", 0, struct.unpack_from("=I", leaf.buffer, leaf.options)[0], "")
     return unknown(leaf.kind)
 
 
@@ -95,16 +99,13 @@ def _inner(minor: int, inner: tcmsg.Qdisc | None) -> str:
     return f"{inner.kind}?"
 
 
-def decode_tbf(options: bytes) -> tuple[int, int] | None:
+def _decode_tbf(leaf: tcmsg.Qdisc) -> tuple[int, int] | None:
     """Burst and limit in bytes of a TBF of ours; None when it has another shape."""
-    if len(options) != _TBF_SHAPE.size:
+    if leaf.behind - leaf.options != _TBF_SHAPE.size:
         return None
-    fields = _TBF_SHAPE.unpack(options)
-    limit, buffer, burst = fields[14:17]
-    shape = fields[:14] + fields[17:]
-    expected = (40, _TBF_OPTIONS, *_RATE, *_NO_RATE, 12, _TBF_RATE64, RATE_BYTES_PER_SECOND)
+    head, limit, buffer, burst, tail = _TBF_SHAPE.unpack_from(leaf.buffer, leaf.options)
     # The ticks that the kernel made of the burst: rounded down, from a product that it rounds itself.
     ticks = burst * 1_000_000_000 // RATE_BYTES_PER_SECOND // model.TICK_NS
-    if shape != expected or abs(buffer - ticks) > 1:
+    if head != _TBF_HEAD or tail != _TBF_TAIL or not -1 <= buffer - ticks <= 1:
         return None
     return burst, limit

@@ -32,48 +32,48 @@ def ours(qdisc: tcmsg.Qdisc) -> bool:
 
 
 def decode(qdisc: tcmsg.Qdisc) -> Root:
-    glob = netlink.payloads(qdisc.options, 0, len(qdisc.options)).get(_INIT, b"")
+    glob = netlink.payloads(qdisc.buffer, qdisc.options, qdisc.behind).get(_INIT, b"")
     if len(glob) < _GLOBALS.size:
         raise OSError(errno.EBADMSG, "HTB without its globals")
     _, _, default_minor, _, direct_packets = _GLOBALS.unpack_from(glob)
     return Root(default_minor, direct_packets)
 
 
-def put(channel: netlink.Socket, index: int, queue_length: int, default_minor: int) -> None:
+def put(channel: netlink.Socket, ifindex: int, queue_length: int, default_minor: int) -> None:
     """Make our HTB the root of a device whose root the kernel made; one with another default class is made anew."""
     options = netlink.nest(
         tcmsg.OPTIONS,
         netlink.attribute(_INIT, _GLOBALS.pack(_VERSION, _RATE_TO_QUANTUM, default_minor, 0, 0)),
         netlink.int_attribute(_DIRECT_QUEUE_LENGTH, max(queue_length, _DIRECT_QUEUE_MIN)),
     )
-    body = tcmsg.header(index, _HANDLE, tcmsg.ROOT) + netlink.text_attribute(tcmsg.KIND, "htb") + options
+    body = tcmsg.header(ifindex, _HANDLE, tcmsg.ROOT) + netlink.text_attribute(tcmsg.KIND, "htb") + options
     create = netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
     refusal = channel.execute([create]).get(0)
     if refusal is None:
         return
-    present = find(channel, index)
+    present = find(channel, ifindex)
     if refusal.errno != errno.EEXIST or present is None:
         raise OSError(refusal.errno, refusal.text)
     if decode(present).default_minor != default_minor:
-        channel.demand(_delete_message(index), create)
+        channel.demand(_delete_message(ifindex), create)
 
 
-def delete(channel: netlink.Socket, index: int) -> None:
+def delete(channel: netlink.Socket, ifindex: int) -> None:
     """Delete our HTB with all in it. A root that is not ours, or a device that is gone, is no failure."""
-    refusal = channel.execute([_delete_message(index)]).get(0)
+    refusal = channel.execute([_delete_message(ifindex)]).get(0)
     if refusal is None or refusal.errno in (errno.ENOENT, errno.ENODEV):
         return
-    if find(channel, index) is not None:
+    if find(channel, ifindex) is not None:
         raise OSError(refusal.errno, refusal.text)
 
 
-def find(channel: netlink.Socket, index: int) -> tcmsg.Qdisc | None:
+def find(channel: netlink.Socket, ifindex: int) -> tcmsg.Qdisc | None:
     """Our root on a device."""
     for qdisc in tcmsg.qdiscs(channel):
-        if qdisc.ifindex == index and ours(qdisc):
+        if qdisc.ifindex == ifindex and ours(qdisc):
             return qdisc
     return None
 
 
-def _delete_message(index: int) -> netlink.Message:
-    return netlink.Message(tcmsg.DELETE_QDISC, 0, tcmsg.header(index, _HANDLE, tcmsg.ROOT))
+def _delete_message(ifindex: int) -> netlink.Message:
+    return netlink.Message(tcmsg.DELETE_QDISC, 0, tcmsg.header(ifindex, _HANDLE, tcmsg.ROOT))

@@ -6,7 +6,6 @@ Owns the encoding that classes, leaves, roots and filters share. Decides nothing
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import netlink
@@ -16,6 +15,7 @@ NEW_CLASS, DELETE_CLASS, GET_CLASS = 40, 41, 42
 NEW_FILTER, DELETE_FILTER, GET_FILTER = 44, 45, 46
 
 KIND, OPTIONS, STATS2 = 1, 2, 7
+_HW_OFFLOAD = 12
 STATS_BASIC, STATS_QUEUE, STATS_APP, STATS_PACKETS64 = 1, 3, 4, 8
 
 ROOT = 0xFFFF_FFFF
@@ -30,6 +30,13 @@ RATE_SPEC = "BBHhHI"  # cell log, link layer, overhead, cell align, smallest pac
 ETHERNET = 1  # a link layer that needs no rate table
 RATE32_MAX = 0xFFFF_FFFF
 
+# what the dump of a qdisc begins with: length of the message; index, handle, parent; kind; header of the options
+_QDISC = struct.Struct("=I12x4xiII4xH2x4sHH")
+_KINDS = {b"tbf\0": "tbf", b"htb\0": "htb"}
+BASIC_HEAD, QUEUE_HEAD = netlink.ATTRIBUTE.pack(20, STATS_BASIC), netlink.ATTRIBUTE.pack(24, STATS_QUEUE)
+_OFFLOAD_HEAD = netlink.ATTRIBUTE.pack(5, _HW_OFFLOAD)
+# what follows its options: headers of hardware offload, of the basic statistics, of the queue's; drops
+_STATISTICS = struct.Struct("=4s4x 4x4s16x 4s8xI8x")
 QUEUE = struct.Struct("=IIIII")  # queue length, backlog, drops, requeues, overlimits
 
 
@@ -38,43 +45,51 @@ def header(index: int, handle: int, parent: int, info: int = 0) -> bytes:
 
 
 class Qdisc(NamedTuple):
-    """One qdisc of a dump; `options` and `statistics` are undecoded attribute payloads."""
+    """One qdisc of a dump. Its options are in `buffer` from `options` to `behind`; the rest follows up to `end`."""
 
     ifindex: int
     handle: int
     parent: int
     kind: str
-    options: bytes
-    statistics: bytes
+    buffer: bytes
+    options: int
+    behind: int
+    end: int
 
 
-def qdiscs(channel: netlink.Socket) -> Iterator[Qdisc]:
+def qdiscs(channel: netlink.Socket) -> list[Qdisc]:
     """Every qdisc of every device; those that the kernel keeps to itself (noop, inner default fifos) are not told."""
-    unpack, head = MESSAGE.unpack_from, netlink.ATTRIBUTE.unpack_from
-    kinds: dict[bytes, str] = {}
-    for buffer, start, end in channel.dump(GET_QDISC, header(0, 0, 0)):
-        index, handle, parent, _ = unpack(buffer, start + 4)
-        kind = options = statistics = b""
-        offset = start + 20
-        while offset + 4 <= end:
-            length, name = head(buffer, offset)
-            name &= 0x3FFF
-            if name == KIND:
-                kind = buffer[offset + 4 : offset + length]
-            elif name == OPTIONS:
-                options = buffer[offset + 4 : offset + length]
-            elif name == STATS2:
-                statistics = buffer[offset + 4 : offset + length]
-                break  # the last that we read, and most of the message comes behind it
-            offset += (max(length, 4) + 3) & ~3
-        if kind not in kinds:
-            kinds[kind] = netlink.text(kind)
-        yield Qdisc(index, handle, parent, kinds[kind], options, statistics)
+    found: list[Qdisc] = []
+    unpack, size = _QDISC.unpack_from, _QDISC.size
+    for buffer, starts in channel.dump_pieces(GET_QDISC, header(0, 0, 0)):
+        for start in starts:
+            start -= 16
+            length, ifindex, handle, parent, kind_length, word, options_length, options_type = unpack(buffer, start)
+            if kind_length == 8 and options_type & 0x3FFF == OPTIONS:  # htb and tbf: nearly all that there are
+                kind = _KINDS.get(word) or netlink.text(word)
+                options, behind = start + size, start + size - 4 + options_length
+            else:
+                kind = netlink.text(buffer[start + 40 : start + 36 + kind_length])
+                options, behind = _find_options(buffer, start + 36, start + length)
+            found.append(Qdisc(ifindex, handle, parent, kind, buffer, options, behind, start + length))
+    return found
 
 
-def drops(statistics: bytes) -> int:
-    """The drops in the statistics of a qdisc."""
-    for kind, start, end in netlink.attributes(statistics, 0, len(statistics)):
-        if kind == STATS_QUEUE and end - start >= QUEUE.size:
-            return int(QUEUE.unpack_from(statistics, start)[2])
-    return 0
+def _find_options(buffer: bytes, first: int, end: int) -> tuple[int, int]:
+    """Where the options are; for a qdisc without any, an empty place."""
+    for kind, start, behind in netlink.attributes(buffer, first, end):
+        if kind == OPTIONS:
+            return start, behind
+    return first, first
+
+
+def drops(qdisc: Qdisc) -> int:
+    """The packets that a qdisc dropped."""
+    behind = (qdisc.behind + 3) & ~3
+    if qdisc.end - behind >= _STATISTICS.size:
+        offload, basic, queue, dropped = _STATISTICS.unpack_from(qdisc.buffer, behind)
+        if offload == _OFFLOAD_HEAD and basic == BASIC_HEAD and queue == QUEUE_HEAD:
+            return int(dropped)
+    rest = netlink.payloads(qdisc.buffer, behind, qdisc.end).get(STATS2, b"")
+    queue = netlink.payloads(rest, 0, len(rest)).get(STATS_QUEUE, b"")
+    return int(QUEUE.unpack_from(queue)[2]) if len(queue) >= QUEUE.size else 0

@@ -23,7 +23,7 @@ class _Device:
 
 def _devices(channel: netlink.Socket) -> dict[int, _Device]:
     """Devices with our root, by index, with the qdiscs on them."""
-    qdiscs = list(tcmsg.qdiscs(channel))
+    qdiscs = tcmsg.qdiscs(channel)
     found = {qdisc.ifindex: _Device(qdisc) for qdisc in qdiscs if roots.ours(qdisc)}
     for qdisc in qdiscs:
         device = found.get(qdisc.ifindex)
@@ -42,28 +42,16 @@ def observe(channel: netlink.Socket, name_of: Mapping[int, str]) -> dict[str, mo
     for index, device in _devices(channel).items():
         if index not in name_of:
             continue  # made since the links were read; its LINK event leads to the next reading
-        shapes: dict[tuple[str, bytes, str], model.Leaf] = {}
-        leaf_of = {minor: _leaf(minor, leaf, device, shapes) for minor, leaf in device.leaves.items()}
+        inner = device.inner
+        leaf_of = {
+            minor: leaves.decode(minor, leaf, inner.get(leaf.handle >> 16)) for minor, leaf in device.leaves.items()
+        }
         trees[name_of[index]] = model.Tree(
             default_minor=roots.decode(device.root).default_minor,
             classes=classes.decode(classes.dump(channel, index), leaf_of),
             filter=filters.observe_mark_filter(channel, index),
         )
     return trees
-
-
-def _leaf(
-    minor: int, leaf: tcmsg.Qdisc, device: _Device, shapes: dict[tuple[str, bytes, str], model.Leaf]
-) -> model.Leaf:
-    """Decode a leaf; the same shape is decoded once and remembered in `shapes`."""
-    inner = device.inner.get(leaf.handle >> 16)
-    if leaf.handle != leaves.handle(minor) or (inner is not None and inner.handle != leaves.inner_handle(minor)):
-        return leaves.decode(minor, leaf, inner)
-    key = leaf.kind, leaf.options, inner.kind if inner is not None else ""
-    shape = shapes.get(key)
-    if shape is None:
-        shape = shapes[key] = leaves.decode(minor, leaf, inner)
-    return shape
 
 
 def counters(
@@ -93,8 +81,8 @@ def _drops(device: _Device) -> dict[int, int]:
     """
     dropped: dict[int, int] = {}
     for minor, leaf in device.leaves.items():
-        dropped[minor] = tcmsg.drops(leaf.statistics)
+        dropped[minor] = tcmsg.drops(leaf)
         inner = device.inner.get(leaf.handle >> 16)
         if inner is not None:
-            dropped[minor] = max(dropped[minor], tcmsg.drops(inner.statistics))
+            dropped[minor] = max(dropped[minor], tcmsg.drops(inner))
     return dropped
