@@ -1,0 +1,49 @@
+"""The machine that the figures are from, and the sender built on it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import re
+import subprocess
+
+SOURCE = pathlib.Path(__file__).resolve().parents[1] / "sender.c"
+BUILD = pathlib.Path(__file__).resolve().parents[2] / "build" / "bench"
+
+
+def describe() -> dict[str, str]:
+    """What a reader must know to judge an absolute figure."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "iproute2": _version(["tc", "-V"], r"iproute2-(\S+?),"),
+        "iptables": _version(["iptables", "-V"], r"v(.+)"),
+        "ipset": _version(["ipset", "-v"], r"ipset v(\S+?),"),
+    }
+
+
+def _cpu_model() -> str:
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(command: list[str], pattern: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    found = re.search(pattern, done.stdout)
+    return found[1].strip() if found else "?"
+
+
+def sender() -> pathlib.Path:
+    """The compiled packet sender; built when its source is newer."""
+    program = BUILD / "sender"
+    if not program.exists() or program.stat().st_mtime < SOURCE.stat().st_mtime:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(SOURCE)]
+        subprocess.run(command, check=True, timeout=60)
+    return program

@@ -1,0 +1,87 @@
+"""The benchmarks' command line: `make bench`, or one row with `make bench ARGS='ping --quick'`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+from bandwidth_bench import figures, machine, stage, tables
+from bandwidth_bench.rows import packets, ping, program, resident, wire
+
+HERE = pathlib.Path(__file__).resolve().parent
+RESULTS = HERE / "results.json"
+QUICK_RESULTS = HERE.parent / "build" / "bench" / "quick.json"
+DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
+
+ROWS: dict[str, Callable[[stage.Extent], list[figures.Figure]]] = {
+    "wire": wire.measure,
+    "packets": packets.measure,
+    "ping": ping.measure,
+    "program": program.measure,
+    "change": resident.change_one,
+    "restart": resident.restart,
+    "memory": resident.memory,
+    "rest": resident.rest,
+}
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which to measure (default: all): {', '.join(ROWS)}")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and limits, to see that it works")
+    parser.add_argument("--results", type=pathlib.Path, help="JSON file to merge the results into")
+    parser.add_argument("--document", action="store_true", help="write the tables of docs/benchmarks.md and stop")
+    given = parser.parse_args()
+    unknown = set(given.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    return given
+
+
+def _measure(row: str, quick: bool) -> figures.Result:
+    start = time.monotonic()
+    at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+    found = tuple(ROWS[row](stage.Extent(quick)))
+    return figures.Result(row, found, machine.describe(), at, time.monotonic() - start, quick)
+
+
+def _load(path: pathlib.Path) -> dict[str, figures.Result]:
+    if not path.exists():
+        return {}
+    return {text["row"]: figures.from_json(text) for text in json.loads(path.read_text())["rows"]}
+
+
+def _save(path: pathlib.Path, results: dict[str, figures.Result]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".writing")
+    beside.write_text(json.dumps({"rows": [figures.as_json(results[row]) for row in sorted(results)]}, indent=1) + "\n")
+    os.replace(beside, path)
+
+
+def main() -> int:
+    """Measure the rows asked for, print their tables, keep the results; 1 when a figure misses its bound."""
+    given = _parsed()
+    path = given.results or (QUICK_RESULTS if given.quick else RESULTS)
+    results = _load(path)
+    if not given.document:
+        for row in given.rows or ROWS:
+            print(f"{row} …", file=sys.stderr, flush=True)
+            results[row] = _measure(row, given.quick)
+            _save(path, results)
+            print(f"\n## {row}\n\n{tables.table(results[row])}\n\n{tables.provenance(results[row])}", flush=True)
+    if given.document or not given.quick:
+        DOCUMENT.write_text(tables.rewrite(DOCUMENT.read_text(), results.values()))
+    missed = [figure for row in given.rows or results for figure in results[row].missed]
+    for figure in missed:
+        print(f"missed: {' '.join(figure.case.values())}, {figure.metric}: {tables.cell(figure)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
