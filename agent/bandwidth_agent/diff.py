@@ -6,8 +6,7 @@ a moment, it is refined:
     classes     made and slowed down before entries move, sped up after
     ports       sets with ports answer first; so where they gain a class they change before the set without ports,
                 where they lose one they change after it, and rules come before and go after it
-    marks       if packets are to carry their numbers in other bits, entries carry both until hook and filters read
-                the new ones
+    marks       if packets are to carry their numbers in other bits: `transition`
 
 Owns the order. Pure. What is observed and not desired is deleted: `desired` must come from a complete plan, which is
 the caller's duty.
@@ -18,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from bandwidth_agent import lookup
+from bandwidth_agent import lookup, transition
 from bandwidth_agent.kernel import change, model
 from bandwidth_api import names
 from bandwidth_api.plan import Prefix
@@ -34,8 +33,8 @@ def compute(desired: model.State, observed: model.State) -> list[change.Change]:
     are deleted and made anew, one right after the other.
     """
     changes, standing = _devices(desired, observed)
-    if _reads_other_bits(desired, standing):
-        converting, standing = _carry_both(desired, standing)
+    if transition.needed(desired, standing):
+        converting, standing = transition.convert(desired, standing, list(_hooks(desired, standing)))
         changes += converting
     changes += _hooks(desired, standing)
     changes += _sets_and_chains(desired, standing)
@@ -162,10 +161,10 @@ def _sets_and_chains(desired: model.State, observed: model.State) -> Iterator[ch
     moves = {
         name: _moves(ipset.entries, observed.sets[name].entries, name not in plain)
         for name, ipset in desired.sets.items()
-        if _fits(ipset, observed.sets.get(name)) and ipset.entries != observed.sets[name].entries
+        if transition.fits(ipset, observed.sets.get(name)) and ipset.entries != observed.sets[name].entries
     }
     for name, ipset in desired.sets.items():
-        if not _fits(ipset, observed.sets.get(name)):
+        if not transition.fits(ipset, observed.sets.get(name)):
             yield change.PutSet(name, ipset, name in observed.sets)
     for name, (gains, _, _) in moves.items():
         if gains:
@@ -187,11 +186,6 @@ def _sets_and_chains(desired: model.State, observed: model.State) -> Iterator[ch
             yield change.PutChain(family, chain)
     for name in sorted(observed.sets.keys() - desired.sets.keys()):
         yield change.DeleteSet(name)
-
-
-def _fits(desired: model.IpSet, observed: model.IpSet | None) -> bool:
-    """Whether the entries of an observed set can be changed one by one."""
-    return observed is not None and observed.healthy and observed.family == desired.family
 
 
 def _moves(desired: Entries, observed: Entries, overrides: bool) -> tuple[Entries, Entries, frozenset[Prefix]]:
@@ -221,78 +215,7 @@ def _both(desired: model.Chain, observed: model.Chain | None, state: model.State
         return desired
     there = {(rule.set_name, rule.ports): rule for rule in observed.rules}
     wanted = {(rule.set_name, rule.ports) for rule in desired.rules}
-    merged = [_merged(rule, there.get((rule.set_name, rule.ports))) for rule in desired.rules]
+    merged = [transition.both_ways(rule, there.get((rule.set_name, rule.ports))) for rule in desired.rules]
     gone = [rule for key, rule in there.items() if key not in wanted and rule.set_name in state.sets]
     plain = [rule for rule in merged if rule.ports is None]
     return model.Chain((*plain, *gone, *(rule for rule in merged if rule.ports is not None)), True)
-
-
-def _merged(desired: model.Rule, observed: model.Rule | None) -> model.Rule:
-    if observed is None:
-        return desired
-    return desired._replace(
-        map_mark=desired.map_mark or observed.map_mark, map_priority=desired.map_priority or observed.map_priority
-    )
-
-
-# ── other bits for the same numbers ────────────────────────────────────────────────────────────────────────────
-
-
-def _reads_other_bits(desired: model.State, observed: model.State) -> bool:
-    hooks = (h for name, h in desired.hooks.items() if name in observed.hooks)
-    others = (observed.hooks[name] for name in desired.hooks if name in observed.hooks)
-    if any((h.mask, h.shift) != (o.mask, o.shift) for h, o in zip(hooks, others, strict=True)):
-        return True
-    return any(
-        tree.filter is not None and observed.trees[device].filter not in (None, tree.filter)
-        for device, tree in desired.trees.items()
-    )
-
-
-def _carry_both(desired: model.State, observed: model.State) -> tuple[list[change.Change], model.State]:
-    """Make entries carry their number in the observed and in the desired bits, then let hooks and filters read the
-    desired ones. Bits that lie in both masks and disagree leave no way; those entries move only afterwards."""
-    changes: list[change.Change] = []
-    chains = dict(observed.chains)
-    for family, chain in desired.chains.items():
-        standing = chains.get(family)
-        if standing is None:
-            continue
-        flags = {(rule.set_name, rule.ports): rule for rule in chain.rules}
-        rules = tuple(_merged(rule, flags.get((rule.set_name, rule.ports))) for rule in standing.rules)
-        if rules != standing.rules:
-            chains[family] = model.Chain(rules, standing.jump_first)
-            changes.append(change.PutChain(family, chains[family]))
-    sets = dict(observed.sets)
-    for name, ipset in desired.sets.items():
-        standing_set = sets.get(name)
-        if standing_set is None or not _fits(ipset, standing_set):
-            continue
-        both = _carrying_both(ipset.entries, standing_set.entries)
-        if both:
-            sets[name] = dataclasses.replace(standing_set, entries={**standing_set.entries, **both})
-            changes.append(change.PutEntries(name, ipset.family, both))
-    reached = dataclasses.replace(observed, sets=sets, chains=chains)
-    for step in _hooks(desired, reached):
-        changes.append(step)
-        match step:
-            case change.PutFilter(device=device):
-                trees = {**reached.trees, device: dataclasses.replace(reached.trees[device], filter=step.filter)}
-                reached = dataclasses.replace(reached, trees=trees)
-            case change.PutHook(interface=name):
-                reached = dataclasses.replace(reached, hooks={**reached.hooks, name: step.hook})
-    return changes, reached
-
-
-def _carrying_both(desired: Entries, observed: Entries) -> dict[Prefix, model.SetEntry]:
-    after, before = lookup.Lookup(desired), lookup.Lookup(observed)
-    both: dict[Prefix, model.SetEntry] = {}
-    for prefix in desired.keys() | observed.keys():
-        here, there = before.find(prefix), after.find(prefix)
-        if here is None or there is None or (here.mark ^ there.mark) & here.mask & there.mask:
-            continue
-        priority, comment = (here.priority, here.comment) if here.priority else (there.priority, there.comment)
-        entry = model.SetEntry(here.mark | there.mark, here.mask | there.mask, priority, comment)
-        if entry != observed.get(prefix):
-            both[prefix] = entry
-    return both

@@ -53,6 +53,7 @@ class FakeKernel:
         self.at = 0.0  # what the counters say of the time
         self.applied: list[change.Change] = []
         self.read_error: int | None = None  # errno of every reading until it is None again
+        self._astray_redirects: set[tuple[str, int]] = set()  # interface, shard: its ifb was deleted under it
         self._failing_classes: dict[tuple[str, int], int] = {}
         self._failing_entries: dict[tuple[str, Prefix], int] = {}
         self._failing_steps: dict[int, int] = {}
@@ -76,7 +77,11 @@ class FakeKernel:
 
     def observe(self) -> model.State:
         self._read()
-        return self.state
+        hooks = {
+            name: model.Hook(-1, None, hook.shards) if self._astray(name, hook) else hook
+            for name, hook in self.state.hooks.items()
+        }
+        return dataclasses.replace(self.state, hooks=hooks)
 
     def apply_one(self, step: change.Change) -> change.Outcome:
         number = len(self.applied)
@@ -115,7 +120,7 @@ class FakeKernel:
 
     def trace(self, family: int, address: int, protocol: str, port: int, interface: str) -> tracer.Verdict:
         """Where a packet to `address` is queued: a class, nowhere ("unshaped"), or "dropped"."""
-        return tracer.Tracer(self.state).trace(family, address, protocol, port, interface)
+        return tracer.Tracer(self.state, self._astray_redirects).trace(family, address, protocol, port, interface)
 
     def transmit(
         self, family: int, address: int, protocol: str, port: int, interface: str, *, packets: int = 1, size: int = 1514
@@ -185,10 +190,12 @@ class FakeKernel:
 
     def delete_ifb(self, shard: int) -> None:
         """The filters that redirect to it lose their target with it."""
+        self._astray_redirects |= {(name, shard) for name, hook in self.state.hooks.items() if shard in hook.shards}
         trees = _without(self.state.trees, names.ifb(shard))
         self.state = dataclasses.replace(self.state, ifbs=_without(self.state.ifbs, shard), trees=trees)
 
     def delete_hook(self, name: str) -> None:
+        self._astray_redirects = {(other, shard) for other, shard in self._astray_redirects if other != name}
         self.state = dataclasses.replace(self.state, hooks=_without(self.state.hooks, name))
 
     def delete_chain(self, family: int) -> None:
@@ -249,6 +256,7 @@ class FakeKernel:
                 hook = state.hooks[name]
                 hooks = {**state.hooks, name: hook._replace(shards=hook.shards - shards)}
                 self.state = dataclasses.replace(state, hooks=hooks)
+                self._astray_redirects -= {(name, shard) for shard in shards}
             case change.DeleteHook(interface=name):
                 self.delete_hook(name)
             case change.DeleteFilter(device=device) if device in state.trees:
@@ -315,8 +323,9 @@ class FakeKernel:
         _refuse(not self.node.features.clsact, errno.EOPNOTSUPP)
         standing = self.state.hooks.get(name)
         kept: frozenset[int] = frozenset() if standing is None else standing.shards
-        _refuse(not hook.shards - kept <= self.state.ifbs.keys(), errno.ENODEV)
+        _refuse(not hook.shards <= self.state.ifbs.keys(), errno.ENODEV)
         hooks = {**self.state.hooks, name: hook._replace(shards=hook.shards | kept)}
+        self._astray_redirects -= {(name, shard) for shard in hook.shards}
         self.state = dataclasses.replace(self.state, hooks=hooks)
 
     def _delete_entries(self, step: change.Change, name: str, prefixes: Iterable[Prefix]) -> change.Outcome:
@@ -350,6 +359,9 @@ class FakeKernel:
     def _interface(self, changed: model.Interface) -> None:
         interfaces = {**self.node.interfaces, changed.name: changed}
         self.node = dataclasses.replace(self.node, interfaces=interfaces)
+
+    def _astray(self, name: str, hook: model.Hook) -> bool:
+        return any(shard not in self.state.ifbs or (name, shard) in self._astray_redirects for shard in hook.shards)
 
     def _read(self) -> None:
         if self.read_error is not None:

@@ -7,6 +7,7 @@ priority before it asks its filters, and what no class is found for passes unsha
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from bandwidth_agent import lookup
@@ -28,8 +29,10 @@ Verdict = ClassAddress | Literal["unshaped", "dropped"]
 class Tracer:
     """The path of packets through one state; keeps its lookups, so that many can be asked."""
 
-    def __init__(self, state: model.State) -> None:
+    def __init__(self, state: model.State, astray: Collection[tuple[str, int]] = ()) -> None:
+        """`astray`: redirects, by interface and shard, whose ifb was deleted under them, even if it is there again."""
         self._state = state
+        self._astray = astray
         self._lookups = {name: lookup.Lookup(ipset.entries) for name, ipset in state.sets.items()}
 
     def trace(self, family: int, address: int, protocol: str, port: int, interface: str) -> Verdict:
@@ -40,7 +43,7 @@ class Tracer:
             shard = 0 if hook.shift is None else (mark & hook.mask) >> hook.shift
             if shard in hook.shards:
                 ifb = self._state.ifbs.get(shard)
-                if ifb is None or not ifb.healthy:
+                if ifb is None or not ifb.healthy or (interface, shard) in self._astray:
                     return "dropped"
                 found = self._in_tree(names.ifb(shard), mark, priority)
                 if found != "unshaped":

@@ -1,0 +1,252 @@
+"""Random limits, tables and kernel states, small enough that every address can be traced."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from hypothesis import strategies as st
+
+from bandwidth_agent import allocate, classify, desired, placement, settings
+from bandwidth_agent.kernel import change, fake, model, tracer
+from bandwidth_api import names, plan
+from bandwidth_api.plan import ClassKey, Mode, PlanEntry, PortRange, Prefix
+
+BASES = {4: 0x0A00_0000, 6: 0xFD00 << 112}
+BITS = {4: 32, 6: 128}
+SPREAD = {4: 3, 6: 2}  # bits of the addresses that differ
+INTERFACES = ("eth0", "eth1")
+WEB, TLS, BOTH, DNS = (
+    PortRange("TCP", 80, 80),
+    PortRange("TCP", 443, 443),
+    PortRange("TCP", 80, 443),
+    PortRange("UDP", 53, 53),
+)
+# Sets of ports that may stand beside each other in one resolution; from one to another they overlap.
+PORT_SETS = ((), ((WEB,),), ((TLS,),), ((WEB,), (TLS, DNS)), ((BOTH,),), ((WEB, TLS),), ((BOTH,), (DNS,)))
+PROBES = (("TCP", 80), ("TCP", 443), ("TCP", 100), ("UDP", 53), ("TCP", 25))
+RATES = (64_000, 1_000_000, 5_000_000, 250_000_000, 1_000_000_000)
+# Numbers of the limits by index, over several shards.
+NUMBERS = (1, 2, 700, 701, 1500)
+
+
+def addresses(family: int) -> list[int]:
+    return [BASES[family] + i for i in range(1 << SPREAD[family])]
+
+
+@st.composite
+def prefixes(draw: st.DrawFn, family: int) -> Prefix:
+    free = draw(st.integers(0, SPREAD[family]))
+    index = draw(st.integers(0, (1 << SPREAD[family]) - 1))
+    return Prefix(family, (BASES[family] + index) >> free << free, BITS[family] - free)
+
+
+def limit(index: int, rate: int, mode: Mode = Mode.ENFORCE, burst: int | None = None) -> PlanEntry:
+    """A limit of which only what a class is made of matters."""
+    name = f"limit-{index}"
+    return PlanEntry(name, name, 1, (), (), (), rate, burst, mode, plan.Sharing.SHARED, 0, 0.0, None, ())
+
+
+@st.composite
+def resolutions(draw: st.DrawFn) -> plan.Resolution:
+    keys = [ClassKey(f"limit-{i}", "") for i in range(len(NUMBERS))]
+    limits = {
+        key: limit(i, draw(st.sampled_from(RATES)), draw(st.sampled_from((Mode.ENFORCE, Mode.ENFORCE, Mode.OBSERVE))))
+        for i, key in enumerate(keys)
+    }
+    port_sets = draw(st.sampled_from(PORT_SETS))
+    tables = []
+    for family in draw(st.sampled_from(((4,), (4,), (6,), (4, 6)))):
+        for ports in ((), *port_sets):
+            owner = st.sampled_from((*keys, None))
+            entries = draw(st.dictionaries(prefixes(family), owner, max_size=5))
+            if any(entries.values()):
+                tables.append(plan.Table(family, ports, entries))
+    named = {key for table in tables for key in table.entries.values() if key is not None}
+    return plan.Resolution(tuple(tables), {k: v for k, v in limits.items() if k in named}, {})
+
+
+def slots(resolution: plan.Resolution) -> list[allocate.Slot]:
+    return [allocate.slot(key, entry) for key, entry in resolution.classes.items()]
+
+
+def preferred(observe: bool) -> dict[allocate.Slot, int]:
+    """Numbers to hold at the start, so that several shards are in use."""
+    return {
+        allocate.Slot(ClassKey(f"limit-{i}", ""), mode): number + (10 if mode else 0)
+        for i, number in enumerate(NUMBERS)
+        for mode in (False, True)
+        if mode == observe or mode
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """How a node is set up to shape."""
+
+    classifier: settings.ClassifierSetting
+    kinds: tuple[str, ...]  # placement of each of INTERFACES
+    mask: int = 0xFFFF0000
+
+    @property
+    def placements(self) -> dict[str, placement.Placement]:
+        return {
+            name: placement.Placement(kind, "Configured", "")  # type: ignore[arg-type]
+            for name, kind in zip(INTERFACES, self.kinds, strict=True)
+        }
+
+    def choose(self, facts: model.Facts) -> classify.Classifier:
+        configured = settings.Settings(classifier=self.classifier, mark_mask=self.mask)
+        return classify.choose(configured, facts, self.placements)
+
+    def build(
+        self,
+        resolution: plan.Resolution,
+        numbers: Mapping[allocate.Slot, int],
+        facts: model.Facts,
+        observed: model.State = model.EMPTY,
+    ) -> model.State:
+        return desired.build(resolution, numbers, self.choose(facts), self.placements, facts, observed)
+
+
+def setups(*kinds: str) -> st.SearchStrategy[Setup]:
+    classifiers = st.sampled_from((settings.ClassifierSetting.MARK, settings.ClassifierSetting.PRIORITY))
+    placed = st.tuples(*(st.sampled_from(kinds or ("ifb", "interface", "none")) for _ in INTERFACES))
+    return st.builds(Setup, classifiers, placed)
+
+
+def node(fair: bool = False) -> model.Facts:
+    root = model.RootQdisc("fq_codel" if fair else "noqueue", 0, False)
+    return fake.facts(*(fake.interface(name, root) for name in INTERFACES), fq_codel=fair)
+
+
+# ── any state that a kernel can be in ──────────────────────────────────────────────────────────────────────────
+
+_SHAPES = st.builds(
+    model.HtbClass,
+    parent=st.just(0),
+    rate=st.sampled_from((8000, 625_000)),
+    ceil=st.sampled_from((8000, 625_000, 50_000_000_000)),
+    burst_ticks=st.sampled_from((1, 3188)),
+    cburst_ticks=st.just(3188),
+    quantum=st.just(1514),
+    leaf=st.sampled_from((None, model.Leaf("tbf", 1586, 15860, "bfifo"), model.Leaf("pfifo?", 0, 0, ""))),
+)
+_MINORS = st.sampled_from((*NUMBERS, 3, names.OBSERVE_PARENT, names.DEFAULT_CLASS))
+_FILTERS = st.sampled_from((None, model.MarkFilter(0xFFFF0000), model.MarkFilter(0x00FF0000)))
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> model.Tree:
+    classes = draw(st.dictionaries(_MINORS, _SHAPES, max_size=5))
+    roots = list(classes)
+    for minor in draw(st.lists(st.sampled_from(roots), unique=True, max_size=2)) if len(roots) > 1 else []:
+        parent = draw(st.sampled_from([n for n in roots if n != minor]))
+        if classes[parent].parent != minor:
+            classes[minor] = classes[minor]._replace(parent=parent)
+    for htb_class in list(classes.values()):
+        if htb_class.parent:
+            classes[htb_class.parent] = classes[htb_class.parent]._replace(leaf=None)
+    while any(_depth(classes, n) > len(classes) for n in classes):  # a ring: no kernel has one
+        classes = {n: c._replace(parent=0) for n, c in classes.items()}
+    return model.Tree(draw(st.sampled_from((0, 1, names.DEFAULT_CLASS))), classes, draw(_FILTERS))
+
+
+def _depth(classes: Mapping[int, model.HtbClass], minor: int) -> int:
+    depth = 0
+    while minor and depth <= len(classes):
+        minor, depth = classes[minor].parent, depth + 1
+    return depth
+
+
+@st.composite
+def ip_sets(draw: st.DrawFn, family: int) -> model.IpSet:
+    entries = st.builds(
+        model.SetEntry,
+        mark=st.sampled_from((0, 1 << 16, 0x1000)),
+        mask=st.sampled_from((0xFFFF0000, 0x1000, 0)),
+        priority=st.sampled_from((0, 0x7CB10001)),
+        comment=st.sampled_from(("limit-1", "limit-2 until=5")),
+    )
+    return model.IpSet(
+        family,
+        draw(st.dictionaries(prefixes(family), entries | st.just(desired.HOLE), max_size=5)),
+        draw(st.booleans()),
+    )
+
+
+@st.composite
+def states(draw: st.DrawFn) -> model.State:
+    """Anything that bears our names, in whatever disorder."""
+    ifbs = draw(st.dictionaries(st.integers(0, 3), st.builds(model.Ifb, st.booleans())))
+    devices = [*map(names.ifb, ifbs), *INTERFACES]
+    hooks = st.builds(
+        model.Hook,
+        st.sampled_from((0xFFFF0000, 0x1000, 0)),
+        st.sampled_from((25, None)),
+        st.frozensets(st.integers(0, 3)),
+    )
+    port_sets = [ports for choice in PORT_SETS for ports in choice]
+    found_names = draw(st.sets(st.tuples(st.sampled_from((4, 6)), st.sampled_from(((), *port_sets))), max_size=3))
+    sets = {names.set_name(f, ports): draw(ip_sets(f)) for f, ports in found_names}
+    rules = [
+        model.Rule(names.set_name(f, ()), p, m, not m)
+        for f, _ in found_names
+        for p in (None, WEB)
+        for m in (True, False)
+    ]
+    rules = [rule for rule in rules if rule.set_name in sets]
+    chains = {}
+    for family in draw(st.sets(st.sampled_from((4, 6)))):
+        chosen = draw(st.lists(st.sampled_from(rules), max_size=3)) if rules else []
+        chains[family] = model.Chain(tuple(chosen), draw(st.booleans()))
+    return model.State(
+        ifbs=ifbs,
+        trees=draw(st.dictionaries(st.sampled_from(devices), trees(), max_size=4)),
+        hooks=draw(st.dictionaries(st.sampled_from(INTERFACES), hooks)),
+        sets=sets,
+        chains=chains,
+    )
+
+
+# ── elementary steps ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def elementary(step: change.Change) -> Iterator[change.Change]:
+    """The single steps in which a change may be half done when the agent dies."""
+    match step:
+        case change.PutClasses(device=device, classes=classes, observed=observed):
+            for minor, wanted in sorted(classes.items(), key=lambda item: (item[1].parent != 0, item[0])):
+                there = {minor: observed[minor]} if minor in observed else {}
+                yield change.PutClasses(device, {minor: wanted}, there)
+        case change.PutEntries(name=name, family=family, entries=entries):
+            for prefix in sorted(entries, key=lambda p: (-p.length, p.network)):
+                yield change.PutEntries(name, family, {prefix: entries[prefix]})
+        case change.DeleteEntries(name=name, family=family, prefixes=gone):
+            for prefix in sorted(gone, key=lambda p: (p.length, p.network)):
+                yield change.DeleteEntries(name, family, frozenset({prefix}))
+        case _:
+            yield step
+
+
+Path = tuple[int, int, str, int, str]
+
+
+def paths(*resolutions: plan.Resolution) -> list[Path]:
+    """Every packet worth tracing: address, dialled port, interface."""
+    families = {table.family for resolution in resolutions for table in resolution.tables}
+    ported = any(table.ports for resolution in resolutions for table in resolution.tables)
+    return [
+        (family, address, protocol, port, interface)
+        for family in sorted(families)
+        for address in addresses(family)
+        for protocol, port in (PROBES if ported else PROBES[-1:])
+        for interface in INTERFACES
+    ]
+
+
+def speed(state: model.State, verdict: tracer.Verdict) -> float:
+    """The fastest that a packet with this verdict can be served, bytes per second."""
+    if isinstance(verdict, tracer.ClassAddress):
+        return state.trees[verdict.device].classes[verdict.minor].ceil
+    return float("inf") if verdict == "unshaped" else 0.0
