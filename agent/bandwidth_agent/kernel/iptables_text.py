@@ -1,4 +1,4 @@
-"""Our chain as iptables-restore reads it and as iptables-save prints it. Pure text; runs nothing.
+"""Our chain as iptables-restore reads it and as `iptables -S` prints it. Pure text; runs nothing.
 
     *mangle
     :CBL-POSTROUTING - [0:0]                                       our chain, emptied if it is there
@@ -13,6 +13,7 @@ Must never write a line about a chain that is not ours, but for the jump.
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -22,6 +23,9 @@ from bandwidth_api.plan import PortRange
 
 TABLE = "mangle"
 HOOK = "POSTROUTING"
+
+_COUNTERS = re.compile(r"-c \d+ \d+ (?=-[jg] )")
+_JUMP = re.compile(rf" -c (\d+) \d+( -[jg] {re.escape(names.CHAIN)})$")
 
 # The comment of the jump: whose it is and, behind the slash, what iptables made only because of us.
 _COMMENT = names.GROUP
@@ -35,9 +39,8 @@ UNKNOWN_RULE = model.Rule("", None, False, False)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """What one dump of the mangle table says of ours."""
+    """What a listing of the mangle table says of ours."""
 
-    table_present: bool
     chain_present: bool
     rules: tuple[model.Rule, ...]
     jumps: tuple[str, ...]  # every rule of another chain that leads to ours, without its -A
@@ -51,6 +54,11 @@ class Reading:
         if not self.chain_present and not self.jumps:
             return None
         return model.Chain(self.rules, self.jump_first)
+
+
+NOTHING = Reading(chain_present=False, rules=(), jumps=(), jump_first=False, created=(), packets=0)
+# The table has something in it that iptables cannot print; ours stands in it, but nobody can say how.
+UNREADABLE = dataclasses.replace(NOTHING, chain_present=True, rules=(UNKNOWN_RULE,))
 
 
 def put(chain: model.Chain, reading: Reading, created: Sequence[str]) -> str:
@@ -75,55 +83,55 @@ def delete(reading: Reading) -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def read(dump: str) -> Reading:
-    """Read what `iptables-save -c -t mangle` printed."""
-    table_present = chain_present = False
+def read(listing: str) -> Reading:
+    """Read what `iptables -t mangle -S -v` printed."""
+    chain_present = False
     rules: list[model.Rule] = []
     jumps: list[str] = []
-    created: list[str] = []
-    packets = 0
-    first_is_jump: bool | None = None
-    for line in dump.splitlines():
-        if line.startswith(f"*{TABLE}"):
-            table_present = True
-        elif line.startswith(f":{names.CHAIN} "):
+    comments: list[str] = []
+    packets = hook_rules = 0
+    jump_first = False
+    for line in listing.splitlines():
+        command, _, rest = line.partition(" ")
+        chain, _, rule = rest.partition(" ")
+        if command == "-N" and chain == names.CHAIN:
             chain_present = True
-        elif line.startswith("["):
-            counters, _, rule = line.partition("] -A ")
-            chain, _, rest = rule.partition(" ")
-            if chain == names.CHAIN:
-                rules.append(_read_rule(rest))
+        elif command == "-A" and chain == names.CHAIN:
+            rules.append(_read_rule(_words(_COUNTERS.sub("", rule))))
+        elif command == "-A":
+            hook_rules += chain == HOOK
+            if (counted := _JUMP.search(rest)) is None:
                 continue
-            leads_here = names.CHAIN in line and _leads_to_ours(rest)
-            comment = _comment(rest) if leads_here else None
-            if chain == HOOK and first_is_jump is None:
-                first_is_jump = leads_here and comment is not None and len(shlex.split(rest)) == _JUMP_WORDS
-            if leads_here:
-                jumps.append(rule)
-                created += (comment or "").removeprefix(_CREATED).split(",") if (comment or "") > _COMMENT else []
-                packets += int(counters[1:].partition(":")[0])
+            jumps.append(_JUMP.sub(r"\2", rest))
+            packets += int(counted.group(1))
+            match _words(_JUMP.sub(r"\2", rule)):
+                case ["-m", "comment", "--comment", comment, "-j", _] if comment.startswith(_COMMENT):
+                    comments.append(comment)
+                    jump_first = jump_first or (chain == HOOK and hook_rules == 1)
+    created = (each for comment in comments for each in comment.removeprefix(_CREATED).split(","))
     return Reading(
-        table_present=table_present,
         chain_present=chain_present,
         rules=tuple(rules),
         jumps=tuple(jumps),
-        jump_first=first_is_jump is True and len(jumps) == 1,
-        created=tuple(dict.fromkeys(created)),
+        jump_first=jump_first and len(jumps) == 1,
+        created=tuple(dict.fromkeys(each for each in created if each != _COMMENT)),
         packets=packets,
     )
 
 
-_JUMP_WORDS = len(["-m", "comment", "--comment", "…", "-j", names.CHAIN])
-
-
 def chain_names(dump: str) -> frozenset[str]:
-    """The chains that a dump declares."""
+    """The chains that iptables-save declares."""
     return frozenset(line[1:].partition(" ")[0] for line in dump.splitlines() if line.startswith(":"))
 
 
-def rule_count(dump: str) -> int:
-    """How many rules a dump with counters has."""
-    return sum(line.startswith("[") for line in dump.splitlines())
+def table_names(dump: str) -> frozenset[str]:
+    """The tables that iptables-save prints."""
+    return frozenset(line[1:].strip() for line in dump.splitlines() if line.startswith("*"))
+
+
+def has_rules(dump: str) -> bool:
+    """Whether iptables-save prints any rule."""
+    return "\n-A " in dump
 
 
 def _rule(rule: model.Rule) -> str:
@@ -138,9 +146,9 @@ def _rule(rule: model.Rule) -> str:
     return " ".join(words)
 
 
-def _read_rule(rest: str) -> model.Rule:
+def _read_rule(words: Sequence[str]) -> model.Rule:
     """One rule of our chain; the order of its options is the tool's business and differs between versions."""
-    options = _options(_words(rest))
+    options = _options(words)
     if options is None or options.pop("-j", None) != ("SET",):
         return UNKNOWN_RULE
     map_set = options.pop("--map-set", ())
@@ -181,17 +189,3 @@ def _words(rest: str) -> list[str]:
         return shlex.split(rest)
     except ValueError:  # an unbalanced quote in somebody's comment
         return rest.split()
-
-
-def _leads_to_ours(rest: str) -> bool:
-    words = _words(rest)
-    return any(words[i] in ("-j", "-g") and words[i + 1] == names.CHAIN for i in range(len(words) - 1))
-
-
-def _comment(rest: str) -> str | None:
-    """The comment of a jump, if it is one of ours."""
-    words = _words(rest)
-    for i in range(len(words) - 1):
-        if words[i] == "--comment" and (words[i + 1] == _COMMENT or words[i + 1].startswith(_CREATED)):
-            return words[i + 1]
-    return None

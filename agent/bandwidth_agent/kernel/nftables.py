@@ -16,7 +16,9 @@ from bandwidth_agent.kernel import netlink, nfnetlink
 
 _SUBSYSTEM = 10
 _GET_TABLE, _DELETE_TABLE, _GET_CHAIN, _DELETE_CHAIN, _GET_RULE, _DELETE_RULE = 1, 2, 4, 5, 7, 8
+_GET_GENERATION = 16
 
+_G_ID = 1
 _T_NAME, _T_USE = 1, 3
 _C_TABLE, _C_NAME, _C_POLICY, _C_USE = 1, 3, 5, 6
 _R_TABLE, _R_CHAIN, _R_HANDLE, _R_EXPRESSIONS = 1, 2, 3, 4
@@ -36,6 +38,38 @@ def missing(family: int, table: str, chains: Sequence[str] = BUILT_IN) -> tuple[
         if nfnetlink.ask(kernel, _get(_GET_TABLE, family, netlink.text_attribute(_T_NAME, table))) is None:
             return (table,)
         return tuple(chain for chain in chains if _get_chain(kernel, family, table, chain) is None)
+
+
+def chain_exists(family: int, table: str, chain: str) -> bool:
+    with nfnetlink.connection() as kernel:
+        return _get_chain(kernel, family, table, chain) is not None
+
+
+def tables() -> frozenset[tuple[int, str]]:
+    """Every table of this network namespace: (NFPROTO number, name)."""
+    question = nfnetlink.message(_SUBSYSTEM << 8 | _GET_TABLE, 0, socket.AF_UNSPEC, b"")
+    with nfnetlink.connection() as kernel:
+        parts = kernel.dump(question.type, question.body)
+    return frozenset((part.buffer[part.start], netlink.text(nfnetlink.fields(part)[_T_NAME])) for part in parts)
+
+
+def has_rules(families: frozenset[int], names: frozenset[str]) -> bool:
+    """Whether any chain of these tables has a rule in it or is led to by one."""
+    question = nfnetlink.message(_SUBSYSTEM << 8 | _GET_CHAIN, 0, socket.AF_UNSPEC, b"")
+    with nfnetlink.connection() as kernel:
+        for part in kernel.dump(question.type, question.body):
+            if part.buffer[part.start] in families:
+                chain = nfnetlink.fields(part)
+                if netlink.text(chain[_C_TABLE]) in names and _number(chain, _C_USE) > 0:
+                    return True
+    return False
+
+
+def generation() -> int:
+    """A number that changes with every change of nftables in this network namespace."""
+    with nfnetlink.connection() as kernel:
+        answer = nfnetlink.ask(kernel, nfnetlink.message(_SUBSYSTEM << 8 | _GET_GENERATION, 0, socket.AF_UNSPEC, b""))
+    return 0 if answer is None else _number(nfnetlink.fields(answer), _G_ID)
 
 
 def remove(family: int, table: str, chain: str, created: Sequence[str]) -> int:
