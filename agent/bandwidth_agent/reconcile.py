@@ -30,7 +30,8 @@ class Prepared:
     wanted: Wanted
     facts: model.Facts
     observed: model.State
-    desired: model.State
+    goal: model.State  # what the limits come to
+    desired: model.State  # the goal, but for what was given up
     changes: tuple[change.Change, ...]
     classifier: classify.Classifier
     outlook: verdict.Outlook
@@ -97,8 +98,8 @@ class Reconciler:
             for item in drifted - fought_over:
                 self.drift_repairs[item.layer] = self.drift_repairs.get(item.layer, 0) + 1
         self._given_up &= self._ledger.given_up(now)
-        goal = drift.without(goal, observed, self._given_up)
-        changes = diff.compute(goal, observed)
+        wished = drift.without(goal, observed, self._given_up)
+        changes = diff.compute(wished, observed)
         if not wanted.complete:
             changes = [step for step in changes if not change.removes(step)]
         self._facts = facts
@@ -110,7 +111,7 @@ class Reconciler:
             shard=classifier.shard,
             given_up=self._given_up,
         )
-        return Prepared(wanted, facts, observed, goal, tuple(changes), classifier, outlook)
+        return Prepared(wanted, facts, observed, goal, wished, tuple(changes), classifier, outlook)
 
     def run(self, wanted: Wanted, *, read: bool) -> report.Report:
         """Make one pass and say what became of each limit. Raises OSError when the kernel cannot be read."""
@@ -179,7 +180,7 @@ class Reconciler:
 
     def _report(self, prepared: Prepared, applied: apply.Applied | None, seconds: float) -> report.Report:
         wanted, outlook = prepared.wanted, prepared.outlook
-        troubles = verdict.judge(outlook, prepared.desired, applied)
+        troubles = verdict.judge(outlook, prepared.goal, applied)
         failing = verdict.failing(troubles, wanted.problems)
         asked = {entry.limit for entry in wanted.entries} | {problem.name for problem in wanted.problems}
         broken = {item.name for item in failing}

@@ -31,11 +31,11 @@ class Outlook:
     given_up: frozenset[drift.Object] = frozenset()
 
 
-def judge(outlook: Outlook, desired: model.State, applied: apply.Applied | None) -> dict[str, Trouble]:
+def judge(outlook: Outlook, goal: model.State, applied: apply.Applied | None) -> dict[str, Trouble]:
     """What keeps each limit from being in force, by limit; a limit that is not in the answer is in force."""
     troubles = dict(outlook.troubles)
     wanted = [e.limit for e in outlook.entries]
-    for trouble in _of_the_node(outlook, desired):
+    for trouble in _of_the_node(outlook):
         for limit in wanted:
             troubles.setdefault(limit, trouble)
     broken = {item: _given_up(item) for item in outlook.given_up}
@@ -43,14 +43,14 @@ def judge(outlook: Outlook, desired: model.State, applied: apply.Applied | None)
         broken |= {item: _refused(str(item), why.message) for item, why in applied.objects.items()}
     if broken or (applied is not None and not applied.clean):
         by_cut_name = {names.short_limit(limit): limit for limit in wanted}
-        for comment, trouble in _of_objects(outlook, desired, applied or apply.Applied(), broken):
+        for comment, trouble in _of_objects(outlook, goal, applied or apply.Applied(), broken):
             whole_name = by_cut_name.get(names.parse_comment(comment).key.limit)
             if whole_name is not None:
                 troubles.setdefault(whole_name, trouble)
     return troubles
 
 
-def _of_the_node(outlook: Outlook, desired: model.State) -> Iterator[Trouble]:
+def _of_the_node(outlook: Outlook) -> Iterator[Trouble]:
     """Troubles that every limit of the node has."""
     if not outlook.placements:
         yield Trouble(
@@ -65,7 +65,7 @@ def _of_the_node(outlook: Outlook, desired: model.State) -> Iterator[Trouble]:
 
 def _of_objects(
     outlook: Outlook,
-    desired: model.State,
+    goal: model.State,
     applied: apply.Applied,
     broken: Mapping[drift.Object, Trouble],
 ) -> Iterator[tuple[str, Trouble]]:
@@ -76,7 +76,7 @@ def _of_objects(
     everywhere = [
         t for o, t in broken.items() if o.layer == "hook" or (o.layer == "tree" and o.name in outlook.placements)
     ]
-    for set_name, ipset in desired.sets.items():
+    for set_name, ipset in goal.sets.items():
         chain = broken.get(drift.chain(ipset.family)) or broken.get(drift.Object("set", set_name))
         for prefix, entry in ipset.entries.items():
             if entry.hole:

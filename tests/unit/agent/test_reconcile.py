@@ -1,0 +1,285 @@
+"""One pass after another over a kernel in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+
+import pytest
+
+from bandwidth_agent import reconcile
+from bandwidth_agent.kernel import change, fake, model, tracer
+from bandwidth_agent.settings import Settings
+from bandwidth_agent.source import Wanted
+from bandwidth_api import addresses, names
+from bandwidth_api.plan import Mode, PlanEntry, Sharing
+
+MBIT = 1_000_000
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def entry(limit: str, *clients: str, rate: int = 5 * MBIT, mode: Mode = Mode.ENFORCE, priority: int = 0) -> PlanEntry:
+    return PlanEntry(
+        limit=limit,
+        uid="",
+        generation=1,
+        clients=tuple(addresses.parse(text) for text in clients),
+        excepted=(),
+        ports=(),
+        rate_bits_per_second=rate,
+        burst_bytes=None,
+        mode=mode,
+        sharing=Sharing.SHARED,
+        priority=priority,
+        created_at=0.0,
+        expires_at=None,
+        node_selector=(),
+    )
+
+
+A = entry("a", "203.0.113.7", "2001:db8::7")
+B = entry("b", "203.0.113.8", rate=10 * MBIT)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def kernel() -> fake.FakeKernel:
+    return fake.FakeKernel()
+
+
+@pytest.fixture
+def reconciler(kernel: fake.FakeKernel, clock: Clock) -> reconcile.Reconciler:
+    return reconcile.Reconciler(kernel, Settings(), clock=clock)
+
+
+def wanted(*entries: PlanEntry, complete: bool = True) -> Wanted:
+    return Wanted(entries=entries, complete=complete)
+
+
+def class_of(kernel: fake.FakeKernel, text: str) -> tracer.Verdict:
+    prefix = addresses.parse(text)
+    return kernel.trace(prefix.family, prefix.network, "TCP", 443, "eth0")
+
+
+def rate_of(kernel: fake.FakeKernel, text: str) -> int | None:
+    found = class_of(kernel, text)
+    if not isinstance(found, tracer.ClassAddress):
+        return None
+    return kernel.state.trees[found.device].classes[found.minor].rate * 8
+
+
+def test_limits_are_put_in_force_and_lifted(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """After a pass each client is in the class of its limit; without limits nothing of ours is left."""
+    made = reconciler.run(wanted(A, B), read=True)
+    assert made.ok
+    assert (made.desired, made.programmed, made.failed) == (2, 2, 0)
+    assert rate_of(kernel, "203.0.113.7") == rate_of(kernel, "2001:db8::7") == 5 * MBIT
+    assert rate_of(kernel, "203.0.113.8") == 10 * MBIT
+    assert class_of(kernel, "203.0.113.9") == "unshaped"
+    assert reconciler.run(wanted(), read=False).ok
+    assert kernel.state == model.EMPTY
+
+
+def test_second_pass_changes_nothing(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """With the same limits neither a pass on what is believed nor one with a read-back changes anything."""
+    reconciler.run(wanted(A, B), read=True)
+    applied = len(kernel.applied)
+    assert reconciler.run(wanted(A, B), read=False).changes == 0
+    assert reconciler.run(wanted(A, B), read=True).changes == 0
+    assert len(kernel.applied) == applied
+
+
+def test_restarted_agent_adopts_what_is_there(kernel: fake.FakeKernel, clock: Clock) -> None:
+    """A new process without memory finds every limit in place, whatever order they come in."""
+    reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
+    before = kernel.state
+    made = reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(B, A), read=True)
+    assert made.changes == 0
+    assert kernel.state == before
+
+
+def test_edit_keeps_the_class_number(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """A new rate is one change, to the class that the limit has."""
+    reconciler.run(wanted(A, B), read=True)
+    before = class_of(kernel, "203.0.113.7")
+    made = reconciler.run(wanted(dataclasses.replace(A, rate_bits_per_second=7 * MBIT), B), read=False)
+    assert made.changes == 1
+    assert class_of(kernel, "203.0.113.7") == before
+    assert rate_of(kernel, "203.0.113.7") == 7 * MBIT
+
+
+def test_freed_number_rests(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock) -> None:
+    """A number freed a moment ago is not given to another limit; after a minute it is."""
+    reconciler.run(wanted(A, B), read=True)
+    freed = class_of(kernel, "203.0.113.7")
+    reconciler.run(wanted(B), read=False)
+    reconciler.run(wanted(B, entry("c", "203.0.113.9")), read=False)
+    assert class_of(kernel, "203.0.113.9") != freed
+    clock.now += reconcile.REST_SECONDS + 1
+    reconciler.run(wanted(B, entry("c", "203.0.113.9"), entry("d", "203.0.113.10")), read=False)
+    reconciler.run(wanted(B, entry("c", "203.0.113.9"), entry("e", "203.0.113.11")), read=False)
+    assert {class_of(kernel, "203.0.113.11"), class_of(kernel, "203.0.113.10")} & {freed, "unshaped"}
+
+
+def test_protected_address_is_refused_alone(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """A limit over the node's own address fails with the field named; the others are in force."""
+    own = addresses.parse("203.0.113.1")
+    kernel.node = dataclasses.replace(kernel.node, addresses=frozenset({own}))
+    made = reconciler.run(wanted(entry("wide", "203.0.113.0/28"), A), read=True)
+    assert [(f.name, f.reason) for f in made.failing] == [("wide", "ProtectedAddress")]
+    assert "spec.clients[0]" in made.failing[0].message
+    assert "203.0.113.1" in made.failing[0].message
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+
+
+def test_failed_class_fails_its_limit_only(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """A class that the kernel refuses fails one limit, whose clients get no entry; the next pass repairs it."""
+    kernel.fail_class("cbl0", 1, errno.ENOMEM)
+    made = reconciler.run(wanted(A, B), read=True)
+    assert [(f.name, f.reason) for f in made.failing] == [("a", "KernelRefused")]
+    assert (made.desired, made.programmed, made.failed) == (2, 1, 1)
+    assert class_of(kernel, "203.0.113.7") == "unshaped"
+    assert rate_of(kernel, "203.0.113.8") == 10 * MBIT
+    assert reconciler.believed is None
+    kernel.heal()
+    assert reconciler.run(wanted(A, B), read=True).ok
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+
+
+@pytest.mark.parametrize("kind", change.PHASES, ids=lambda phase: phase[0].__name__)
+def test_any_failed_step_is_repaired(
+    kind: tuple[type, str], kernel: fake.FakeKernel, reconciler: reconcile.Reconciler
+) -> None:
+    """Whatever kind of change is refused, nothing is dropped meanwhile, and the pass after puts all right."""
+    kernel.fail_type(kind[0])
+    reconciler.run(wanted(A, B), read=True)
+    for limits in (wanted(B), wanted(), wanted(A)):
+        reconciler.run(limits, read=True)
+        for client in ("203.0.113.7", "203.0.113.8", "203.0.113.9"):
+            assert class_of(kernel, client) != "dropped"
+    kernel.heal()
+    assert reconciler.run(wanted(A), read=True).ok
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+    assert class_of(kernel, "203.0.113.8") == "unshaped"
+    assert reconciler.run(wanted(A), read=True).changes == 0
+
+
+def test_nothing_is_deleted_before_the_first_complete_plan(kernel: fake.FakeKernel, clock: Clock) -> None:
+    """Limits that an incomplete reading lacks stay in force."""
+    reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
+    fresh = reconcile.Reconciler(kernel, Settings(), clock=clock)
+    fresh.run(wanted(B, complete=False), read=True)
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+    fresh.run(wanted(B), read=True)
+    assert class_of(kernel, "203.0.113.7") == "unshaped"
+
+
+def test_drift_is_repaired_and_counted_by_layer(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """What strangers change is put right by the next read-back; our own changes are no drift."""
+    reconciler.run(wanted(A), read=True)
+    before = kernel.state
+    reconciler.run(wanted(A, B), read=True)
+    reconciler.run(wanted(A), read=True)
+    assert reconciler.drift_repairs == {}
+    kernel.flush_set(names.set_name(4, ()))
+    assert not reconciler.sizes_match()
+    kernel.delete_chain(6)
+    kernel.delete_root("cbl0")
+    assert reconciler.run(wanted(A), read=True).ok
+    assert kernel.state == before
+    assert reconciler.drift_repairs == {"set": 1, "chain": 1, "tree": 1}
+    assert reconciler.sizes_match()
+
+
+def test_stubborn_writer_is_given_up_loudly(
+    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+) -> None:
+    """The fourth time within ten minutes is not repaired but told; other objects are; later it is tried again."""
+    reconciler.run(wanted(A), read=True)
+    for _ in range(3):
+        kernel.flush_set(names.set_name(4, ()))
+        clock.now += 10
+        assert reconciler.run(wanted(A), read=True).ok
+    kernel.flush_set(names.set_name(4, ()))
+    kernel.delete_chain(6)
+    clock.now += 10
+    made = reconciler.run(wanted(A), read=True)
+    assert [(f.name, f.reason) for f in made.failing] == [("a", "ConflictingWriter")]
+    assert made.conflicts == ("set cbl-v4",)
+    assert kernel.state.sets[names.set_name(4, ())].entries == {}
+    assert 6 in kernel.state.chains
+    clock.now += 601
+    made = reconciler.run(wanted(A), read=True)
+    assert made.ok
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+
+
+def test_three_repairs_do_not_freeze_later_changes(
+    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+) -> None:
+    """An object repaired three times and left alone by the stranger since still takes new limits."""
+    reconciler.run(wanted(A), read=True)
+    for _ in range(3):
+        kernel.flush_set(names.set_name(4, ()))
+        reconciler.run(wanted(A), read=True)
+    made = reconciler.run(wanted(A, B), read=False)
+    assert made.ok
+    assert rate_of(kernel, "203.0.113.8") == 10 * MBIT
+
+
+def test_ifb_that_is_fought_over_drops_nobody(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """When an ifb is given up nothing is redirected to it any more: its clients pass unlimited, none is cut off."""
+    reconciler.run(wanted(A), read=True)
+    for _ in range(3):
+        kernel.set_ifb_down(0)
+        assert reconciler.run(wanted(A), read=True).ok
+    kernel.set_ifb_down(0)
+    made = reconciler.run(wanted(A), read=True)
+    assert [f.reason for f in made.failing] == ["ConflictingWriter"]
+    assert class_of(kernel, "203.0.113.7") == "unshaped"
+
+
+def test_interface_that_is_another_device_is_no_drift(
+    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler
+) -> None:
+    """An interface that flaps, coming back as a new device without our hook, never counts as a stubborn writer."""
+    reconciler.run(wanted(A), read=True)
+    for index in range(10, 16):
+        kernel.delete_hook("eth0")
+        kernel.node = fake.facts(fake.interface(index=index))
+        made = reconciler.run(wanted(A), read=True)
+        assert made.ok
+        assert made.changes == 1
+    assert reconciler.drift_repairs == {}
+
+
+def test_no_interface_is_a_reason_of_every_limit(clock: Clock) -> None:
+    """Without an egress interface each limit fails and says what to do, and nothing is installed."""
+    kernel = fake.FakeKernel(fake.facts(fake.interface(default_route=False)))
+    made = reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
+    assert {f.reason for f in made.failing} == {"NoEgressInterface"}
+    assert made.failed == 2
+    assert kernel.state == model.EMPTY
+
+
+def test_unreadable_kernel_changes_nothing(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+    """A kernel that cannot be read whole is left as it is."""
+    reconciler.run(wanted(A), read=True)
+    before = kernel.state
+    kernel.read_error = errno.EINTR
+    with pytest.raises(OSError, match="."):
+        reconciler.run(wanted(B), read=True)
+    assert kernel.state == before
