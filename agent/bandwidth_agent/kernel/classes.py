@@ -25,89 +25,94 @@ _SPEC = tcmsg.RATE_SPEC
 _CLASS = struct.Struct(f"=BxxxiIII HH4s HH HH{_SPEC}{_SPEC}IIIII HHQ HHQ")
 
 # The same as the kernel tells it: what never differs as bytes, and between them the numbers.
+_KIND = netlink.text_attribute(tcmsg.KIND, "htb")
 _SPEC_HEAD = struct.pack("=BBHhH", 0, tcmsg.ETHERNET, 0, 0, 0)
-_SHAPE_HEAD = netlink.ATTRIBUTE.pack(48, _PARAMETERS) + _SPEC_HEAD
-_SHAPE = struct.Struct(f"={len(_SHAPE_HEAD)}sI{len(_SPEC_HEAD)}sIIIIII")
-# length of the message, handle, parent, handle of the leaf; kind; header of the options
-_BEGINNING = struct.Struct("=I12x4x4xIII4x4s HH")
-# what follows the options: header of the basic ones, bytes, packets; header of the queue's,
-# backlog, drops, overlimits; header of HTB's own, lended, borrowed
-_STATISTICS = struct.Struct("=4x4sQI4x 4s4xII4xI 4sII12x")
+_OPTIONS_HEAD = netlink.ATTRIBUTE.pack(48, _PARAMETERS) + _SPEC_HEAD
+# handle, parent, handle of the leaf; kind; length of the options
+_BEGINNING = "=4x4xIII8sH2x"
+# parameters: rate, ceil, burst, cburst, quantum, priority
+_CLASS_TOLD = struct.Struct(f"{_BEGINNING}{len(_OPTIONS_HEAD)}sI{len(_SPEC_HEAD)}sIIII4xI")
+_OPTIONS_LENGTH = 52
+# header of the basic statistics, bytes, packets; of the queue's, backlog, drops, overlimits; of HTB's, lended, borrowed
+_COUNTERS_TOLD = struct.Struct(f"{_BEGINNING}48x 4x4sQI4x 4s4xII4xI 4sII12x")
 _APP_HEAD = netlink.ATTRIBUTE.pack(24, tcmsg.STATS_APP)
 
 _PUT = netlink.CREATE
 _MAJOR = names.HTB_MAJOR << 16
 
 
-class Record(NamedTuple):
-    """One class of a dump. Its options are in `buffer` from `options` to `behind`; statistics follow up to `end`."""
-
-    minor: int
-    parent: int  # as a handle
-    leaf: int  # handle of the leaf qdisc; 0: none, or one that the kernel made
-    buffer: bytes
-    options: int
-    behind: int
-    end: int
-
-
-def dump(channel: netlink.Socket, ifindex: int) -> list[Record]:
-    """All classes of our HTB on a device."""
-    found: list[Record] = []
-    unpack, size = _BEGINNING.unpack_from, _BEGINNING.size
-    for buffer, starts in channel.dump_pieces(tcmsg.GET_CLASS, tcmsg.header(ifindex, 0, _MAJOR)):
+def observe(channel: netlink.Socket, ifindex: int, leaf_of: Mapping[int, model.Leaf]) -> dict[int, model.HtbClass]:
+    """All classes of our HTB on a device, by minor; `leaf_of`: the leaves that were found, by minor of their class."""
+    observed: dict[int, model.HtbClass] = {}
+    unpack = _CLASS_TOLD.unpack_from
+    for buffer, starts in _dump(channel, ifindex):
         for start in starts:
-            message, handle, parent, leaf, kind, length, _ = unpack(buffer, start - 16)
-            if kind != b"htb\0" or handle >> 16 != names.HTB_MAJOR:
-                raise OSError(errno.EBADMSG, "the kernel told of a class that was not asked for")
-            options = start - 16 + size
-            found.append(
-                Record(handle & 0xFFFF, parent, leaf, buffer, options, options - 4 + length, start - 16 + message)
-            )
-    return found
+            handle, parent, leaf_handle, kind, length, head, rate, spec, ceil, *rest = unpack(buffer, start)
+            if kind != _KIND:
+                raise OSError(errno.EBADMSG, "HTB told of a class of another kind")
+            minor = handle & 0xFFFF
+            burst, cburst, quantum, priority = rest
+            if length != _OPTIONS_LENGTH or head != _OPTIONS_HEAD or spec != _SPEC_HEAD or priority:
+                rate, ceil, burst, cburst, quantum = _unusual(buffer, start)
+            leaf = (leaf_of.get(minor) or leaves.unknown("")) if leaf_handle else None
+            above = 0 if parent == tcmsg.ROOT else parent & 0xFFFF
+            observed[minor] = model.HtbClass(above, rate, ceil, burst, cburst, quantum, leaf)
+    return observed
 
 
-def decode(records: Iterable[Record], leaf_of: Mapping[int, model.Leaf]) -> dict[int, model.HtbClass]:
-    """Classes by minor; `leaf_of` maps the minor of a class to the leaf found under it."""
-    decoded: dict[int, model.HtbClass] = {}
-    for record in records:
-        minor, parent = record.minor, record.parent
-        leaf = leaf_of.get(minor) or leaves.unknown("") if record.leaf else None
-        decoded[minor] = model.HtbClass(0 if parent == tcmsg.ROOT else parent & 0xFFFF, *_decode_options(record), leaf)
-    return decoded
+def _dump(channel: netlink.Socket, ifindex: int) -> list[tuple[bytes, list[int]]]:
+    return channel.dump_pieces(tcmsg.GET_CLASS, tcmsg.header(ifindex, 0, _MAJOR))
 
 
-def _decode_options(record: Record) -> tuple[int, int, int, int, int]:
-    """Rate, ceil, burst, cburst, quantum; a quantum of -1 marks a class of a shape that we never write."""
-    rate = ceil = 0
-    if record.behind - record.options == _SHAPE.size:
-        fields = _SHAPE.unpack_from(record.buffer, record.options)
-    else:
-        parts = netlink.payloads(record.buffer, record.options, record.behind)
-        rate, ceil = (int.from_bytes(parts.get(kind, b""), sys.byteorder) for kind in (_RATE64, _CEIL64))
-        fields = _SHAPE.unpack(netlink.attribute(_PARAMETERS, parts.get(_PARAMETERS, b"")))
-    head, rate32, between, ceil32, burst, cburst, quantum, _, priority = fields
-    if head != _SHAPE_HEAD or between != _SPEC_HEAD or priority:
+def _unusual(buffer: bytes, start: int) -> tuple[int, int, int, int, int]:
+    """Rate, ceil, burst, cburst, quantum of a class with 64-bit rates; a quantum of -1 marks what we never write."""
+    told = netlink.payloads(buffer, start + 20, netlink.end(buffer, start))
+    options = netlink.payloads(told.get(tcmsg.OPTIONS, b""), 0, len(told.get(tcmsg.OPTIONS, b"")))
+    parameters = options.get(_PARAMETERS, b"")
+    if len(parameters) != 44:
+        raise OSError(errno.EBADMSG, "class without parameters")
+    spec, rate, other, ceil, burst, cburst, quantum, _, priority = struct.unpack("=8sI8sIIIIII", parameters)
+    if spec != _SPEC_HEAD or other != _SPEC_HEAD or priority:
         quantum = -1
-    return rate or rate32, ceil or ceil32, burst, cburst, quantum
+    rate64, ceil64 = (int.from_bytes(options.get(kind, b""), sys.byteorder) for kind in (_RATE64, _CEIL64))
+    return rate64 or rate, ceil64 or ceil, burst, cburst, quantum
 
 
-def decode_counters(record: Record, leaf_drops: int) -> model.ClassCounters:
-    """The counters of one class. A packet that a leaf drops at once is counted by class and leaf: not the sum."""
-    if record.end - record.behind >= _STATISTICS.size:
-        fields = _STATISTICS.unpack_from(record.buffer, record.behind)
-        basic, count, packets, queue, backlog, drops, overlimits, app, lended, borrowed = fields
-        if basic == tcmsg.BASIC_HEAD and queue == tcmsg.QUEUE_HEAD and app == _APP_HEAD:
-            drops = leaf_drops if leaf_drops > drops else drops
-            return model.ClassCounters(count, packets, drops, overlimits, backlog, lended, borrowed)
-    return _decode_counters_slowly(record, leaf_drops)
+def counters(channel: netlink.Socket, ifindex: int, drops_of: Mapping[int, int]) -> dict[int, model.ClassCounters]:
+    """The counters of all classes, by minor; `drops_of`: what was dropped under each class.
+
+    A packet that a leaf refuses is counted by the class too; one that it drops later is not. So the larger number is
+    the true one, and the sum is not.
+    """
+    read: dict[int, model.ClassCounters] = {}
+    unpack, size, record = _COUNTERS_TOLD.unpack_from, _COUNTERS_TOLD.size, model.ClassCounters
+    for buffer, starts in _dump(channel, ifindex):
+        room = len(buffer) - size
+        for start in starts:
+            minor = int.from_bytes(buffer[start + 8 : start + 10], sys.byteorder)
+            below = drops_of.get(minor, 0)
+            if start <= room:
+                (_, _, _, _, length, basic, count, packets, queue, backlog, drops, over, app, lended, borrowed) = (
+                    unpack(buffer, start)
+                )
+                if (
+                    length == _OPTIONS_LENGTH
+                    and basic == tcmsg.BASIC_HEAD
+                    and queue == tcmsg.QUEUE_HEAD
+                    and app == _APP_HEAD
+                ):
+                    drops = below if below > drops else drops
+                    read[minor] = record(count, packets, drops, over, backlog, lended, borrowed)
+                    continue
+            read[minor] = _unusual_counters(buffer, start, below)
+    return read
 
 
-def _decode_counters_slowly(record: Record, leaf_drops: int) -> model.ClassCounters:
-    """The same from attributes in any order: after 2³² packets, or on a machine that pads."""
+def _unusual_counters(buffer: bytes, start: int, below: int) -> model.ClassCounters:
+    """The same from attributes in any order: beside 64-bit rates, after 2³² packets, or on a machine that pads."""
     count = packets = drops = overlimits = backlog = lended = borrowed = 0
-    outer = netlink.payloads(record.buffer, record.behind, record.end)
-    statistics = netlink.payloads(outer.get(tcmsg.STATS2, b""), 0, len(outer.get(tcmsg.STATS2, b"")))
+    told = netlink.payloads(buffer, start + 20, netlink.end(buffer, start)).get(tcmsg.STATS2, b"")
+    statistics = netlink.payloads(told, 0, len(told))
     if tcmsg.STATS_BASIC in statistics:
         count, packets = struct.unpack_from("=QI", statistics[tcmsg.STATS_BASIC])
     if tcmsg.STATS_PACKETS64 in statistics:
@@ -116,7 +121,7 @@ def _decode_counters_slowly(record: Record, leaf_drops: int) -> model.ClassCount
         _, backlog, drops, _, overlimits = tcmsg.QUEUE.unpack_from(statistics[tcmsg.STATS_QUEUE])
     if tcmsg.STATS_APP in statistics:
         lended, borrowed = struct.unpack_from("=II", statistics[tcmsg.STATS_APP])
-    return model.ClassCounters(count, packets, max(drops, leaf_drops), overlimits, backlog, lended, borrowed)
+    return model.ClassCounters(count, packets, max(drops, below), overlimits, backlog, lended, borrowed)
 
 
 def put_message(ifindex: int, minor: int, wanted: model.HtbClass) -> netlink.Message:

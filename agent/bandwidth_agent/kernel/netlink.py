@@ -110,6 +110,11 @@ def text(payload: bytes) -> str:
     return payload.partition(b"\0")[0].decode(errors="replace")
 
 
+def end(buffer: bytes, start: int) -> int:
+    """Where the message ends whose header ends at `start`."""
+    return start - 16 + int.from_bytes(buffer[start - 16 : start - 12], sys.byteorder)
+
+
 class Socket:
     """A request socket in the network namespace of the calling thread. Blocking; not thread-safe."""
 
@@ -133,7 +138,7 @@ class Socket:
     def dump(self, message_type: int, body: bytes) -> list[Part]:
         """All messages that the kernel answers to a dump request; read again while it says they were torn."""
         return [
-            Part(buffer, start, start - 16 + int.from_bytes(buffer[start - 16 : start - 12], sys.byteorder))
+            Part(buffer, start, end(buffer, start))
             for buffer, starts in self.dump_pieces(message_type, body)
             for start in starts
         ]

@@ -48,7 +48,7 @@ def observe(channel: netlink.Socket, name_of: Mapping[int, str]) -> dict[str, mo
         }
         trees[name_of[index]] = model.Tree(
             default_minor=roots.decode(device.root).default_minor,
-            classes=classes.decode(classes.dump(channel, index), leaf_of),
+            classes=classes.observe(channel, index, leaf_of),
             filter=filters.observe_mark_filter(channel, index),
         )
     return trees
@@ -64,11 +64,7 @@ def counters(
         name = name_of.get(index)
         if name is None:
             continue
-        dropped = _drops(device)
-        by_device[name] = {
-            record.minor: classes.decode_counters(record, dropped.get(record.minor, 0))
-            for record in classes.dump(channel, index)
-        }
+        by_device[name] = classes.counters(channel, index, _drops(device))
         direct[name] = roots.decode(device.root).direct_packets
     return by_device, direct
 
