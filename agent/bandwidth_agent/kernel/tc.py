@@ -21,6 +21,7 @@ from bandwidth_agent.kernel import (
     netlink,
     roots,
     routes,
+    tcmsg,
     trees,
 )
 from bandwidth_api.plan import Prefix
@@ -92,7 +93,7 @@ class TrafficControl:
         hops = list(routes.default_next_hops(self._channel))
         return Surroundings(
             interfaces=interfaces.observe(self._channel, present, {hop.ifindex for hop in hops}),
-            addresses=frozenset(address for index, address in routes.addresses(self._channel) if index not in ours),
+            addresses=frozenset(address for ifindex, address in routes.addresses(self._channel) if ifindex not in ours),
             gateways=frozenset(hop.gateway for hop in hops if hop.gateway is not None),
             taken_ifb_names=frozenset(
                 link.name for link in present if link.shard is None and links.shard_of_name(link.name) is not None
@@ -100,16 +101,19 @@ class TrafficControl:
         )
 
     def observe(self) -> Observed:
-        present = links.dump(self._channel)
+        channel = self._channel
+        present = links.dump(channel)
+        qdiscs = tcmsg.qdiscs(channel)
+        name_of = {link.ifindex: link.name for link in present}
         shard_of = {link.ifindex: link.shard for link in present if link.shard is not None}
+        hooked = {qdisc.ifindex for qdisc in qdiscs if qdisc.parent == tcmsg.CLSACT and qdisc.kind == "clsact"}
         found = {
-            link.name: hooks.observe(hooks.read(self._channel, link.ifindex), shard_of)
-            for link in present
-            if link.shard is None
+            name_of[ifindex]: hooks.observe(hooks.read(channel, ifindex), shard_of)
+            for ifindex in hooked & name_of.keys()
         }
         return Observed(
             ifbs=links.observe(present),
-            trees=trees.observe(self._channel, {link.ifindex: link.name for link in present}),
+            trees=trees.observe(channel, qdiscs, name_of),
             hooks={name: hook for name, hook in found.items() if hook is not None},
         )
 
@@ -149,9 +153,9 @@ class TrafficControl:
                 return self._delete(step)
         return {}
 
-    def _put_hook(self, index: int, wanted: model.Hook) -> None:
+    def _put_hook(self, ifindex: int, wanted: model.Hook) -> None:
         index_of = {link.shard: link.ifindex for link in links.dump(self._channel) if link.shard is not None}
-        hooks.put(self._channel, index, wanted, interfaces.hook_kind(self._channel, index), index_of)
+        hooks.put(self._channel, ifindex, wanted, interfaces.hook_kind(self._channel, ifindex), index_of)
 
     def _delete(
         self,

@@ -6,7 +6,7 @@ Reads only. Two dumps carry nearly all of it: one of all qdiscs, one of the clas
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bandwidth_agent.kernel import classes, filters, leaves, model, netlink, roots, tcmsg
 from bandwidth_api import names
@@ -21,9 +21,8 @@ class _Device:
     inner: dict[int, tcmsg.Qdisc] = dataclasses.field(default_factory=dict)  # by major of the qdisc around it
 
 
-def _devices(channel: netlink.Socket) -> dict[int, _Device]:
+def _devices(qdiscs: Sequence[tcmsg.Qdisc]) -> dict[int, _Device]:
     """Devices with our root, by index, with the qdiscs on them."""
-    qdiscs = tcmsg.qdiscs(channel)
     found = {qdisc.ifindex: _Device(qdisc) for qdisc in qdiscs if roots.ours(qdisc)}
     for qdisc in qdiscs:
         device = found.get(qdisc.ifindex)
@@ -36,20 +35,22 @@ def _devices(channel: netlink.Socket) -> dict[int, _Device]:
     return found
 
 
-def observe(channel: netlink.Socket, name_of: Mapping[int, str]) -> dict[str, model.Tree]:
+def observe(
+    channel: netlink.Socket, qdiscs: Sequence[tcmsg.Qdisc], name_of: Mapping[int, str]
+) -> dict[str, model.Tree]:
     """Every tree of ours by device name. `name_of`: interface index → name."""
     trees: dict[str, model.Tree] = {}
-    for index, device in _devices(channel).items():
-        if index not in name_of:
+    for ifindex, device in _devices(qdiscs).items():
+        if ifindex not in name_of:
             continue  # made since the links were read; its LINK event leads to the next reading
         inner = device.inner
         leaf_of = {
             minor: leaves.decode(minor, leaf, inner.get(leaf.handle >> 16)) for minor, leaf in device.leaves.items()
         }
-        trees[name_of[index]] = model.Tree(
+        trees[name_of[ifindex]] = model.Tree(
             default_minor=roots.decode(device.root).default_minor,
-            classes=classes.observe(channel, index, leaf_of),
-            filter=filters.observe_mark_filter(channel, index),
+            classes=classes.observe(channel, ifindex, leaf_of),
+            filter=filters.observe_mark_filter(channel, ifindex),
         )
     return trees
 
@@ -60,11 +61,11 @@ def counters(
     """Counters by device and class, and the packets that passed each device in no class."""
     by_device: dict[str, dict[int, model.ClassCounters]] = {}
     direct: dict[str, int] = {}
-    for index, device in _devices(channel).items():
-        name = name_of.get(index)
+    for ifindex, device in _devices(tcmsg.qdiscs(channel)).items():
+        name = name_of.get(ifindex)
         if name is None:
             continue
-        by_device[name] = classes.counters(channel, index, _drops(device))
+        by_device[name] = classes.counters(channel, ifindex, _drops(device))
         direct[name] = roots.decode(device.root).direct_packets
     return by_device, direct
 
