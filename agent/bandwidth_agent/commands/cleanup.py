@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
-from bandwidth_agent import apply, classify, describe, diff, lock, logs
-from bandwidth_agent.commands import host, parts, plan
+from bandwidth_agent import apply, classify, describe, diff, lock, logs, whose
+from bandwidth_agent.commands import host, parts
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import change, interface, model
 from bandwidth_agent.source import accepted
@@ -42,7 +42,7 @@ def _remove(kernel: interface.Kernel, options: Options) -> int:
         changes = diff.compute(model.EMPTY, observed)
         if not changes:
             break
-        labels = plan.limits_by_number([observed])
+        labels = whose.limits(observed)
         applied = apply.apply(kernel, changes, classify.number)
         removed += applied.changes
         failures = {str(item): why.message for item, why in applied.objects.items()}

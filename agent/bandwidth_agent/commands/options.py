@@ -11,7 +11,7 @@ import ipaddress
 import pathlib
 import socket
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bandwidth_agent import settings
 
@@ -38,7 +38,7 @@ class Options:
     manifests: pathlib.Path | None = None
     state_dir: pathlib.Path = STATE_DIR
     node_labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    iptables_backend: str = "auto"
+    iptables_backend: Literal["auto", "nft", "legacy"] = "auto"
     once: bool = False
     json: bool = False
     exit_code: bool = False

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
 
-from bandwidth_agent import classify, describe, logs, reconcile, report, standalone
+from bandwidth_agent import describe, logs, reconcile, report, whose
 from bandwidth_agent.commands import host, parts
 from bandwidth_agent.commands.options import Options
-from bandwidth_agent.kernel import change, model
-from bandwidth_api import names
+from bandwidth_agent.kernel import change
+from bandwidth_agent.source import compiled
 
 CHANGES = 2  # exit code of --exit-code when there are changes
 
@@ -24,7 +23,7 @@ def main(options: Options) -> int:
     kernel = parts.kernel(options)
     try:
         source = parts.source(options, kernel, writes=False)
-        wanted = standalone.Standalone(source, options.node_labels).wanted(time.time())
+        wanted = compiled.Compiled(source, options.node_labels).wanted(time.time())
         source.close()
         reconciler = reconcile.Reconciler(kernel, options.settings)
         prepared = reconciler.prepare(wanted, read=True)
@@ -35,22 +34,10 @@ def main(options: Options) -> int:
         return host.fail(f"the kernel could not be read: {error}")
     finally:
         kernel.close()
-    labels = limits_by_number([prepared.observed, prepared.desired])
+    labels = whose.limits(prepared.observed, prepared.desired)
     steps = [(step, describe.lines(step, labels)) for step in prepared.changes]
     sys.stdout.write(_json(steps, outlook) if options.json else _text(steps, outlook))
     return CHANGES if options.exit_code and steps else 0
-
-
-def limits_by_number(states: Iterable[model.State]) -> Mapping[int, str]:
-    """The limit of each class number, from the comments of the set entries; a later state counts more."""
-    found = {}
-    for state in states:
-        for ipset in state.sets.values():
-            for entry in ipset.entries.values():
-                number = classify.number(entry)
-                if number is not None:
-                    found[number] = names.parse_comment(entry.comment).key.limit
-    return found
 
 
 def _json(steps: list[tuple[change.Change, list[str]]], outlook: report.Report) -> str:
@@ -68,9 +55,9 @@ def _text(steps: list[tuple[change.Change, list[str]]], outlook: report.Report) 
     total = sum(change.size(step) for step, _ in steps)
     in_force = f"{outlook.programmed} of {outlook.desired} limits"
     if steps:
-        words.append(f"{total} changes would put {in_force} in force; none was made.")
+        words.append(f"{total} changes would put {in_force} in force as written; none was made.")
     else:
-        words.append(f"Nothing to change: {in_force} in force.")
+        words.append(f"Nothing to change: {in_force} in force as written.")
     words += [f"not as written: {f.name}: {f.reason}: {f.message}" for f in outlook.failing]
     words += [f"warning: {message}" for message in outlook.warnings]
     return "\n".join(words) + "\n"

@@ -9,20 +9,26 @@ import gc
 import json
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import structlog
 
-from bandwidth_agent import health, lock, logs, loop, reconcile, report, standalone
+from bandwidth_agent import health, lock, logs, loop, reconcile, report
 from bandwidth_agent.commands import host, parts
-from bandwidth_agent.commands.options import Options
+from bandwidth_agent.commands.options import Address, Options
 from bandwidth_agent.kernel import events, nfevents
-from bandwidth_agent.source import directory
+from bandwidth_agent.source import compiled
+
+if TYPE_CHECKING:
+    from bandwidth_agent import serve
 
 log = structlog.get_logger("run")
 
 
 def main(options: Options) -> int:
-    logs.configure(options.log_format, options.log_level)
+    # One pass says everything in its report; what happens over time is for the log.
+    level = "error" if options.once and options.log_level != "debug" else options.log_level
+    logs.configure(options.log_format, level)
     why_not = host.missing()
     if why_not:
         return host.fail(why_not)
@@ -40,14 +46,15 @@ def _run(options: Options) -> int:
     source = parts.source(options, kernel, writes=True)
     try:
         vitals = health.Health(time.monotonic())
+        reconciler = reconcile.Reconciler(kernel, options.settings)
         turning = loop.Loop(
-            standalone.Standalone(source, options.node_labels),
-            reconcile.Reconciler(kernel, options.settings),
+            compiled.Compiled(source, options.node_labels),
+            reconciler,
             events=() if options.once else (events.Events(kernel.port_ids), nfevents.NetfilterEvents()),
             resync_seconds=options.resync_seconds,
             vitals=vitals,
         )
-        return _once(turning, options) if options.once else _follow(turning, source, vitals, options)
+        return _once(turning, options) if options.once else _follow(turning, reconciler, vitals, options)
     finally:
         source.close()
         kernel.close()
@@ -62,26 +69,40 @@ def _once(turning: loop.Loop, options: Options) -> int:
     return 0 if made.ok else host.FAILED
 
 
-def _follow(turning: loop.Loop, source: directory.Directory, vitals: health.Health, options: Options) -> int:
+def _follow(turning: loop.Loop, reconciler: reconcile.Reconciler, vitals: health.Health, options: Options) -> int:
     # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
     gc.set_threshold(50_000, 20, 100)
     log.info("started", manifests=str(options.manifests), version=parts.version())
     if options.metrics_address is None:
         return turning.run()
-    from bandwidth_agent import serve  # 80 ms that a run without metrics need not pay
-
     try:
-        server = serve.Server(options.metrics_address, vitals, options)
+        server = _server(options.metrics_address, reconciler, vitals, options)
     except OSError as error:
-        address = f"{options.metrics_address.host}:{options.metrics_address.port}"
-        return host.fail(f"cannot listen on --metrics-address {address}: {error.strerror}")
+        where = f"{options.metrics_address.host}:{options.metrics_address.port}"
+        return host.fail(f"cannot listen on --metrics-address {where}: {error.strerror}")
     with server:
         return turning.run()
 
 
+def _server(
+    address: Address, reconciler: reconcile.Reconciler, vitals: health.Health, options: Options
+) -> serve.Server:
+    from bandwidth_agent import metrics, serve  # 80 ms that a run without metrics need not pay
+
+    registry = metrics.registry(
+        vitals,
+        parts.kernel(options),  # a second handle: the loop's own is the loop's
+        lambda: reconciler.believed,
+        monotonic=time.monotonic,
+        version=parts.version(),
+        max_limits=options.metrics_max_limits,
+    )
+    return serve.Server(address.host, address.port, vitals, registry)
+
+
 def text(made: report.Report) -> str:
     """A report in the words for a person."""
-    lines = [f"{made.programmed} of {made.desired} limits in force, {made.changes} changes"]
+    lines = [f"{made.programmed} of {made.desired} limits in force as written, {made.changes} changes"]
     lines += [f"  {i.name}: {i.placement}, {i.message}" for i in made.interfaces]
     lines.append(f"  classifier {made.classifier}: {made.classifier_reason}")
     lines += [f"not as written: {f.name}: {f.reason}: {f.message}" for f in made.failing]

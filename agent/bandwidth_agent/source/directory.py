@@ -154,8 +154,10 @@ class Directory:
         self._unsettled = {}
         changed = {n for n, s in found.items() if n not in self._records or self._records[n].signature != s}
         self._take(changed | (self._records.keys() - found.keys()) | self._dirty)
-        self._memory = accepted.EMPTY  # every file has a record of its own now
-        self._complete = True
+        if not self._complete:
+            # Every file has a record of its own now; of what is gone nothing is remembered.
+            self._memory, self._complete = accepted.EMPTY, True
+            self._first_seen = {name: self._first_seen[name] for name in self._first_seen if name in self._claims}
 
     def _take(self, files: Iterable[str]) -> None:
         """Read these files again, or find them gone, and settle who owns the names they use or used."""

@@ -122,7 +122,7 @@ class _Reading:
             try:
                 documents = read()
             except manifest.UnreadableError as error:
-                self.faults.append(_Fault(line, "", Reason.UNREADABLE, "", str(error)))
+                self.faults.append(_Fault(error.line or line, "", Reason.UNREADABLE, "", str(error)))
                 return
             faults, warnings = len(self.faults), len(self._warnings)
             known = tuple(self._judged(documents, line))

@@ -48,7 +48,11 @@ _TAGS = {
 
 
 class UnreadableError(ValueError):
-    """A document cannot be read; the message says where and why. Caught in this package."""
+    """A document cannot be read; the message says why. Caught in this package."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line  # of the file, from 1; 0: no certain one
 
 
 class Chunk(NamedTuple):
@@ -93,10 +97,10 @@ def read_yaml(chunk: Chunk) -> list[Document]:
     try:
         return list(_documents(chunk))
     except yaml.MarkedYAMLError as error:
-        where = _where(error.problem_mark or error.context_mark, chunk.line)
-        raise UnreadableError(f"{where}{error.problem or error.context or 'no YAML'}") from None
+        line = _line(error.problem_mark or error.context_mark, chunk)
+        raise UnreadableError(f"no YAML: {error.problem or error.context}", line) from None
     except yaml.YAMLError as error:
-        raise UnreadableError(f"no YAML: {' '.join(str(error).split())}") from None
+        raise UnreadableError(f"no YAML: {' '.join(str(error).split())}", chunk.line) from None
 
 
 def read_json(text: str) -> list[Document]:
@@ -104,13 +108,13 @@ def read_json(text: str) -> list[Document]:
     try:
         return [Document(1, json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse))]
     except json.JSONDecodeError as error:
-        raise UnreadableError(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise UnreadableError(f"no JSON: {error.msg}, column {error.colno}", error.lineno) from None
     except RecursionError:
         raise UnreadableError(f"it is nested deeper than {MAX_DEPTH} levels") from None
     except UnreadableError:
         raise
-    except ValueError as error:  # an integer of thousands of digits
-        raise UnreadableError(str(error)) from None
+    except ValueError:
+        raise UnreadableError("a number has thousands of digits") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -156,15 +160,15 @@ def _documents(chunk: Chunk) -> Iterator[Document]:
         yield Document(chunk.line + node.start_mark.line, _Values(chunk).value(node))
 
 
-def _where(mark: yaml.Mark | None, line: int) -> str:
-    return "" if mark is None else f"line {line + mark.line}, column {mark.column + 1}: "
+def _line(mark: yaml.Mark | None, chunk: Chunk) -> int:
+    return chunk.line if mark is None else chunk.line + int(mark.line)
 
 
 class _Values:
     """Turns YAML nodes into plain values, with a budget that aliases draw on too."""
 
     def __init__(self, chunk: Chunk) -> None:
-        self._line = chunk.line
+        self._chunk = chunk
         self._budget = len(chunk.text) + ALIAS_ALLOWANCE
         self._depth = 0
 
@@ -172,7 +176,7 @@ class _Values:
         self._budget -= 1
         self._depth += 1
         if self._budget < 0 or self._depth > MAX_DEPTH:
-            raise UnreadableError("its aliases (*name) expand to too much")
+            raise UnreadableError("its aliases (*name) expand to too much", self._chunk.line)
         value = self._converted(node)
         self._depth -= 1
         return value
@@ -187,7 +191,7 @@ class _Values:
             return [self.value(item) for item in node.value]
         if tag == _MAP and isinstance(node, yaml.MappingNode):
             return self._mapping(node)
-        raise UnreadableError(f"{_where(node.start_mark, self._line)}the tag {node.tag} is not understood here")
+        raise UnreadableError(f"the tag {node.tag} is not understood here", _line(node.start_mark, self._chunk))
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, object]:
         value: dict[str, object] = {}
@@ -195,11 +199,11 @@ class _Values:
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
-                raise UnreadableError(f"{_where(key_node.start_mark, self._line)}a key must be plain text")
+                raise UnreadableError("a key must be plain text", _line(key_node.start_mark, self._chunk))
             if key == "<<" and key_node.tag == _PLAIN:
                 merged |= self._merge(value_node)
             elif key in value:
-                raise UnreadableError(f"{_where(key_node.start_mark, self._line)}the key {key!r} is written twice")
+                raise UnreadableError(f"the key {key!r} is written twice", _line(key_node.start_mark, self._chunk))
             else:
                 value[key] = self.value(value_node)
         return merged | value if merged else value
@@ -210,7 +214,7 @@ class _Values:
         for source in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             value = self.value(source)
             if not isinstance(value, dict):
-                raise UnreadableError(f"{_where(source.start_mark, self._line)}only a mapping can be merged by <<")
+                raise UnreadableError("only a mapping can be merged by <<", _line(source.start_mark, self._chunk))
             merged = value | merged
         return merged
 
@@ -227,8 +231,8 @@ class _Values:
                 return _based(text.replace("_", ""))
             if _FLOAT.match(text):
                 return float(text.replace("_", ""))
-        except ValueError as error:  # an integer of thousands of digits
-            raise UnreadableError(f"{_where(node.start_mark, self._line)}{error}") from None
+        except ValueError:
+            raise UnreadableError("a number has thousands of digits", _line(node.start_mark, self._chunk)) from None
         if _SPECIAL_FLOAT.match(text):
             return float(text.replace(".", ""))
         return text

@@ -1,0 +1,267 @@
+"""What is in the kernel now, by limit: from a state and two readings of its counters to rows, a table and JSON.
+
+Pure: reads no kernel and no clock. Everything shown was read from the kernel; what a manifest says does not count here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+
+from bandwidth_agent import classify
+from bandwidth_agent.kernel import model
+from bandwidth_api import addresses, names, plan, units
+
+_HEAD = ("LIMIT", "CLIENT", "PORTS", "RATE", "NOW", "DROPS", "BACKLOG", "MODE", "EXPIRES")
+_RIGHT = ("RATE", "NOW", "DROPS", "BACKLOG")
+_CLIENTS_SHOWN = 2
+_AT_ITS_LIMIT = 0.95  # of its rate: the client is being slowed now
+
+_BOLD, _YELLOW, _RED, _PLAIN = "\033[1m", "\033[33m", "\033[31m", "\033[0m"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One class: a limit, or one client of a PerEntry limit. Counters are sums over the devices that hold it."""
+
+    limit: str
+    client: str  # "" when all clients share the rate
+    prefixes: tuple[plan.Prefix, ...]
+    ports: tuple[plan.PortRange, ...]  # empty: every port
+    number: int
+    devices: tuple[str, ...]
+    rate_bits_per_second: int | None  # None: no device holds the class, so nothing is slowed
+    measured_bits_per_second: float
+    counters: model.ClassCounters
+    observes: bool
+    expires_at: int | None
+
+    @property
+    def mode(self) -> str:
+        if self.rate_bits_per_second is None:
+            return "missing"
+        return plan.Mode.OBSERVE.value if self.observes else plan.Mode.ENFORCE.value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class View:
+    """One look at the kernel."""
+
+    rows: tuple[Row, ...]
+    direct_packets: Mapping[str, int]  # by device: what passed the tree in no class
+    looked_up_packets: Mapping[int, int]  # by family
+    warnings: tuple[str, ...]  # what is there but cannot work
+    interval_seconds: float
+
+
+@dataclasses.dataclass(slots=True)
+class _Gathered:
+    label: names.Label
+    prefixes: set[plan.Prefix] = dataclasses.field(default_factory=set)
+    ports: set[plan.PortRange | None] = dataclasses.field(default_factory=set)
+
+
+def view(state: model.State, before: model.Counters, after: model.Counters) -> View:
+    """One look: what `state` holds, and how the counters moved between two readings."""
+    seconds = after.at - before.at
+    gathered = _gather(state)
+    rows = [_row(number, item, state, before, after, seconds) for number, item in gathered.items()]
+    rows.sort(key=lambda row: (row.limit, row.prefixes[:1], row.number))
+    return View(
+        rows=tuple(rows),
+        direct_packets=after.direct_packets,
+        looked_up_packets=after.rules,
+        warnings=tuple(_warnings(state, rows)),
+        interval_seconds=seconds,
+    )
+
+
+def _gather(state: model.State) -> Mapping[int, _Gathered]:
+    """By class number: whose it is, and which addresses and ports lead to it."""
+    ports: dict[str, set[plan.PortRange | None]] = {}
+    for chain in state.chains.values():
+        for rule in chain.rules:
+            ports.setdefault(rule.set_name, set()).add(rule.ports)
+    found: dict[int, _Gathered] = {}
+    for name, ipset in state.sets.items():
+        for prefix, entry in ipset.entries.items():
+            number = classify.number(entry)
+            if number is None:
+                continue
+            item = found.get(number)
+            if item is None:
+                item = found[number] = _Gathered(names.parse_comment(entry.comment))
+            item.prefixes.add(prefix)
+            item.ports |= ports.get(name, set())
+    return found
+
+
+def _row(
+    number: int,
+    item: _Gathered,
+    state: model.State,
+    before: model.Counters,
+    after: model.Counters,
+    seconds: float,
+) -> Row:
+    devices = tuple(sorted(name for name, tree in state.trees.items() if number in tree.classes))
+    htb = state.trees[devices[0]].classes[number] if devices else None
+    total = _sum(after.classes.get(device, {}).get(number) for device in devices)
+    earlier = _sum(before.classes.get(device, {}).get(number) for device in devices)
+    moved = max(0, total.bytes - earlier.bytes)  # less than before: the class was made anew in between
+    everything = None in item.ports
+    return Row(
+        limit=item.label.key.limit,
+        client=item.label.key.client,
+        prefixes=tuple(sorted(item.prefixes)),
+        ports=() if everything else tuple(sorted(port for port in item.ports if port is not None)),
+        number=number,
+        devices=devices,
+        rate_bits_per_second=htb.rate * 8 if htb is not None else None,
+        measured_bits_per_second=moved * 8 / seconds if seconds > 0 else 0.0,
+        counters=total,
+        observes=htb is not None and htb.ceil > htb.rate,
+        expires_at=item.label.expires_at,
+    )
+
+
+def _sum(counters: Iterable[model.ClassCounters | None]) -> model.ClassCounters:
+    found = [each for each in counters if each is not None]
+    return model.ClassCounters(*(sum(values) for values in zip(*found, strict=True))) if found else _NOTHING
+
+
+_NOTHING = model.ClassCounters(*([0] * len(model.ClassCounters._fields)))
+
+
+def _warnings(state: model.State, rows: Iterable[Row]) -> Iterable[str]:
+    for shard, ifb in sorted(state.ifbs.items()):
+        if not ifb.healthy:
+            yield f"{names.ifb(shard)} is down or altered: what is redirected to it is lost; a running agent repairs it"
+    families = {ipset.family for ipset in state.sets.values()}
+    for family in sorted(families):
+        chain = state.chains.get(family)
+        if chain is None or not chain.jump_first:
+            yield f"IPv{family} packets are not looked up first of all: no agent runs, or another program is in the way"
+    for row in rows:
+        if row.rate_bits_per_second is None:
+            yield f"{row.limit} has entries but no class: nothing is slowed; a running agent repairs it"
+
+
+# ── for people ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table(shown: View, now: float, *, colors: bool) -> str:
+    """The rows as a table; `now` in seconds since the epoch."""
+    if not shown.rows:
+        return "no limit is in the kernel\n" + _warned(shown, colors=colors)
+    with_ports = any(row.ports for row in shown.rows)
+    columns = [i for i, name in enumerate(_HEAD) if with_ports or name != "PORTS"]
+    cells = [[_cells(row, now)[i] for i in columns] for row in shown.rows]
+    head = [_HEAD[i] for i in columns]
+    widths = [max(len(line[i]) for line in (head, *cells)) for i in range(len(head))]
+    lines = [_painted(_line(head, head, widths), _BOLD if colors else "")]
+    for row, line in zip(shown.rows, cells, strict=True):
+        lines.append(_painted(_line(head, line, widths), _color(row) if colors else ""))
+    return "\n".join(lines) + "\n" + _warned(shown, colors=colors)
+
+
+def _warned(shown: View, *, colors: bool) -> str:
+    lines = [_painted(f"warning: {message}", _RED if colors else "") for message in shown.warnings]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cells(row: Row, now: float) -> tuple[str, ...]:
+    rate = "-" if row.rate_bits_per_second is None else units.show_rate(row.rate_bits_per_second)
+    return (
+        row.limit,
+        row.client or _some([addresses.write(prefix) for prefix in row.prefixes]),
+        _some([_port(port) for port in row.ports]) or "all",
+        rate,
+        units.show_rate(row.measured_bits_per_second),
+        str(row.counters.drops),
+        units.show_bytes(row.counters.backlog_bytes),
+        row.mode,
+        "-" if row.expires_at is None else _left(row.expires_at - now),
+    )
+
+
+def _some(texts: Sequence[str]) -> str:
+    rest = len(texts) - _CLIENTS_SHOWN
+    return ", ".join(texts[:_CLIENTS_SHOWN]) + (f" +{rest}" if rest > 0 else "")
+
+
+def _port(port: plan.PortRange) -> str:
+    last = f"-{port.last}" if port.last != port.first else ""
+    return f"{port.first}{last}/{port.protocol.lower()}"
+
+
+def _left(seconds: float) -> str:
+    """A duration in its two largest units: `in 3d 4h`, `in 59s`."""
+    if seconds < 1:
+        return "now"
+    rest = int(seconds)
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append(f"{count}{unit}")
+    return "in " + " ".join(parts[:2])
+
+
+def _line(head: Sequence[str], cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [
+        cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+        for name, cell, width in zip(head, cells, widths, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _color(row: Row) -> str:
+    if row.rate_bits_per_second is None:
+        return _RED
+    slowed = not row.observes and row.measured_bits_per_second >= _AT_ITS_LIMIT * row.rate_bits_per_second
+    return _YELLOW if slowed else ""
+
+
+def _painted(text: str, color: str) -> str:
+    return f"{color}{text}{_PLAIN}" if color else text
+
+
+# ── for programs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def as_json(shown: View) -> dict[str, object]:
+    """The documented schema of `show -o json` (docs/reference/show.md)."""
+    return {
+        "limits": [_row_json(row) for row in shown.rows],
+        "directPackets": dict(shown.direct_packets),
+        "lookedUpPackets": {f"IPv{family}": packets for family, packets in shown.looked_up_packets.items()},
+        "warnings": list(shown.warnings),
+        "intervalSeconds": round(shown.interval_seconds, 6),
+    }
+
+
+def _row_json(row: Row) -> dict[str, object]:
+    counters = row.counters
+    return {
+        "name": row.limit,
+        "client": row.client or None,
+        "addresses": [addresses.write(prefix) for prefix in row.prefixes],
+        "ports": [{"protocol": p.protocol, "port": p.first, "endPort": p.last} for p in row.ports],
+        "mode": row.mode,
+        "rateBitsPerSecond": row.rate_bits_per_second,
+        "measuredBitsPerSecond": round(row.measured_bits_per_second),
+        "bytes": counters.bytes,
+        "packets": counters.packets,
+        "drops": counters.drops,
+        "overlimits": counters.overlimits,
+        "backlogBytes": counters.backlog_bytes,
+        "expiresAt": None if row.expires_at is None else _rfc3339(row.expires_at),
+        "class": f"{names.HTB_MAJOR:x}:{row.number:x}",
+        "devices": list(row.devices),
+    }
+
+
+def _rfc3339(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
