@@ -289,13 +289,16 @@ class FakeKernel:
         failed: dict[int, change.Failure] = {}
         for minor, wanted in sorted(step.classes.items(), key=lambda item: (item[1].parent != 0, item[0])):
             code = self._failing_classes.get((step.device, minor))
-            if code is None and wanted.parent and wanted.parent not in classes:
-                code = errno.ENOENT
+            if code is None and not (wanted.rate and wanted.ceil):
+                code = errno.EINVAL
             if code is not None:
                 failed[minor] = _failure(code)
                 continue
-            # A class never changes its parent: the kernel passes over it.
-            parent = classes[minor].parent if minor in classes else wanted.parent
+            # HTB passes over the parent of a class that is there, and over a parent that is not.
+            parent = wanted.parent if wanted.parent in classes else 0
+            known = step.observed.get(minor)
+            if minor in classes and (known is None or known.parent == wanted.parent):
+                parent = classes[minor].parent
             classes[minor] = wanted._replace(parent=parent)
             if parent:
                 classes[parent] = classes[parent]._replace(leaf=None)

@@ -1,0 +1,176 @@
+"""Two hosts with the same face: one in memory, one a network namespace with the real kernel.
+
+Each has one uplink `up0` with the default routes, and the same strangers at work on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+from bandwidth_agent.kernel import change, fake, interface, model
+from bandwidth_api import names
+from bandwidth_lab import Lab
+from bandwidth_lab.namespaces import Namespace
+
+T = TypeVar("T")
+
+UPLINK = "up0"
+
+
+class Host(interface.Kernel, Protocol):
+    """A kernel, and what strangers do to it."""
+
+    def flush_set(self, name: str) -> None: ...
+    def delete_root(self, device: str) -> None: ...
+    def delete_class(self, device: str, minor: int) -> None: ...
+    def set_ifb_down(self, shard: int) -> None: ...
+    def delete_ifb(self, shard: int) -> None: ...
+    def delete_hook(self, name: str) -> None: ...
+    def delete_chain(self, family: int) -> None: ...
+    def rule_above_ours(self, family: int) -> None: ...
+    def surroundings(self) -> object:
+        """Everything of other people's, and ours, as their own tools print it."""
+
+
+class FakeHost(fake.FakeKernel):
+    """The host in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(fake.facts(fake.interface(UPLINK)))
+
+    def surroundings(self) -> object:
+        return self.node, self.state
+
+
+class RealHost:
+    """The host that is a network namespace. All that the kernel object does, one thread does that lives in there."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=namespace.call, args=(self._serve,), name="contract-host")
+        self._thread.start()
+        from bandwidth_agent.kernel import real
+
+        self._kernel: real.RealKernel = self._do(real.RealKernel)
+
+    def close(self) -> None:
+        self._do(self._kernel.close)
+        self._jobs.put(None)
+        self._thread.join()
+
+    def facts(self) -> model.Facts:
+        return self._do(self._kernel.facts)
+
+    def observe(self) -> model.State:
+        return self._do(self._kernel.observe)
+
+    def apply_one(self, step: change.Change) -> change.Outcome:
+        return self._do(lambda: self._kernel.apply_one(step))
+
+    def counters(self) -> model.Counters:
+        return self._do(self._kernel.counters)
+
+    def entry_counts(self) -> Mapping[str, int]:
+        return self._do(self._kernel.entry_counts)
+
+    def surroundings(self) -> object:
+        commands = (
+            ["ip", "-o", "link"],
+            ["tc", "qdisc", "show"],
+            ["tc", "class", "show", "dev", UPLINK],
+            ["tc", "filter", "show", "dev", UPLINK, "egress"],
+            ["ipset", "save"],
+            ["nft", "list", "ruleset"],
+            ["iptables-save"],
+            ["ip6tables-save"],
+        )
+        return [_without_comments(self._namespace.run(command).stdout) for command in commands]
+
+    def flush_set(self, name: str) -> None:
+        self._namespace.run(["ipset", "flush", name])
+
+    def delete_root(self, device: str) -> None:
+        self._namespace.tc(f"qdisc del dev {device} root")
+
+    def delete_class(self, device: str, minor: int) -> None:
+        self._namespace.tc(f"class del dev {device} classid {names.HTB_MAJOR:x}:{minor:x}")
+
+    def set_ifb_down(self, shard: int) -> None:
+        self._namespace.ip(f"link set {names.ifb(shard)} down")
+
+    def delete_ifb(self, shard: int) -> None:
+        self._namespace.ip(f"link del {names.ifb(shard)}")
+
+    def delete_hook(self, name: str) -> None:
+        self._namespace.tc(f"qdisc del dev {name} clsact")
+
+    def delete_chain(self, family: int) -> None:
+        tool = _tool(family)
+        self._namespace.run([tool, "-t", "mangle", "-F", "POSTROUTING"])
+        self._namespace.run([tool, "-t", "mangle", "-F", names.CHAIN])
+        self._namespace.run([tool, "-t", "mangle", "-X", names.CHAIN])
+
+    def rule_above_ours(self, family: int) -> None:
+        self._namespace.run([_tool(family), "-t", "mangle", "-I", "POSTROUTING", "-j", "ACCEPT"])
+
+    def _do(self, job: Callable[[], T]) -> T:
+        answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answers.put((job(), None))
+            except BaseException as failure:
+                answers.put((None, failure))
+
+        self._jobs.put(run)
+        answer, failure = answers.get(timeout=60)
+        if failure is not None:
+            raise failure
+        return answer  # type: ignore[return-value]
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+
+def _tool(family: int) -> str:
+    return "iptables" if family == 4 else "ip6tables"
+
+
+def _without_comments(text: str) -> list[str]:
+    """The lines but those that tell the time, and without counters."""
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return [line.split(" [")[0] if line.startswith(":") else line for line in lines]
+
+
+@contextlib.contextmanager
+def real_host() -> Iterator[RealHost]:
+    """A namespace with a veth uplink, both default routes, and the real kernel."""
+    with Lab("kc-") as lab:
+        namespace = lab.namespace("host")
+        namespace.ip(
+            f"link add {UPLINK} type veth peer name far0",
+            "link set lo up",
+            f"link set {UPLINK} up",
+            "link set far0 up",
+            f"addr add 192.0.2.1/24 dev {UPLINK}",
+            f"addr add 2001:db8::1/64 dev {UPLINK} nodad",
+            f"route add default via 192.0.2.254 dev {UPLINK}",
+            f"route add ::/0 via 2001:db8::fe dev {UPLINK}",
+        )
+        host = RealHost(namespace)
+        try:
+            yield host
+        finally:
+            host.close()
+
+
+def described(state: model.State) -> dict[str, Any]:
+    """A state as plain dictionaries, so that a failed comparison says where the two differ."""
+    return dataclasses.asdict(state)

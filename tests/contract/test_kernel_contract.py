@@ -1,0 +1,205 @@
+"""The contract of a kernel: what we put is what we see, what we take away is gone, and what others do is repaired.
+
+The same scenes on the kernel in memory and on the real one.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bandwidth_agent import allocate, diff
+from bandwidth_agent.kernel import change, model
+from bandwidth_agent.settings import ClassifierSetting, PlacementSetting
+from bandwidth_api import names
+from bandwidth_api.plan import Prefix
+from contract import hosts, scenes
+from contract.scenes import EVERYTHING, FEW, WAYS, Way
+
+every_way = pytest.mark.parametrize("way", WAYS, ids=str)
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
+def host(request: pytest.FixtureRequest) -> Iterator[hosts.Host]:
+    """A host without limits; the real one is a network namespace of its own."""
+    if request.param == "fake":
+        yield hosts.FakeHost()
+        return
+    with hosts.real_host() as real:
+        yield real
+
+
+def test_facts_name_the_uplink(host: hosts.Host) -> None:
+    """The interface with the default routes is seen with its own root, and nothing of ours is there."""
+    uplink = host.facts().interfaces[hosts.UPLINK]
+    assert (uplink.name, uplink.default_route, uplink.mtu) == (hosts.UPLINK, True, 1500)
+    assert uplink.root == model.RootQdisc("noqueue", 0, False)
+    assert host.observe() == model.EMPTY
+
+
+@every_way
+def test_what_is_put_is_observed(host: hosts.Host, way: Way) -> None:
+    """Limits of every kind are read back exactly as they were wanted, and a second pass has nothing to do."""
+    goal = way.state(host, EVERYTHING)
+    scenes.apply(host, goal)
+    assert hosts.described(host.observe()) == hosts.described(goal)
+    assert diff.compute(goal, host.observe()) == []
+    assert host.entry_counts() == {name: len(ipset.entries) for name, ipset in goal.sets.items()}
+
+
+@every_way
+def test_a_rate_is_changed_in_place(host: hosts.Host, way: Way) -> None:
+    """Another rate is one class changed and nothing else, across the rate from which packets are no longer cut too."""
+    scenes.apply(host, way.state(host, EVERYTHING))
+    for rate in (6_000_000, 300_000_000, 64_000):
+        goal = way.state(host, scenes.with_rate(EVERYTHING, "mail-loop", rate))
+        assert [type(step) for step in scenes.apply(host, goal)] == [change.PutClasses]
+        assert hosts.described(host.observe()) == hosts.described(goal)
+
+
+@every_way
+def test_fewer_limits_and_none(host: hosts.Host, way: Way) -> None:
+    """Devices, classes, sets and rules go with the limits that needed them, and the host is as it was found."""
+    found = host.surroundings()
+    scenes.apply(host, way.state(host, EVERYTHING))
+    goal = way.state(host, FEW)
+    scenes.apply(host, goal)
+    assert hosts.described(host.observe()) == hosts.described(goal)
+    scenes.apply(host, way.state(host, EVERYTHING))
+    scenes.apply(host, model.EMPTY)
+    assert host.observe() == model.EMPTY
+    assert host.surroundings() == found
+
+
+@pytest.mark.parametrize("after", WAYS, ids=str)
+@pytest.mark.parametrize("before", WAYS, ids=str)
+def test_one_way_becomes_another(host: hosts.Host, before: Way, after: Way) -> None:
+    """Placement and classifier change under limits in force, and the classes keep their numbers."""
+    scenes.apply(host, before.state(host, EVERYTHING))
+    adopted = allocate.adopt(host.observe(), after.choose(host))
+    assert adopted == scenes.HELD
+    goal = after.state(host, EVERYTHING)
+    scenes.apply(host, goal)
+    assert hosts.described(host.observe()) == hosts.described(goal)
+
+
+@every_way
+def test_a_pass_that_ends_anywhere_is_finished_by_the_next(host: hosts.Host, way: Way) -> None:
+    """Whatever was done when the agent died, its successor sees it, adopts the numbers and does the rest."""
+    goal = way.state(host, EVERYTHING)
+    steps = diff.compute(goal, model.EMPTY)
+    for done in range(len(steps)):
+        for step in steps[:done]:
+            assert host.apply_one(step) == change.Outcome(step)
+        assert set(allocate.adopt(host.observe(), way.choose(host)).items()) <= set(scenes.HELD.items())
+        scenes.apply(host, goal)
+        assert hosts.described(host.observe()) == hosts.described(goal)
+        removal = diff.compute(model.EMPTY, goal)
+        for step in removal[: done % len(removal)]:
+            assert host.apply_one(step) == change.Outcome(step)
+        scenes.apply(host, model.EMPTY)
+        assert host.observe() == model.EMPTY
+
+
+@every_way
+def test_every_change_may_be_made_twice(host: hosts.Host, way: Way) -> None:
+    """Putting what is there and deleting what is not are no failures."""
+    goal = way.state(host, EVERYTHING)
+    for target in (goal, model.EMPTY):
+        for step in diff.compute(target, host.observe()):
+            for _ in range(2):
+                assert host.apply_one(step) == change.Outcome(step)
+        assert hosts.described(host.observe()) == hosts.described(target)
+
+
+PLAIN = names.set_name(4, ())
+INTERFERENCE: dict[str, Callable[[hosts.Host], None]] = {
+    "set-flushed": lambda host: host.flush_set(PLAIN),
+    "rule-above-ours": lambda host: host.rule_above_ours(4),
+    "chain-removed": lambda host: host.delete_chain(4),
+    "chain-removed-v6": lambda host: host.delete_chain(6),
+    "class-deleted": lambda host: host.delete_class("cbl0", 1),
+    "ifb-down": lambda host: host.set_ifb_down(1),
+    "ifb-deleted": lambda host: host.delete_ifb(1),
+    "ifb-root-deleted": lambda host: host.delete_root("cbl0"),
+    "hook-deleted": lambda host: host.delete_hook(hosts.UPLINK),
+}
+
+
+@pytest.mark.parametrize("stranger", INTERFERENCE.values(), ids=INTERFERENCE.keys())
+def test_what_a_stranger_breaks_is_repaired(host: hosts.Host, stranger: Callable[[hosts.Host], None]) -> None:
+    """The damage is seen, and one pass makes it good without touching what is whole."""
+    way = Way()
+    goal = way.state(host, EVERYTHING)
+    scenes.apply(host, goal)
+    stranger(host)
+    assert diff.compute(goal, host.observe()) != []
+    scenes.apply(host, goal)
+    assert hosts.described(host.observe()) == hosts.described(goal)
+
+
+def test_an_interface_whose_root_was_deleted_is_repaired(host: hosts.Host) -> None:
+    """Under placement `interface` a stranger's `tc qdisc del root` is undone."""
+    way = Way(PlacementSetting.INTERFACE, ClassifierSetting.PRIORITY)
+    goal = way.state(host, EVERYTHING)
+    scenes.apply(host, goal)
+    host.delete_root(hosts.UPLINK)
+    scenes.apply(host, goal)
+    assert hosts.described(host.observe()) == hosts.described(goal)
+
+
+ENTRY = model.SetEntry(1 << 16, 0xFFFF0000, 0, "someone")
+CLASS = model.HtbClass(0, 8000, 8000, 3188, 3188, 1514, model.Leaf("tbf", 1586, 15860, "bfifo"))
+REFUSED: dict[str, change.Change] = {
+    "root-without-device": change.PutRoot("cbl9", 0),
+    "classes-without-root": change.PutClasses("cbl9", {1: CLASS}, {}),
+    "filter-without-root": change.PutFilter("cbl9", model.MarkFilter(0xFFFF0000)),
+    "hook-without-interface": change.PutHook("gone0", model.Hook(0xFFFF0000, 25, frozenset()), None),
+    "hook-without-ifb": change.PutHook(hosts.UPLINK, model.Hook(0xFFFF0000, 25, frozenset({9})), None),
+    "entries-without-set": change.PutEntries(PLAIN, 4, {Prefix(4, 0x0A000000, 8): ENTRY}),
+    "chain-without-set": change.PutChain(4, model.Chain((model.Rule(PLAIN, None, True, False),), True)),
+}
+
+
+@pytest.mark.parametrize("step", REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_is_refused_with_a_value(host: hosts.Host, step: change.Change) -> None:
+    """A refusal is an outcome that says why, never an exception, and leaves nothing behind."""
+    outcome = host.apply_one(step)
+    parts = outcome.failed_classes or outcome.failed_entries
+    assert outcome.failure is not None or (parts and len(parts) == change.size(step))
+    assert host.observe() == model.EMPTY
+
+
+def test_a_set_in_use_is_not_deleted(host: hosts.Host) -> None:
+    """A set that a rule names stays, and the outcome says that it is busy."""
+    scenes.apply(host, Way().state(host, FEW))
+    outcome = host.apply_one(change.DeleteSet(PLAIN))
+    assert outcome.failure is not None
+    assert PLAIN in host.observe().sets
+
+
+def test_a_class_that_cannot_be_spares_the_others(host: hosts.Host) -> None:
+    """One class that the kernel refuses is named in the outcome; the others of the same change are made."""
+    scenes.apply(host, Way().state(host, FEW))
+    standstill = CLASS._replace(rate=0)
+    outcome = host.apply_one(change.PutClasses("cbl0", {7: CLASS, 8: standstill, 9: CLASS}, {}))
+    assert outcome.failure is None
+    assert outcome.failed_classes.keys() == {8}
+    assert outcome.failed_classes[8].errno == errno.EINVAL
+    assert {7, 9} <= host.observe().trees["cbl0"].classes.keys()
+
+
+def test_a_class_stays_under_its_parent_unless_it_is_known_to_have_another(host: hosts.Host) -> None:
+    """HTB passes over a parent that is not there, and over another parent for a class that is there; a class that was
+    observed under another parent is made anew. All is read back as it is."""
+    scenes.apply(host, Way().state(host, EVERYTHING))
+    orphan = CLASS._replace(parent=0x123)
+    moved = CLASS._replace(parent=names.OBSERVE_PARENT)
+    assert host.apply_one(change.PutClasses("cbl2", {8: orphan, 9: CLASS}, {})).failure is None
+    assert host.apply_one(change.PutClasses("cbl2", {9: moved}, {})).failure is None
+    classes = host.observe().trees["cbl2"].classes
+    assert (classes[8].parent, classes[9].parent) == (0, 0)
+    assert host.apply_one(change.PutClasses("cbl2", {9: moved}, {9: CLASS})).failure is None
+    assert host.observe().trees["cbl2"].classes[9] == moved
