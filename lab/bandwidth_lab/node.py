@@ -1,0 +1,163 @@
+"""A host of the lab that runs the agent: its limits as files, the program as users run it, and what its kernel holds.
+
+Looks at the kernel through the agent's own reader and follows packets with its tracer, so that tests ask "how fast is
+this client" and not which rule is where. What really arrives is `meter`'s to say.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bandwidth_agent.kernel import model, real, tracer
+from bandwidth_api import addresses, names
+from bandwidth_lab.namespaces import Namespace
+
+PROGRAM = pathlib.Path(sys.executable).with_name("bandwidth-agent")
+PATIENCE_SECONDS = 20.0
+
+# What a user would compare before and after. Counters are left out by the tools' own defaults.
+SNAPSHOT: tuple[tuple[str, ...], ...] = (
+    ("iptables-save",),
+    ("ip6tables-save",),
+    ("nft", "list", "ruleset"),
+    ("ipset", "save"),
+    ("ip", "-o", "link"),
+    ("tc", "qdisc", "show"),
+)
+
+
+class Node:
+    """One host with an agent. Files and state live under `folder`."""
+
+    def __init__(self, namespace: Namespace, folder: pathlib.Path, *options: str, interface: str = "eth0") -> None:
+        self.namespace = namespace
+        self.interface = interface
+        self.options: tuple[str, ...] = options
+        self.manifests = folder / "manifests"
+        self.manifests.mkdir(parents=True, exist_ok=True)
+        self.state = folder / "state"
+        self.log = folder / "agent.log"
+        self.process: subprocess.Popen[str] | None = None
+
+    # ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def limit(self, name: str, clients: Sequence[str], rate: str, **spec: Any) -> None:
+        """Write a limit, whole or not at all."""
+        egress = {"rate": rate, **spec.pop("egress", {})}
+        document = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.LIMIT_KIND,
+            "metadata": {"name": name},
+            "spec": {"clients": list(clients), "egress": egress, **spec},
+        }
+        self.write(f"{name}.yaml", json.dumps(document))
+
+    def write(self, file: str, text: str) -> None:
+        beside = self.manifests / f".{file}.new"
+        beside.write_text(text)
+        os.replace(beside, self.manifests / file)
+
+    def lift(self, name: str) -> None:
+        (self.manifests / f"{name}.yaml").unlink()
+
+    # ── the program ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def command(self, program: str, *more: str) -> list[str]:
+        manifests = ["--manifests", str(self.manifests)] if program in ("run", "plan") else []
+        return [str(PROGRAM), program, *manifests, "--state-dir", str(self.state), *self.options, *more]
+
+    def start(self, *more: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Run the agent in the background; its log goes on in one file over restarts."""
+        with self.log.open("a") as log:
+            self.process = self.namespace.start(
+                self.command("run", *more), stdout=log.fileno(), stderr=log.fileno(), env=env
+            )
+        return self.process
+
+    def stop(self) -> int:
+        """End the agent as a service manager does; its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=PATIENCE_SECONDS)
+
+    def once(self, *more: str, check: bool = True) -> dict[str, Any]:
+        """`run --once`; its report. With `check`, every limit must be in force."""
+        done = self.namespace.run(self.command("run", "--once", "-o", "json", *more), timeout=120, check=check)
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+    def show(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.namespace.run(self.command("show", "-o", "json")).stdout)
+        return shown
+
+    def cleanup(self) -> str:
+        return self.namespace.run(self.command("cleanup"), timeout=120).stdout
+
+    # ── the kernel ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def kernel(self) -> model.State:
+        """All that is ours in this host's kernel now."""
+
+        def observe() -> model.State:
+            reader = real.RealKernel()
+            try:
+                return reader.observe()
+            finally:
+                reader.close()
+
+        return self.namespace.call(observe)
+
+    def rate_of(self, client: str, port: int = 443, protocol: str = "TCP", interface: str | None = None) -> int | None:
+        """Bits per second of the class that packets to this client are in; None: in none, they pass unshaped."""
+        state = self.kernel()
+        prefix = addresses.parse(client)
+        found = tracer.Tracer(state).trace(prefix.family, prefix.network, protocol, port, interface or self.interface)
+        if not isinstance(found, tracer.ClassAddress):
+            assert found == "unshaped", found
+            return None
+        return state.trees[found.device].classes[found.minor].rate * 8
+
+    def until(self, holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
+        """Wait until something holds: the seconds that it took. Fails with the agent's log when it never does."""
+        started = time.monotonic()
+        while not holds():
+            if time.monotonic() - started > seconds:
+                log = self.log.read_text() if self.log.exists() else ""
+                raise AssertionError(f"still not so after {seconds:g} s; the agent said:\n{log[-4000:]}")
+            if self.process is not None and self.process.poll() is not None:
+                raise AssertionError(f"the agent ended with {self.process.poll()}:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+    def until_rate(self, client: str, rate: int | None, seconds: float = PATIENCE_SECONDS) -> float:
+        """Wait until this client is in a class of that rate (None: in no class)."""
+        return self.until(lambda: self.rate_of(client) == rate, seconds)
+
+    def snapshot(self) -> dict[str, str]:
+        """What the tools print about this host's kernel, ours and everybody else's."""
+        printed = {" ".join(c): self.namespace.run(list(c)).stdout for c in SNAPSHOT}
+        for name in sorted(line.split(":")[1].split("@")[0].strip() for line in printed["ip -o link"].splitlines()):
+            for command in (("class", "show", "dev", name), ("filter", "show", "dev", name)):
+                printed[f"tc {' '.join(command)}"] = self.namespace.run(["tc", *command]).stdout
+            for side in ("ingress", "egress"):
+                shown = self.namespace.run(["tc", "filter", "show", "dev", name, side], check=False).stdout
+                printed[f"tc filter {name} {side}"] = shown
+        return {command: _without_noise(text) for command, text in printed.items()}
+
+
+def _without_noise(text: str) -> str:
+    """Without the lines that carry the time, and the packet counts of iptables-save's chain lines."""
+    lines = (line for line in text.splitlines() if not line.startswith("# "))
+    return "\n".join(line.split(" [")[0] if line.startswith(":") else line for line in lines)

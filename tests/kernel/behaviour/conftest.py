@@ -1,0 +1,22 @@
+"""A server with an agent, and clients behind a router, each test its own."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from bandwidth_lab import Network, star
+from bandwidth_lab.node import Node
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with star(clients=2, prefix="kb-") as made:
+        yield made
+
+
+@pytest.fixture
+def node(network: Network, tmp_path: pathlib.Path) -> Node:
+    return Node(network.server.namespace, tmp_path)
