@@ -130,7 +130,7 @@ class Client:
     ) -> Iterator[Object]:
         """The events after a resource version, bookmarks included, until the server ends the stream.
 
-        An event of type ERROR is raised as `RefusedError`; a stream that is silent too long, or cut, as `UnreachableError`.
+        An event of type ERROR is raised as `RefusedError`; a stream silent too long, or cut, as `UnreachableError`.
         """
         parameters = {
             "watch": "true",
