@@ -48,6 +48,7 @@ class Reason(enum.StrEnum):
     NO_CONFLICT = "NoConflict"
     # the node
     NO_NODE_SELECTED = "NoNodeSelected"
+    NODE_NOT_REPORTING = "NodeNotReporting"
     NO_EGRESS_INTERFACE = "NoEgressInterface"
     MISSING_FEATURE = "MissingFeature"
     FOREIGN_QDISC = "ForeignQdisc"
