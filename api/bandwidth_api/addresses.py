@@ -87,6 +87,11 @@ def last(prefix: Prefix) -> int:
     return prefix.network | ((1 << (BITS[prefix.family] - prefix.length)) - 1)
 
 
+def size(prefix: Prefix) -> int:
+    """The number of addresses of a prefix."""
+    return 1 << (BITS[prefix.family] - prefix.length)
+
+
 def covers(outer: Prefix, inner: Prefix) -> bool:
     """Whether every address of `inner` lies in `outer`."""
     return (

@@ -53,8 +53,8 @@ def _within(prefix: Prefix, excepted: Iterable[Prefix]) -> bool:
             return True
         if addresses.covers(prefix, e) and not any(addresses.covers(outer, e) for outer in inside):
             inside.append(e)
-            covered += 1 << (addresses.BITS[e.family] - e.length)
-    return covered == 1 << (addresses.BITS[prefix.family] - prefix.length)
+            covered += addresses.size(e)
+    return covered == addresses.size(prefix)
 
 
 class _Index(NamedTuple):
