@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 from bandwidth_agent import allocate, diff, settings
 from bandwidth_agent.kernel import change, fake, model, tracer
 from bandwidth_api import plan
+from bandwidth_api.plan import ClassKey, Mode, Prefix
 from unit.agent import worlds
 
-MARK, PRIORITY = settings.ClassifierSetting.MARK, settings.ClassifierSetting.PRIORITY
-HELD = worlds.preferred(observe=False)
+HELD = worlds.HELD
 
 
 def apply_all(kernel: fake.FakeKernel, desired: model.State) -> list[change.Change]:
@@ -29,6 +30,7 @@ def numbered(resolution: plan.Resolution, held: dict[allocate.Slot, int] | None 
     return dict(allocate.assign(worlds.slots(resolution), HELD if held is None else held).numbers)
 
 
+@worlds.unhurried
 @given(worlds.setups(), worlds.resolutions(), worlds.states(), st.booleans())
 def test_from_any_state_the_changes_arrive_and_then_there_are_none(
     setup: worlds.Setup, resolution: plan.Resolution, found: model.State, fair: bool
@@ -41,6 +43,7 @@ def test_from_any_state_the_changes_arrive_and_then_there_are_none(
     assert diff.compute(desired, kernel.observe()) == []
 
 
+@worlds.unhurried
 @given(worlds.states())
 def test_from_any_state_nothing_of_ours_is_left_when_nothing_is_desired(found: model.State) -> None:
     """With the last limit everything goes, whatever it was."""
@@ -49,36 +52,56 @@ def test_from_any_state_nothing_of_ours_is_left_when_nothing_is_desired(found: m
     assert kernel.observe() == model.EMPTY
 
 
+class Journey:
+    """The way from one desired state to another, with every packet traced at every elementary step.
+
+    A client that is limited at both ends must be limited, and not faster than at the faster end, at every step;
+    nobody's packets may be dropped.
+    """
+
+    def __init__(self, resolutions: tuple[plan.Resolution, plan.Resolution], start: model.State, goal: model.State):
+        self._packets = worlds.paths(*resolutions)
+        self._bounds = {}
+        first, last = tracer.Tracer(start), tracer.Tracer(goal)
+        for packet in self._packets:
+            ends = worlds.speed(start, first.trace(*packet)), worlds.speed(goal, last.trace(*packet))
+            assert min(ends) > 0
+            self._bounds[packet] = max(ends)
+
+    def travel(self, kernel: fake.FakeKernel, goal: model.State, steps: int | None = None) -> None:
+        """Apply so many elementary steps towards the goal, or all of them."""
+        changes = diff.compute(goal, kernel.observe())
+        for single in itertools.islice((s for step in changes for s in worlds.elementary(step)), steps):
+            assert kernel.apply_one(single) == change.Outcome(single)
+            now = tracer.Tracer(kernel.state)
+            for packet, bound in self._bounds.items():
+                speed = worlds.speed(kernel.state, now.trace(*packet))
+                assert speed > 0, f"{packet} dropped after {single}"
+                assert speed <= bound, f"{packet} too fast after {single}"
+
+
 def check_every_moment(
-    before: tuple[worlds.Setup, plan.Resolution], after: tuple[worlds.Setup, plan.Resolution], fair: bool
+    before: tuple[worlds.Setup, plan.Resolution],
+    after: tuple[worlds.Setup, plan.Resolution],
+    fair: bool = False,
+    killed_after: int | None = None,
 ) -> None:
-    """Go from one desired state to another step by step, tracing every packet at every step."""
+    """Go from one desired state to another; if killed on the way, a new agent adopts what is there and finishes."""
     kernel = fake.FakeKernel(worlds.node(fair))
     numbers = numbered(before[1])
     apply_all(kernel, before[0].build(before[1], numbers, kernel.facts()))
     start = kernel.observe()
-    numbers_after = numbered(after[1], {**HELD, **numbers})
-    goal = after[0].build(after[1], numbers_after, kernel.facts(), start)
-    packets = worlds.paths(before[1], after[1])
-    first, last = tracer.Tracer(start), tracer.Tracer(goal)
-    bounds = {}
-    for packet in packets:
-        from_here, to_there = worlds.speed(start, first.trace(*packet)), worlds.speed(goal, last.trace(*packet))
-        assert from_here
-        assert to_there
-        bounds[packet] = max(from_here, to_there)
-    for step in diff.compute(goal, start):
-        for single in worlds.elementary(step):
-            assert kernel.apply_one(single) == change.Outcome(single)
-            state = kernel.state
-            now = tracer.Tracer(state)
-            for packet in packets:
-                speed = worlds.speed(state, now.trace(*packet))
-                assert speed > 0, f"{packet} dropped after {single}"
-                assert speed <= bounds[packet], f"{packet} too fast after {single}"
+    goal = after[0].build(after[1], numbered(after[1], {**HELD, **numbers}), kernel.facts(), start)
+    journey = Journey((before[1], after[1]), start, goal)
+    if killed_after is not None:
+        journey.travel(kernel, goal, killed_after)
+        adopted = dict(allocate.adopt(kernel.observe(), after[0].choose(kernel.facts())))
+        goal = after[0].build(after[1], numbered(after[1], adopted), kernel.facts(), kernel.observe())
+    journey.travel(kernel, goal)
     assert kernel.observe() == goal
 
 
+@worlds.unhurried
 @given(worlds.setups("ifb", "interface"), worlds.resolutions(), worlds.resolutions(), st.booleans())
 def test_at_no_moment_is_a_client_faster_than_before_and_after(
     setup: worlds.Setup, before: plan.Resolution, after: plan.Resolution, fair: bool
@@ -87,6 +110,7 @@ def test_at_no_moment_is_a_client_faster_than_before_and_after(
     check_every_moment((setup, before), (setup, after), fair)
 
 
+@worlds.unhurried
 @given(worlds.setups("ifb", "interface"), worlds.setups("ifb", "interface"), worlds.resolutions(), worlds.resolutions())
 def test_placement_and_classifier_change_without_a_gap(
     before: worlds.Setup, after: worlds.Setup, resolution: plan.Resolution, limits: plan.Resolution
@@ -97,4 +121,133 @@ def test_placement_and_classifier_change_without_a_gap(
         k: dataclasses.replace(e, rate_bits_per_second=rates.get(k, e.rate_bits_per_second))
         for k, e in resolution.classes.items()
     }
-    check_every_moment((before, resolution), (after, dataclasses.replace(resolution, classes=faster)), False)
+    check_every_moment((before, resolution), (after, dataclasses.replace(resolution, classes=faster)))
+
+
+@worlds.unhurried
+@given(worlds.setups("ifb", "interface"), worlds.resolutions(), worlds.resolutions(), st.integers(0, 40))
+def test_an_agent_killed_anywhere_leaves_no_client_faster_and_its_successor_makes_none_so(
+    setup: worlds.Setup, before: plan.Resolution, after: plan.Resolution, killed_after: int
+) -> None:
+    """Killed between any two elementary steps; the successor has no memory but the kernel."""
+    check_every_moment((setup, before), (setup, after), killed_after=killed_after)
+
+
+def enforced(resolution: plan.Resolution) -> plan.Resolution:
+    classes = {key: dataclasses.replace(entry, mode=Mode.ENFORCE) for key, entry in resolution.classes.items()}
+    return dataclasses.replace(resolution, classes=classes)
+
+
+@worlds.unhurried
+@given(worlds.setups("ifb", "interface"), worlds.resolutions(), worlds.resolutions(), st.permutations(worlds.NUMBERS))
+def test_a_number_that_changes_hands_lends_nobody_its_new_rate(
+    setup: worlds.Setup, before: plan.Resolution, after: plan.Resolution, dealt: list[int]
+) -> None:
+    """Even where numbers are reused at once: a class is slowed down before its clients change and sped up after."""
+    before, after = enforced(before), enforced(after)
+    kernel = fake.FakeKernel(worlds.node())
+    apply_all(kernel, setup.build(before, numbered(before), kernel.facts()))
+    start = kernel.observe()
+    goal = setup.build(
+        after, dict(zip(sorted(slot for slot in HELD if not slot.observe), dealt, strict=True)), kernel.facts(), start
+    )
+    Journey((before, after), start, goal).travel(kernel, goal)
+    assert kernel.observe() == goal
+
+
+# ── the order, by example ──────────────────────────────────────────────────────────────────────────────────────
+
+WAY = worlds.Setup(settings.ClassifierSetting.MARK, ("ifb", "none"))
+ONE, TWO = ClassKey("limit-0", ""), ClassKey("limit-2", "")
+
+
+def plain(entries: dict[Prefix, ClassKey | None], rate: int = 1_000_000) -> plan.Resolution:
+    named = {key for key in entries.values() if key is not None}
+    classes = {key: worlds.limit(int(key.limit[-1]), rate) for key in sorted(named)}
+    return plan.Resolution((plan.Table(4, (), entries),), classes, {})
+
+
+def built(resolution: plan.Resolution) -> model.State:
+    return WAY.build(resolution, numbered(resolution), worlds.node())
+
+
+def phases(changes: list[change.Change]) -> list[int]:
+    order = [kind for kind, _ in change.PHASES]
+    return [order.index(type(step)) for step in changes]
+
+
+HOST_1, HOST_2 = Prefix(4, worlds.BASES[4], 32), Prefix(4, worlds.BASES[4] + 1, 32)
+BOTH = built(plain({HOST_1: ONE, HOST_2: TWO}))
+
+
+def test_installing_and_removing_go_through_the_phases_in_order() -> None:
+    """Device, class, filter, hook, set, rule; and back."""
+    for desired, observed in ((BOTH, model.EMPTY), (model.EMPTY, BOTH)):
+        changes = diff.compute(desired, observed)
+        assert phases(changes) == sorted(phases(changes))
+    assert [type(step) for step in diff.compute(model.EMPTY, BOTH)] == [
+        change.DeleteChain,
+        change.DeleteSet,
+        change.DeleteHook,
+        change.DeleteIfb,
+        change.DeleteIfb,
+    ]
+
+
+def test_one_limit_less_takes_its_entry_its_class_and_its_empty_device() -> None:
+    """The last limit of a shard takes the ifb along, after the hook has stopped leading there."""
+    assert diff.compute(built(plain({HOST_1: ONE})), BOTH) == [
+        change.DeleteEntries("cbl-v4", 4, frozenset({HOST_2})),
+        change.TrimHook("eth0", frozenset({1})),
+        change.DeleteIfb(1),
+    ]
+
+
+def test_a_changed_rate_is_one_class() -> None:
+    """Only the class whose rate changed is put, with what is there now."""
+    faster = built(plain({HOST_1: ONE}, 5_000_000))
+    slower = built(plain({HOST_1: ONE}))
+    for desired, observed in ((faster, slower), (slower, faster)):
+        there, wanted = observed.trees["cbl0"].classes[1], desired.trees["cbl0"].classes[1]
+        assert diff.compute(desired, observed) == [change.PutClasses("cbl0", {1: wanted}, {1: there})]
+
+
+def test_an_unhealthy_set_is_swapped() -> None:
+    """A set of another type or without our extensions cannot be repaired entry by entry."""
+    sets = {name: dataclasses.replace(ipset, healthy=False) for name, ipset in BOTH.sets.items()}
+    changes = diff.compute(BOTH, dataclasses.replace(BOTH, sets=sets))
+    assert changes == [change.PutSet("cbl-v4", BOTH.sets["cbl-v4"], True)]
+
+
+def test_a_root_with_another_default_is_made_anew_with_all_its_classes() -> None:
+    """HTB cannot be changed in place: the root goes and comes back, then every class and the filter."""
+    tree = BOTH.trees["cbl0"]
+    strange = {**BOTH.trees, "cbl0": dataclasses.replace(tree, default_minor=1)}
+    assert diff.compute(BOTH, dataclasses.replace(BOTH, trees=strange)) == [
+        change.DeleteRoot("cbl0"),
+        change.PutRoot("cbl0", 0),
+        change.PutClasses("cbl0", tree.classes, {}),
+        change.PutFilter("cbl0", model.MarkFilter(0xFFFF0000)),
+    ]
+
+
+def test_a_lost_ifb_is_made_anew_and_led_to_again() -> None:
+    """Everything that stood on the device is put again, and the redirects whose target went with it."""
+    kernel = fake.FakeKernel(worlds.node(), BOTH)
+    kernel.delete_ifb(1)
+    changes = apply_all(kernel, BOTH)
+    assert [type(step) for step in changes] == [
+        change.PutIfb,
+        change.PutRoot,
+        change.PutClasses,
+        change.PutFilter,
+        change.PutHook,
+    ]
+    assert changes[0] == change.PutIfb(1)
+
+
+def test_foreign_roots_of_other_interfaces_are_not_mentioned() -> None:
+    """The changes name our devices and the interfaces that are shaped, and nothing else."""
+    for step in (*diff.compute(BOTH, model.EMPTY), *diff.compute(model.EMPTY, BOTH)):
+        touched = getattr(step, "device", getattr(step, "interface", "cbl0"))
+        assert touched in {"cbl0", "cbl1", "eth0"}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bandwidth_agent import allocate, classify, desired, placement, settings
 from bandwidth_agent.kernel import change, fake, model, tracer
 from bandwidth_api import names, plan
 from bandwidth_api.plan import ClassKey, Mode, PlanEntry, PortRange, Prefix
+
+unhurried = hypothesis_settings(deadline=None)  # the machine may be busy
 
 BASES = {4: 0x0A00_0000, 6: 0xFD00 << 112}
 BITS = {4: 32, 6: 128}
@@ -70,14 +73,12 @@ def slots(resolution: plan.Resolution) -> list[allocate.Slot]:
     return [allocate.slot(key, entry) for key, entry in resolution.classes.items()]
 
 
-def preferred(observe: bool) -> dict[allocate.Slot, int]:
-    """Numbers to hold at the start, so that several shards are in use."""
-    return {
-        allocate.Slot(ClassKey(f"limit-{i}", ""), mode): number + (10 if mode else 0)
-        for i, number in enumerate(NUMBERS)
-        for mode in (False, True)
-        if mode == observe or mode
-    }
+# What the limits hold from the start, so that several shards are in use.
+HELD = {
+    allocate.Slot(ClassKey(f"limit-{i}", ""), observe): number + (10 if observe else 0)
+    for i, number in enumerate(NUMBERS)
+    for observe in (False, True)
+}
 
 
 @dataclasses.dataclass(frozen=True)
