@@ -49,7 +49,7 @@ test-kernel: setup ## the tests against this machine's kernel, in namespaces of 
 .PHONY: test-kernels
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
 	@test -x '$(VM)' || { echo "no $(VM): set VM to a script that runs 'VM KERNEL COMMAND' in a virtual machine"; exit 1; }
-	set -e; for kernel in $(KERNELS); do $(VM) $$kernel $(PYTEST) -p no:cacheprovider -m kernels tests/kernel $(ARGS); done
+	set -e; for kernel in $(KERNELS); do $(VM) $$kernel $(PYTEST) -p no:cacheprovider --color=no -m kernels tests/kernel $(ARGS); done
 
 .PHONY: check
 check: $(VENV) ## style, types and layers

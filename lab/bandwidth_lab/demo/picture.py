@@ -34,7 +34,7 @@ def draw(recorded: Recording) -> str:
     """The picture, as the text of an SVG file."""
     duration = recorded.ended_at - recorded.started_at
     curves = {
-        f"{name} IPv{family}": _curve(samples, family, recorded.started_at)
+        f"{name} IPv{family}": _curve([s for s in samples if s.at <= recorded.ended_at], family, recorded.started_at)
         for name, samples in (("greedy", recorded.greedy), ("quiet", recorded.quiet))
         for family in (4, 6)
     }

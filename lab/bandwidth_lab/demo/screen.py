@@ -40,7 +40,7 @@ class Screen:
 
     def say(self, text: str, style: str = "bold") -> None:
         """A line that stays."""
-        self.console.print(Text(text, style), soft_wrap=not self.console.is_terminal)
+        self.console.print(Text(text, style), soft_wrap=True)
         sys.stdout.flush()
 
     @contextlib.contextmanager

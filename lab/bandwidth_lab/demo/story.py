@@ -30,10 +30,11 @@ GREEDY_CONNECTIONS = 8  # of each family
 QUIET_BITS_PER_SECOND = 4_000_000  # payload, of each family
 
 FREE_SECONDS = 6.0
-FIRST_SECONDS = 10.0
-SECOND_SECONDS = 13.0
+FIRST_SECONDS = 12.0
+SECOND_SECONDS = 12.0
 AFTER_SECONDS = 6.0
 SETTLE_SECONDS = 2.0  # after a change, until what was under way before it has arrived
+RECOVER_SECONDS = 4.0  # after the first limit, until a connection that was starved has tried again
 REFRESH_SECONDS = 0.2
 WINDOW = 4  # samples of 0.1 s over which a moving rate is shown
 
@@ -90,9 +91,9 @@ class Agent:
         if self._process is not None and self._process.poll() is not None:
             raise AgentError(f"the agent ended with exit code {self._process.returncode}:\n{self._last_words()}")
 
-    def show(self) -> str:
-        """What it says is in force."""
-        return self._server.run([str(AGENT), "show", *self._state]).stdout
+    def show(self) -> subprocess.Popen[str]:
+        """Ask what is in force; it takes a second, to measure rates."""
+        return self._server.start([str(AGENT), "show", *self._state])
 
     def clean_up(self) -> None:
         self._server.run([str(AGENT), "cleanup", *self._state])
@@ -145,7 +146,7 @@ class Demonstration:
                 }
                 with self._screen.moving():
                     self._tell(agent, flows)
-            self.recorded.ended_at = time.monotonic()
+                self.recorded.ended_at = time.monotonic()
             agent.clean_up()
             self._compare(before, _kernel_state(network.server))
         return self.recorded
@@ -160,22 +161,24 @@ class Demonstration:
         text = (self._examples / EXAMPLE).read_text()
         self._event(f"examples/{EXAMPLE}: {FIRST_RATE} for each of its addresses", FIRST_RATE)
         agent.write(EXAMPLE, text)
-        self._measure(FIRST_RATE, FIRST_SECONDS, agent, quiet)
+        self._watch(RECOVER_SECONDS, agent)
+        self._measure(FIRST_RATE, FIRST_SECONDS - RECOVER_SECONDS, agent, quiet)
 
         expires_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=SECOND_SECONDS)
         self._event(f"the same file: {SECOND_RATE}, until {expires_at:%H:%M:%S}", SECOND_RATE)
         agent.write(EXAMPLE, _changed(text, expires_at))
-        self._measure(SECOND_RATE, SECOND_SECONDS - 2.0, agent, quiet)
-        shown = agent.show()
+        self._watch(SETTLE_SECONDS, agent)
+        showing = agent.show()
+        self._measure(SECOND_RATE, SECOND_SECONDS - SETTLE_SECONDS - 1.0, agent, quiet)
+        shown, _ = showing.communicate(timeout=10)
 
         self._watch((expires_at - datetime.datetime.now(datetime.UTC)).total_seconds(), agent)
         self._event("the limit expires", None)
         self._watch(SETTLE_SECONDS, agent)
         start = self.recorded.greedy[-1]
         self._watch(AFTER_SECONDS - SETTLE_SECONDS, agent)
-        for family in (4, 6):
-            rate = bits_per_second(start, self.recorded.greedy[-1], family)
-            self.recorded.rows.append(recording.lifted(f"greedy IPv{family}", SECOND_RATE.bits_per_second, rate))
+        rate = bits_per_second(start, self.recorded.greedy[-1])
+        self.recorded.rows.append(recording.lifted("greedy, both", 2 * SECOND_RATE.bits_per_second, rate))
         self.recorded.remarks.append(f"bandwidth-agent show, while {SECOND_RATE} were in force:\n{shown.rstrip()}")
 
     def _event(self, text: str, rate: Rate | None) -> None:
@@ -184,12 +187,11 @@ class Demonstration:
         self._screen.say(f"{event.at - self.recorded.started_at:5.1f} s   {text}")
 
     def _measure(self, limit: Rate, seconds: float, agent: Agent, quiet: Mapping[int, TcpFlow]) -> None:
-        """Let the limit settle, then measure both clients until the time is over."""
+        """Measure both clients for so long, under the limit of the last event."""
         event = self.recorded.events[-1]
-        self._watch(SETTLE_SECONDS, agent)
         start, at = self.recorded.greedy[-1], time.monotonic()
         received = {family: flow.received_bytes for family, flow in quiet.items()}
-        self._watch(seconds - SETTLE_SECONDS, agent)
+        self._watch(seconds, agent)
         end, elapsed = self.recorded.greedy[-1], time.monotonic() - at
         for family in (4, 6):
             rate = bits_per_second(start, end, family)
