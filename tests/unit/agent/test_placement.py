@@ -1,0 +1,125 @@
+"""Where an interface's limits are enforced: every row of the table, and which interfaces there are to decide about."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from bandwidth_agent import placement
+from bandwidth_agent.kernel import fake, model
+from bandwidth_agent.settings import PlacementSetting, Settings
+
+AUTO, IFB, INTERFACE = PlacementSetting.AUTO, PlacementSetting.IFB, PlacementSetting.INTERFACE
+ALL = model.Features(ifb=True, clsact=True, fq_codel=True, ipset=True)
+NO_IFB, NO_CLSACT = ALL._replace(ifb=False), ALL._replace(clsact=False)
+
+DEFAULT = fake.interface(root=model.RootQdisc("mq", 0, False))
+OURS = fake.interface(root=model.RootQdisc("htb", 0x7CB1, True))
+FOREIGN = fake.interface(root=model.RootQdisc("htb", 1, False))
+INSTALLED = fake.interface(root=model.RootQdisc("fq_codel", 0x8001, False))
+UNKNOWN = fake.interface(root=model.RootQdisc("cake", 0, False))
+FILTERED = fake.interface(foreign_egress_filters=("bpf pref 1",))
+HOPELESS = FOREIGN._replace(foreign_egress_filters=("bpf pref 1",))
+CLSACT = FOREIGN._replace(clsact=True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "interface", "features", "bypassed", "kind", "reason"),
+    [
+        (AUTO, DEFAULT, ALL, False, "ifb", "Preferred"),
+        (AUTO, FOREIGN, ALL, False, "ifb", "Preferred"),
+        (AUTO, CLSACT, ALL, False, "ifb", "Preferred"),
+        (AUTO, DEFAULT, NO_IFB, False, "interface", "MissingFeature"),
+        (AUTO, DEFAULT, NO_CLSACT, False, "interface", "MissingFeature"),
+        (AUTO, FILTERED, ALL, False, "interface", "ForeignFilter"),
+        (AUTO, DEFAULT, ALL, True, "interface", "ForeignFilter"),
+        (AUTO, OURS, ALL, True, "interface", "ForeignFilter"),
+        (AUTO, FOREIGN, NO_IFB, False, "none", "ForeignQdisc"),
+        (AUTO, INSTALLED, NO_IFB, False, "none", "ForeignQdisc"),
+        (AUTO, UNKNOWN, NO_IFB, False, "none", "ForeignQdisc"),
+        (AUTO, HOPELESS, ALL, False, "none", "ForeignQdisc"),
+        (AUTO, FOREIGN, ALL, True, "none", "ForeignQdisc"),
+        (IFB, FOREIGN, ALL, False, "ifb", "Configured"),
+        (IFB, FILTERED, ALL, False, "ifb", "Configured"),
+        (IFB, FILTERED, ALL, True, "none", "ForeignFilter"),
+        (IFB, DEFAULT, ALL, True, "none", "ForeignFilter"),
+        (IFB, DEFAULT, NO_IFB, False, "none", "MissingFeature"),
+        (IFB, DEFAULT, NO_CLSACT, False, "none", "MissingFeature"),
+        (INTERFACE, DEFAULT, NO_IFB, False, "interface", "Configured"),
+        (INTERFACE, OURS, ALL, False, "interface", "Configured"),
+        (INTERFACE, FOREIGN, ALL, False, "none", "ForeignQdisc"),
+        (INTERFACE, INSTALLED, ALL, False, "none", "ForeignQdisc"),
+    ],
+)
+def test_every_row_of_the_table(
+    setting: PlacementSetting,
+    interface: model.Interface,
+    features: model.Features,
+    bypassed: bool,
+    kind: str,
+    reason: str,
+) -> None:
+    """Each situation has one placement and one reason, and a message in words."""
+    decided = placement.decide(setting, interface, features, bypassed)
+    assert (decided.kind, decided.reason) == (kind, reason)
+    assert decided.message
+
+
+@pytest.mark.parametrize(
+    ("setting", "interface", "features", "says"),
+    [
+        (INTERFACE, FOREIGN, ALL, "tc qdisc del dev eth0 root"),
+        (INTERFACE, FOREIGN, ALL, "htb 1:"),
+        (IFB, DEFAULT, NO_IFB, "module ifb"),
+        (IFB, FILTERED, ALL, "bpf pref 1"),
+        (AUTO, HOPELESS, ALL, "bpf pref 1"),
+        (AUTO, HOPELESS, ALL, "htb 1:"),
+        (AUTO, FILTERED, ALL, "bpf pref 1"),
+    ],
+)
+def test_the_message_names_what_is_in_the_way_and_what_to_do(
+    setting: PlacementSetting, interface: model.Interface, features: model.Features, says: str
+) -> None:
+    """An administrator can act on the message without reading the source."""
+    assert says in placement.decide(setting, interface, features).message
+
+
+def names_of(facts: model.Facts, *globs: str) -> list[str]:
+    return [interface.name for interface in placement.egress(facts, globs)]
+
+
+FACTS = fake.facts(
+    fake.interface("wan1"),
+    fake.interface("eth0"),
+    fake.interface("eth1", default_route=False),
+    fake.interface("lo", default_route=False),
+    fake.interface("cbl0", default_route=True),
+)
+
+
+def test_interfaces_with_a_default_route_are_egress_by_themselves() -> None:
+    """In the order of their names, without the others and without our own ifbs."""
+    assert names_of(FACTS) == ["eth0", "wan1"]
+
+
+def test_globs_replace_the_default_routes() -> None:
+    """What is named is taken, whether it holds a default route or not; the loopback and our ifbs never are."""
+    assert names_of(FACTS, "eth*") == ["eth0", "eth1"]
+    assert names_of(FACTS, "*") == ["eth0", "eth1", "wan1"]
+    assert names_of(FACTS, "lo", "cbl*", "wan1") == ["wan1"]
+    assert names_of(FACTS, "ppp*") == []
+
+
+def test_a_strangers_link_with_the_name_of_an_ifb_of_ours_is_a_link_like_any_other() -> None:
+    """A foreign link named cbl0 can be an uplink."""
+    taken = dataclasses.replace(FACTS, taken_ifb_names=frozenset({"cbl0"}))
+    assert "cbl0" in names_of(taken)
+
+
+def test_every_egress_interface_is_decided_for_itself() -> None:
+    """Two uplinks may be shaped in two places."""
+    facts = fake.facts(DEFAULT, FILTERED._replace(name="eth1"))
+    decided = placement.decide_all(Settings(), facts, frozenset())
+    assert {name: chosen.kind for name, chosen in decided.items()} == {"eth0": "ifb", "eth1": "interface"}
+    assert placement.decide_all(Settings(), facts, frozenset({"eth0"}))["eth0"].kind == "interface"
