@@ -157,7 +157,7 @@ def table(shown: View, now: float, *, colors: bool) -> str:
         return "no limit is in the kernel\n" + _warned(shown, colors=colors)
     with_ports = any(row.ports for row in shown.rows)
     columns = [i for i, name in enumerate(_HEAD) if with_ports or name != "PORTS"]
-    cells = [[_cells(row, now)[i] for i in columns] for row in shown.rows]
+    cells = [[cell for i, cell in enumerate(_cells(row, now)) if i in columns] for row in shown.rows]
     head = [_HEAD[i] for i in columns]
     widths = [max(len(line[i]) for line in (head, *cells)) for i in range(len(head))]
     lines = [_painted(_line(head, head, widths), _BOLD if colors else "")]

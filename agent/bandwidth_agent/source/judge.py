@@ -159,7 +159,7 @@ class _Reading:
             return _Fault(line, "", Reason.UNREADABLE, "", "not a Kubernetes object: a mapping is expected")
         kind, version = value.get("kind"), value.get("apiVersion")
         name = _name(value)
-        if kind is None and version is None:
+        if kind != names.LIMIT_KIND and not (isinstance(kind, str) and isinstance(version, str)):
             return _Fault(line, name, Reason.UNREADABLE, "", "not a Kubernetes object: it has no apiVersion and kind")
         ours = str(version).partition("/")[0] == names.GROUP
         if kind != names.LIMIT_KIND and not ours:

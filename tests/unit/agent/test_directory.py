@@ -1,0 +1,479 @@
+"""A directory of manifests as a source of limits: what is accepted, what is refused, and what stays in force."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from bandwidth_agent.source import Snapshot, directory, watch
+from unit.agent import manifests
+from unit.agent.manifests import limit
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> Iterator[manifests.Place]:
+    made = manifests.Place(tmp_path)
+    yield made
+    made.source.close()
+
+
+def names(snapshot: Snapshot) -> set[str]:
+    return set(snapshot.limits)
+
+
+def rates(snapshot: Snapshot) -> dict[str, str]:
+    return {name: item.spec.egress.rate for name, item in snapshot.limits.items()}
+
+
+def problems(snapshot: Snapshot) -> list[tuple[str, str]]:
+    return [(problem.name, problem.reason) for problem in snapshot.problems]
+
+
+# ── what is read ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_empty_directory_is_complete(place: manifests.Place) -> None:
+    """No file means no limit, for certain: whatever was in force may go."""
+    assert place.read() == Snapshot({}, (), complete=True)
+
+
+def test_yaml_yml_and_json_are_read(place: manifests.Place) -> None:
+    """The suffix says what a manifest is, in whatever case."""
+    place.write("a.yaml", limit("a"))
+    place.write("b.YML", limit("b"))
+    place.write(
+        "c.json",
+        '{"apiVersion": "clientbandwidth.io/v1alpha1", "kind": "ClientBandwidthLimit", "metadata": {"name": "c"},'
+        ' "spec": {"clients": ["203.0.113.9"], "egress": {"rate": "1Mbit"}}}',
+    )
+    assert names(place.read()) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden.yaml", "#a.yaml", "a.yaml~", ".a.yaml.swp", "a.yaml.bak", "4913", "notes.txt"]
+)
+def test_hidden_files_and_what_editors_leave_are_no_manifests(place: manifests.Place, name: str) -> None:
+    """A backup of a limit is not a second limit."""
+    place.write("a.yaml", limit("a"))
+    place.write(name, limit("a"))
+    assert place.read() == Snapshot(place.read().limits, (), complete=True)
+
+
+def test_directories_are_passed_over(place: manifests.Place) -> None:
+    """A directory is no manifest, whatever its name, and is not descended into."""
+    (place.path / "sub.yaml").mkdir()
+    (place.path / "sub.yaml" / "a.yaml").write_text(limit("a"))
+    assert place.read() == Snapshot({}, (), complete=True)
+    (place.path / "later.yaml").mkdir()
+    assert place.read() == Snapshot({}, (), complete=True)
+
+
+def test_a_file_may_hold_several_documents_and_lists(place: manifests.Place) -> None:
+    """Documents and the items of a List are objects like any other."""
+    items = "".join("- " + limit(name).replace("\n", "\n  ").rstrip() + "\n" for name in ("c", "d"))
+    place.write(
+        "all.yaml", f"# all of them\n---\n{limit('a')}---\n{limit('b')}---\napiVersion: v1\nkind: List\nitems:\n{items}"
+    )
+    snapshot = place.read()
+    assert snapshot.problems == ()
+    assert names(snapshot) == {"a", "b", "c", "d"}
+
+
+def test_a_change_an_addition_and_a_deletion_are_seen(place: manifests.Place) -> None:
+    """What is written, moved into place or removed is wanted to be read, and read."""
+    assert place.read().limits == {}
+    assert not place.source.drain()
+    path = place.write("a.yaml", limit("a"))
+    assert place.source.drain()
+    assert rates(place.source.read()) == {"a": "5Mbit"}
+    place.write("a.yaml", limit("a", rate="6Mbit"))
+    assert rates(place.read()) == {"a": "6Mbit"}
+    beside = place.path / ".a.tmp"
+    beside.write_text(limit("a", rate="7Mbit"))
+    beside.rename(path)
+    assert rates(place.read()) == {"a": "7Mbit"}
+    path.unlink()
+    assert place.source.drain()
+    assert place.source.read().limits == {}
+
+
+def test_a_file_is_not_read_before_it_is_closed(place: manifests.Place) -> None:
+    """Half of a file, which may well be valid YAML, is nobody's wish."""
+    place.read()
+    with (place.path / "a.yaml").open("w") as file:
+        file.write(limit("a"))
+        file.flush()
+        assert not place.source.drain()
+        file.write("---\n" + limit("b"))
+    assert names(place.read()) == {"a", "b"}
+
+
+def test_a_linked_file_is_read_at_once(place: manifests.Place, tmp_path: pathlib.Path) -> None:
+    """A hard link or a symlink appears whole, and nobody closes it."""
+    place.read()
+    (tmp_path / "one").write_text(limit("a"))
+    (place.path / "a.yaml").hardlink_to(tmp_path / "one")
+    (tmp_path / "two").write_text(limit("b"))
+    (place.path / "b.yaml").symlink_to(tmp_path / "two")
+    assert names(place.read()) == {"a", "b"}
+
+
+def test_a_second_reading_gives_the_same_objects(place: manifests.Place) -> None:
+    """What did not change is not judged again, not even in a file in which something else did."""
+    place.write("all.yaml", limit("a") + "---\n" + limit("b"))
+    before = place.read().limits
+    place.write("all.yaml", limit("a") + "---\n" + limit("b", rate="9Mbit"))
+    after = place.read().limits
+    assert after["a"] is before["a"]
+    assert after["b"].spec.egress.rate == "9Mbit"
+
+
+# ── what is broken ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_broken_file_is_one_problem_and_the_others_are_accepted(place: manifests.Place) -> None:
+    """The problem names file and line; whoever wrote the other files does not suffer."""
+    path = place.write("bad.yaml", "apiVersion: v1\nfoo: [\n")
+    place.write("good.yaml", limit("good"))
+    snapshot = place.read()
+    assert names(snapshot) == {"good"}
+    assert problems(snapshot) == [("bad.yaml", "Unreadable")]
+    assert snapshot.problems[0].message.startswith(f"{path}:3: no YAML: ")
+    assert snapshot.problems[0].file == str(path)
+
+
+def test_a_wrong_field_is_one_problem_that_names_object_and_field(place: manifests.Place) -> None:
+    """File, object and field, and what to write instead."""
+    path = place.write("a.yaml", "---\n" + limit("a", rate="5"))
+    snapshot = place.read()
+    [problem] = snapshot.problems
+    assert (problem.name, problem.reason, problem.file, problem.field) == (
+        "a",
+        "Invalid",
+        str(path),
+        "spec.egress.rate",
+    )
+    assert problem.message.startswith(f"{path}:2: spec.egress.rate: ")
+    assert snapshot.limits == {}
+
+
+def test_a_broken_document_does_not_hide_the_others_of_its_file(place: manifests.Place) -> None:
+    """A file is judged document by document."""
+    place.write("all.yaml", limit("a") + "---\nspec: [\n---\n" + limit("c"))
+    snapshot = place.read()
+    assert names(snapshot) == {"a", "c"}
+    assert problems(snapshot) == [("all.yaml", "Unreadable")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "is empty"),
+        (b"just words", "a mapping is expected"),
+        (b"replicas: 3", "no apiVersion and kind"),
+        (b"a: 1\na: 2", "written twice"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"[" * 100_000, "nested deeper"),
+        (b"a: &a [x, *a]", "aliases"),
+    ],
+)
+def test_text_that_is_no_object_is_a_problem(place: manifests.Place, text: bytes, words: str) -> None:
+    """Whatever stands in a file, reading it ends with a sentence and not with an exception."""
+    (place.path / "a.yaml").write_bytes(text)
+    snapshot = place.read()
+    assert problems(snapshot) == [("a.yaml", "Unreadable")]
+    assert words in snapshot.problems[0].message
+
+
+def test_objects_of_others_are_passed_over_with_a_warning(place: manifests.Place) -> None:
+    """A directory may hold other manifests too; that is no mistake, but worth a word."""
+    path = place.write("a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n---\n" + limit("a"))
+    snapshot = place.read()
+    assert snapshot.problems == ()
+    assert snapshot.warnings == (f"{path}:1: ConfigMap x is no ClientBandwidthLimit; ignored",)
+
+
+def test_an_unknown_kind_of_our_group_is_a_problem(place: manifests.Place) -> None:
+    """A misspelled kind must not pass for somebody else's object."""
+    place.write("a.yaml", limit("a").replace("kind: ClientBandwidthLimit", "kind: ClientBandwithLimit"))
+    place.write("b.yaml", limit("b").replace("clientbandwidth.io/v1alpha1", "clientbandwith.io/v1alpha1"))
+    snapshot = place.read()
+    assert [(p.name, p.field) for p in snapshot.problems] == [("a", "kind"), ("b", "apiVersion")]
+
+
+def test_a_pipe_does_not_stop_the_reading(place: manifests.Place) -> None:
+    """A named pipe is a problem, not something to wait for."""
+    os.mkfifo(place.path / "a.yaml")
+    place.write("b.yaml", limit("b"))
+    snapshot = place.read()
+    assert names(snapshot) == {"b"}
+    assert "not a regular file" in snapshot.problems[0].message
+
+
+# ── what stays in force ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("text", ["foo: [", "", limit("a", rate="0"), "kind: x"])
+def test_a_limit_whose_file_becomes_invalid_stays_as_it_was(place: manifests.Place, text: str) -> None:
+    """A slip of the pen must not set a client free; the report says that it was kept, and why."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    path = place.write("a.yaml", text)
+    snapshot = place.read()
+    assert rates(snapshot) == {"a": "5Mbit"}
+    assert problems(snapshot) == [("a", "KeptPrevious")]
+    assert str(path) in snapshot.problems[0].message
+    assert "stays in force as it was" in snapshot.problems[0].message
+    place.write("a.yaml", limit("a", rate="6Mbit"))
+    snapshot = place.read()
+    assert (rates(snapshot), snapshot.problems) == ({"a": "6Mbit"}, ())
+
+
+def test_deleting_an_invalid_file_lifts_its_limits(place: manifests.Place) -> None:
+    """Kept is what is written badly, not what is gone."""
+    path = place.write("a.yaml", limit("a"))
+    place.read()
+    place.write("a.yaml", "foo: [")
+    place.read()
+    path.unlink()
+    assert place.read() == Snapshot({}, (), complete=True)
+
+
+def test_a_broken_document_without_a_name_keeps_whatever_is_missing(place: manifests.Place) -> None:
+    """Nobody can tell which limit a document without a readable name was, so none of those missing is lifted."""
+    place.write("all.yaml", limit("a") + "---\n" + limit("b") + "---\n" + limit("c"))
+    place.read()
+    place.write("all.yaml", limit("a", rate="1Mbit") + "---\nkind: [\n")
+    snapshot = place.read()
+    assert rates(snapshot) == {"a": "1Mbit", "b": "5Mbit", "c": "5Mbit"}
+    assert problems(snapshot) == [("b", "KeptPrevious"), ("c", "KeptPrevious")]
+
+
+def test_a_broken_object_with_a_name_keeps_only_itself(place: manifests.Place) -> None:
+    """Where it is clear which object is broken, the others of the file follow what is written."""
+    place.write("all.yaml", limit("a") + "---\n" + limit("b") + "---\n" + limit("c"))
+    place.read()
+    place.write("all.yaml", limit("a", rate="1Mbit") + "---\n" + limit("b", rate="x"))
+    snapshot = place.read()
+    assert rates(snapshot) == {"a": "1Mbit", "b": "5Mbit"}
+    assert problems(snapshot) == [("b", "KeptPrevious")]
+
+
+def test_a_file_that_was_always_invalid_keeps_nothing(place: manifests.Place) -> None:
+    """There is nothing to keep of a limit that never was."""
+    place.write("a.yaml", limit("a", rate="x"))
+    assert problems(place.read()) == [("a", "Invalid")]
+    place.write("a.yaml", "foo: [")
+    snapshot = place.read()
+    assert (snapshot.limits, problems(snapshot)) == ({}, [("a.yaml", "Unreadable")])
+
+
+# ── one name twice ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_of_two_files_with_one_name_the_one_accepted_first_counts(place: manifests.Place) -> None:
+    """The second is a problem that names both files; when the first goes, the second takes its place."""
+    first = place.write("b.yaml", limit("x", rate="1Mbit"))
+    place.read()
+    second = place.write("a.yaml", limit("x", rate="2Mbit"))
+    snapshot = place.read()
+    assert rates(snapshot) == {"x": "1Mbit"}
+    assert problems(snapshot) == [("x", "DuplicateName")]
+    assert str(first) in snapshot.problems[0].message
+    assert str(second) in snapshot.problems[0].message
+    first.unlink()
+    snapshot = place.read()
+    assert (rates(snapshot), snapshot.problems) == ({"x": "2Mbit"}, ())
+
+
+def test_of_two_new_files_with_one_name_the_first_by_path_counts(place: manifests.Place) -> None:
+    """Whatever order the directory lists them in; and a restart changes nothing about it."""
+    place.write("b.yaml", limit("x", rate="1Mbit"))
+    place.write("a.yaml", limit("x", rate="2Mbit"))
+    assert rates(place.read()) == {"x": "2Mbit"}
+
+
+def test_after_a_restart_the_same_file_counts(place: manifests.Place) -> None:
+    """Which of two was accepted first is remembered."""
+    place.write("b.yaml", limit("x", rate="1Mbit"))
+    place.read()
+    place.write("a.yaml", limit("x", rate="2Mbit"))
+    place.read()
+    assert rates(place.restart()) == {"x": "1Mbit"}
+
+
+def test_a_name_twice_in_one_file_is_a_problem(place: manifests.Place) -> None:
+    """The first counts, as between files."""
+    place.write("a.yaml", limit("x", rate="1Mbit") + "---\n" + limit("x", rate="2Mbit"))
+    snapshot = place.read()
+    assert rates(snapshot) == {"x": "1Mbit"}
+    assert problems(snapshot) == [("x", "DuplicateName")]
+
+
+def test_a_renamed_file_keeps_its_limits_and_their_age(place: manifests.Place) -> None:
+    """A new path for the same limits is no change of any limit."""
+    path = place.write("a.yaml", limit("x"))
+    before = place.read()
+    path.rename(place.path / "b.yaml")
+    os.utime(place.path / "b.yaml", (manifests.NOON, manifests.NOON))
+    after = place.read()
+    assert after.limits["x"].created_at == before.limits["x"].created_at
+    assert after.problems == ()
+
+
+# ── the directory itself ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_mounted_config_map_is_followed(place: manifests.Place) -> None:
+    """Kubernetes swaps the symlink `..data` to publish all files of a new version at once."""
+
+    def publish(version: str, rate: str) -> None:
+        (place.path / f"..{version}").mkdir()
+        (place.path / f"..{version}" / "a.yaml").write_text(limit("a", rate=rate))
+        (place.path / "..data_tmp").symlink_to(f"..{version}")
+        (place.path / "..data_tmp").rename(place.path / "..data")
+
+    publish("1", "1Mbit")
+    (place.path / "a.yaml").symlink_to("..data/a.yaml")
+    assert rates(place.read()) == {"a": "1Mbit"}
+    publish("2", "2Mbit")
+    shutil.rmtree(place.path / "..1")
+    assert place.source.drain()
+    assert rates(place.source.read()) == {"a": "2Mbit"}
+
+
+def test_the_target_of_a_symlinked_file_is_followed(place: manifests.Place, tmp_path: pathlib.Path) -> None:
+    """A change behind a symlink counts as one of the file."""
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "real"
+    target.write_text(limit("a"))
+    (place.path / "a.yaml").symlink_to(target)
+    place.read()
+    target.write_text(limit("a", rate="6Mbit"))
+    assert place.source.drain()
+    assert rates(place.source.read()) == {"a": "6Mbit"}
+
+
+def test_a_symlink_that_leads_nowhere_keeps_what_was_there(place: manifests.Place, tmp_path: pathlib.Path) -> None:
+    """The file was not deleted, it cannot be read."""
+    target = tmp_path / "real"
+    target.write_text(limit("a"))
+    (place.path / "a.yaml").symlink_to(target)
+    place.read()
+    target.unlink()
+    snapshot = place.read()
+    assert names(snapshot) == {"a"}
+    assert problems(snapshot) == [("a", "KeptPrevious")]
+
+
+def test_a_directory_that_is_a_symlink_is_followed_to_its_new_target(
+    place: manifests.Place, tmp_path: pathlib.Path
+) -> None:
+    """Whoever publishes a new directory by swapping a symlink is understood."""
+    place.write("a.yaml", limit("a"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "b.yaml").write_text(limit("b"))
+    link = tmp_path / "link"
+    link.symlink_to(place.path)
+    place.follow(link)
+    assert names(place.source.read()) == {"a"}
+    (tmp_path / "beside").symlink_to(other)
+    (tmp_path / "beside").rename(link)
+    assert place.source.drain()
+    assert names(place.source.read()) == {"b"}
+    (other / "b.yaml").write_text(limit("c"))
+    assert names(place.read()) == {"c"}
+
+
+def test_a_directory_that_is_gone_lifts_nothing(place: manifests.Place, tmp_path: pathlib.Path) -> None:
+    """An unmounted disk is no wish; it is a problem, polled for until the directory is back."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.path.rename(tmp_path / "away")
+    snapshot = place.read()
+    assert names(snapshot) == {"a"}
+    assert problems(snapshot) == [(str(place.path), "Unreadable")]
+    assert place.source.fileno() is None
+    assert place.poll() is None
+    place.path.mkdir()
+    place.write("b.yaml", limit("b"))
+    snapshot = place.read()
+    assert (names(snapshot), snapshot.problems) == ({"b"}, ())
+    assert place.source.fileno() is not None
+    place.write("c.yaml", limit("c"))
+    assert names(place.read()) == {"b", "c"}
+
+
+def test_a_directory_that_was_never_there_is_not_complete(tmp_path: pathlib.Path) -> None:
+    """As long as nothing has been listed, nothing may be deleted."""
+    place = manifests.Place(tmp_path)
+    place.path.rmdir()
+    snapshot = place.read()
+    assert not snapshot.complete
+    assert len(snapshot.problems) == 1
+    place.source.close()
+
+
+@pytest.fixture
+def without_inotify(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[manifests.Place]:
+    """A host on which every inotify instance is taken."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(watch, "INotify", refuse)
+    made = manifests.Place(tmp_path)
+    yield made
+    made.source.close()
+
+
+def test_without_inotify_the_directory_is_polled(without_inotify: manifests.Place) -> None:
+    """Slower by half a second, and with a warning that says so, but otherwise the same."""
+    place = without_inotify
+    place.write("a.yaml", limit("a"))
+    snapshot = place.read()
+    assert names(snapshot) == {"a"}
+    assert "is polled" in snapshot.warnings[0]
+    assert place.source.fileno() is None
+    assert place.poll() is None
+    path = place.write("a.yaml", limit("a", rate="6Mbit"))
+    polled = place.poll()
+    assert polled is not None
+    assert rates(polled) == {"a": "6Mbit"}
+    path.unlink()
+    polled = place.poll()
+    assert polled is not None
+    assert polled.limits == {}
+
+
+def test_a_file_being_written_is_left_until_it_rests_when_polled(without_inotify: manifests.Place) -> None:
+    """Without events only rest shows that a writer is done."""
+    place = without_inotify
+    place.read()
+    place.write("a.yaml", limit("a"), at=manifests.NOON)
+    assert place.poll() is None
+    place.write("a.yaml", limit("a") + "---\n" + limit("b"), at=manifests.NOON)
+    assert place.poll() is None
+    polled = place.poll()
+    assert polled is not None
+    assert names(polled) == {"a", "b"}
+
+
+def test_what_events_missed_is_found_by_and_by(place: manifests.Place) -> None:
+    """Now and then everything is looked at, in case an event was lost."""
+    path = place.write("a.yaml", limit("a"))
+    place.read()
+    before = path.stat()
+    path.write_text(limit("a", rate="6Mbit"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    place.source._watch.noticed()  # the event is lost
+    assert not place.source.drain()
+    place.monotonic.now += directory.RELIST_SECONDS
+    place.wall.now += directory.RELIST_SECONDS
+    assert rates(place.read()) == {"a": "6Mbit"}

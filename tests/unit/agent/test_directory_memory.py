@@ -1,0 +1,215 @@
+"""What a directory source remembers across restarts, and that nothing depends on remembering it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from bandwidth_agent.source import accepted
+from unit.agent import manifests
+from unit.agent.manifests import NOON, limit
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> Iterator[manifests.Place]:
+    made = manifests.Place(tmp_path)
+    yield made
+    made.source.close()
+
+
+def forget_boot(place: manifests.Place) -> None:
+    """Make what is remembered look as if the machine had been started since."""
+    [path] = place.state.iterdir()
+    head, _, body = path.read_bytes().partition(b"\n")
+    path.write_bytes(json.dumps(json.loads(head) | {"boot": "another"}).encode() + b"\n" + body)
+
+
+def test_a_limit_in_force_is_kept_by_a_restart_on_an_invalid_file(place: manifests.Place) -> None:
+    """A restart must not do what a slip of the pen may not."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    place.write("a.yaml", "foo: [")
+    place.in_force = frozenset({"a"})
+    snapshot = place.restart()
+    assert set(snapshot.limits) == {"a"}
+    assert [p.reason for p in snapshot.problems] == ["KeptPrevious"]
+    assert set(place.restart().limits) == {"a"}
+
+
+def test_what_is_not_in_the_kernel_any_more_is_not_brought_back(place: manifests.Place) -> None:
+    """Somebody cleaned up: a broken file is no reason to undo that."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    place.write("a.yaml", "foo: [")
+    snapshot = place.restart()
+    assert snapshot.limits == {}
+    assert [p.reason for p in snapshot.problems] == ["Unreadable"]
+
+
+def test_after_a_reboot_what_was_accepted_counts(place: manifests.Place) -> None:
+    """A reboot empties the kernel and changes nobody's mind."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    forget_boot(place)
+    place.write("a.yaml", "foo: [")
+    assert set(place.restart().limits) == {"a"}
+
+
+def test_a_file_that_went_away_meanwhile_is_lifted(place: manifests.Place) -> None:
+    """What is remembered of a file that is gone is forgotten."""
+    path = place.write("a.yaml", limit("a"))
+    place.write("b.yaml", limit("b"))
+    place.read()
+    place.source.close()
+    path.unlink()
+    place.in_force = frozenset({"a", "b"})
+    assert set(place.restart().limits) == {"b"}
+
+
+def test_an_unchanged_file_is_not_read_again(place: manifests.Place) -> None:
+    """A restart over ten thousand files takes what it knows of each from one."""
+    path = place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    before = path.stat()
+    snapshot = place.restart()
+    assert set(snapshot.limits) == {"a"}
+    assert path.stat().st_atime_ns == before.st_atime_ns
+    place.program = "2"
+    assert place.restart().limits == snapshot.limits
+
+
+def test_a_file_that_changed_meanwhile_is_read(place: manifests.Place) -> None:
+    """Remembered is not believed: the file counts."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    place.write("a.yaml", limit("a", rate="6Mbit"), at=NOON - 10)
+    assert place.restart().limits["a"].spec.egress.rate == "6Mbit"
+
+
+# ── ages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_limit_is_as_old_as_its_file_was_when_first_seen(place: manifests.Place) -> None:
+    """An edit makes a limit no younger, neither now nor after a restart: its time goes on running."""
+    place.write("a.yaml", limit("a"), at=NOON - 3600)
+    assert place.read().limits["a"].created_at == NOON - 3600
+    place.write("a.yaml", limit("a", rate="6Mbit"), at=NOON)
+    assert place.read().limits["a"].created_at == NOON - 3600
+    place.source.close()
+    place.write("a.yaml", limit("a", rate="7Mbit"), at=NOON)
+    assert place.restart().limits["a"].created_at == NOON - 3600
+
+
+def test_a_limit_that_was_gone_begins_anew(place: manifests.Place) -> None:
+    """Deleting and writing again is how one gives a limit a new time to live, also across a restart."""
+    path = place.write("a.yaml", limit("a"), at=NOON - 3600)
+    place.read()
+    path.unlink()
+    place.read()
+    place.write("a.yaml", limit("a"), at=NOON)
+    assert place.read().limits["a"].created_at == NOON
+    path.unlink()
+    place.source.close()
+    place.restart()
+    place.write("a.yaml", limit("a"), at=NOON + 60)
+    assert place.read().limits["a"].created_at == NOON + 60
+
+
+def test_a_creation_timestamp_counts_before_the_file_time(place: manifests.Place) -> None:
+    """What kubectl printed keeps the age it had there."""
+    text = limit("a").replace("  name: a\n", "  name: a\n  creationTimestamp: 2026-01-01T00:00:00Z\n")
+    place.write("a.yaml", text)
+    assert place.read().limits["a"].created_at == 1767225600.0
+
+
+# ── the state directory ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_damaged_memory_costs_a_warning(place: manifests.Place) -> None:
+    """Half of a file, or another file: the limits are read from the manifests as on the first day."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    [path] = place.state.iterdir()
+    path.write_bytes(path.read_bytes()[:-10])
+    snapshot = place.restart()
+    assert set(snapshot.limits) == {"a"}
+    assert "starts anew" in snapshot.warnings[0]
+    place.source.close()
+    assert place.restart().warnings == ()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}\n{}", b"[]\n", b"\xff", b'{"version": 1}\n'])
+def test_a_memory_of_any_content_is_survived(place: manifests.Place, content: bytes) -> None:
+    """The file is ours, but nothing that stands in it may stop an agent."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    [path] = place.state.iterdir()
+    path.write_bytes(content)
+    assert set(place.restart().limits) == {"a"}
+
+
+def test_an_unusable_state_directory_costs_a_warning(tmp_path: pathlib.Path) -> None:
+    """A read-only disk, or a file in its place: limits are put in force all the same."""
+    (tmp_path / "state").write_text("in the way")
+    place = manifests.Place(tmp_path)
+    place.write("a.yaml", limit("a"))
+    assert set(place.read().limits) == {"a"}
+    place.source.close()
+    snapshot = place.restart()
+    assert set(snapshot.limits) == {"a"}
+    assert snapshot.problems == ()
+    assert any(str(tmp_path / "state") in warning for warning in snapshot.warnings)
+    place.source.close()
+
+
+def test_the_memory_is_private_and_complete_on_disk(place: manifests.Place) -> None:
+    """Only its owner reads it, no temporary file is left, and it is not written while nothing changes."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    [path] = place.state.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_two_directories_do_not_share_their_memory(place: manifests.Place, tmp_path: pathlib.Path) -> None:
+    """One state directory serves several manifest directories."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "a.yaml").write_text(limit("z"))
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.follow(other)
+    assert set(place.source.read().limits) == {"z"}
+    place.source.close()
+    assert len(list(place.state.iterdir())) == 2
+
+
+def test_a_store_that_may_not_write_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    """`plan` looks, and leaves no trace."""
+    store = accepted.Store(tmp_path / "state", tmp_path, "1", writes=False)
+    store.save_soon({}, {}, {})
+    store.close()
+    assert not (tmp_path / "state").exists()
+
+
+def test_everything_remembered_can_be_forgotten(place: manifests.Place) -> None:
+    """A cleanup ends what was accepted too; other files of the directory stay."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    (place.state / "other").write_text("x")
+    accepted.forget(place.state)
+    assert os.listdir(place.state) == ["other"]
+    accepted.forget(place.state / "absent")
