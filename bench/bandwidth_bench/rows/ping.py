@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 from bandwidth_bench import agent, limits, plain, stage
 from bandwidth_bench.figures import Figure, ratios
@@ -20,79 +21,105 @@ from bandwidth_lab import Host, Network, TcpFlow, ping, star
 ROUNDS = 3
 SETTLE_SECONDS = 6.0  # a queue of a thousand packets takes its time to fill
 PING_SECONDS = 4.0
-CONGESTIONS = ("bbr", "cubic")
 REACH_MS = {1: 100.0, 5: 65.0, 20: 50.0, 100: 15.0}  # by Mbit
 REACH_FQ_CODEL_MS = {1: 15.0, 5: 8.0, 20: 5.0}
-BASELINE = "HTB's default leaf"
+DEFAULT_LEAF = "HTB's default leaf"
 
 
-def measure(extent: stage.Extent, rates_mbit: tuple[int, ...] = tuple(REACH_MS)) -> list[Figure]:
+class Case(NamedTuple):
+    """One client."""
+
+    rate_mbit: int
+    congestion: str
+
+
+class Scope(NamedTuple):
+    """What is measured, and how many flows at once the machine can carry."""
+
+    rates_mbit: tuple[int, ...] = tuple(REACH_MS)
+    placements: tuple[str, ...] = ("ifb", "interface")
+    flows_at_once: int = 8
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return tuple(Case(rate, congestion) for rate in self.rates_mbit for congestion in ("bbr", "cubic"))
+
+
+def measure(extent: stage.Extent, scope: Scope | None = None) -> list[Figure]:
     """Average round trips, by rate, congestion control and design."""
-    cases = [(rate, congestion) for rate in rates_mbit for congestion in CONGESTIONS]
+    scope = scope or Scope()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(stage.folder())
-        networks = {
-            name: stack.enter_context(star(len(cases), prefix=stage.PREFIX)) for name in ("ifb", "interface", BASELINE)
-        }
-        for placement in ("ifb", "interface"):
-            _limit(networks[placement], folder, placement, cases)
-        _limit_plainly(networks[BASELINE], cases)
-        found: dict[str, list[list[float]]] = {name: [] for name in networks}
+        networks = {}
+        for design in (*scope.placements, DEFAULT_LEAF):
+            network = networks[design] = stack.enter_context(star(len(scope.cases), prefix=stage.PREFIX))
+            if design == DEFAULT_LEAF:
+                _limit_plainly(network, scope.cases)
+            else:
+                _limit(network, folder / design, design, scope.cases)
+        found: dict[str, list[list[float]]] = {design: [] for design in networks}
         for number in range(extent.rounds(ROUNDS)):
-            for name, network in networks.items():
-                stage.say(f"{name}, round {number + 1}")
-                found[name].append(_round(network, cases, extent))
-        fq_codel = has_fq_codel(networks[BASELINE].router or networks[BASELINE].server.namespace)
-        return _figures(cases, found, REACH_FQ_CODEL_MS if fq_codel else REACH_MS)
+            for design, network in networks.items():
+                stage.say(f"{design}, round {number + 1}")
+                found[design].append(_round(network, scope, extent))
+        fq_codel = has_fq_codel(networks[DEFAULT_LEAF].clients[0].namespace)
+        return _figures(scope, found, REACH_FQ_CODEL_MS if fq_codel else REACH_MS)
 
 
-def _limit(network: Network, folder: pathlib.Path, placement: str, cases: list[tuple[int, str]]) -> None:
-    node = agent.Agent(network.server.namespace, folder / placement, "--interface", "eth0", "--placement", placement)
+def _limit(network: Network, folder: pathlib.Path, placement: str, cases: tuple[Case, ...]) -> None:
+    node = agent.Agent(network.server.namespace, folder, "--interface", "eth0", "--placement", placement)
     wanted = [
-        limits.Limit(f"client{n}", (client.address4,), f"{rate}Mbit")
-        for n, (client, (rate, _)) in enumerate(zip(network.clients, cases, strict=True))
+        limits.Limit(f"client{number}", (client.address4,), f"{case.rate_mbit}Mbit")
+        for number, (client, case) in enumerate(zip(network.clients, cases, strict=True))
     ]
     limits.fill(node.manifests, wanted)
     node.once()
 
 
-def _limit_plainly(network: Network, cases: list[tuple[int, str]]) -> None:
+def _limit_plainly(network: Network, cases: tuple[Case, ...]) -> None:
     """The same rates and bursts, and no leaf but the one that HTB makes by itself."""
     server = network.server.namespace
     server.tc("qdisc add dev eth0 root handle 7cb1: htb default 0")
-    for minor, (client, (rate, _)) in enumerate(zip(network.clients, cases, strict=True), 1):
+    for minor, (client, case) in enumerate(zip(network.clients, cases, strict=True), 1):
         server.tc(
-            plain.htb_class("eth0", minor, rate * 1_000_000),
+            plain.htb_class("eth0", minor, case.rate_mbit * 1_000_000),
             f"filter add dev eth0 parent 7cb1: protocol ip pref 1 u32 match ip dst {client.address4}"
             f" flowid 7cb1:{minor:x}",
         )
 
 
-def _round(network: Network, cases: list[tuple[int, str]], extent: stage.Extent) -> list[float]:
-    """One average round trip per case, all clients at once."""
+def _round(network: Network, scope: Scope, extent: stage.Extent) -> list[float]:
+    """One average round trip per case."""
+    averages: list[float] = []
+    pairs = list(zip(network.clients, scope.cases, strict=True))
+    for start in range(0, len(pairs), scope.flows_at_once):
+        averages += _together(network, pairs[start : start + scope.flows_at_once], extent)
+    return averages
+
+
+def _together(network: Network, loaded: list[tuple[Host, Case]], extent: stage.Extent) -> list[float]:
+    """Fill the limits of these clients, and ping from all of them at once."""
 
     def one(client: Host) -> Callable[[], float]:
         return lambda: ping(client, network.server.address4, seconds=extent.seconds(PING_SECONDS)).average_ms
 
-    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(len(cases)) as threads:
-        for client, (_, congestion) in zip(network.clients, cases, strict=True):
-            stack.enter_context(TcpFlow(network.server, client, congestion=congestion))
+    with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(len(loaded)) as threads:
+        for client, case in loaded:
+            stack.enter_context(TcpFlow(network.server, client, congestion=case.congestion))
         stage.pause(SETTLE_SECONDS)
-        waiting = [threads.submit(one(client)) for client in network.clients]
+        waiting = [threads.submit(one(client)) for client, _ in loaded]
         return [future.result() for future in waiting]
 
 
-def _figures(
-    cases: list[tuple[int, str]], found: dict[str, list[list[float]]], reach_ms: dict[int, float]
-) -> list[Figure]:
+def _figures(scope: Scope, found: dict[str, list[list[float]]], reach_ms: dict[int, float]) -> list[Figure]:
     figures = []
-    for position, (rate, congestion) in enumerate(cases):
+    for position, (rate, congestion) in enumerate(scope.cases):
         case = {"limit": f"{rate} Mbit", "flow": congestion}
-        of = {name: tuple(values[position] for values in rounds) for name, rounds in found.items()}
+        of = {design: tuple(values[position] for values in rounds) for design, rounds in found.items()}
         figures += [
             Figure(case, f"agent, {placement}", of[placement], "ms", high=reach_ms.get(rate))
-            for placement in ("ifb", "interface")
+            for placement in scope.placements
         ]
-        figures.append(Figure(case, BASELINE, of[BASELINE], "ms"))
-        figures.append(Figure(case, "ifb ÷ default leaf", ratios(of["ifb"], of[BASELINE]), ""))
+        figures.append(Figure(case, DEFAULT_LEAF, of[DEFAULT_LEAF], "ms"))
+        figures.append(Figure(case, "ifb ÷ default leaf", ratios(of["ifb"], of[DEFAULT_LEAF]), ""))
     return figures
