@@ -116,8 +116,10 @@ class Namespace:
         return self.call(lambda: socket.socket(family, kind, protocol))
 
     def ip(self, *commands: str) -> None:
-        """Run `ip` commands in here, in one batch: `ip("link set lo up", "route add default dev eth0")`."""
-        _run(["ip", "-n", self.name, "-batch", "-"], stdin="".join(f"{c}\n" for c in commands))
+        """Run `ip` commands in here: `ip("link set lo up", "-6 rule add fwmark 7 table 5")`; those alike in one batch."""
+        for family, batch in itertools.groupby(commands, lambda command: command[:2] if command[0] == "-" else ""):
+            lines = "".join(f"{command.removeprefix(family).strip()}\n" for command in batch)
+            _run(["ip", "-n", self.name, *([family] if family else []), "-batch", "-"], stdin=lines)
 
     def tc(self, *commands: str) -> None:
         """Run `tc` commands in here, in one batch: `tc("qdisc add dev eth0 root handle 1: htb")`."""
