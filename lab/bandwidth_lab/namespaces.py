@@ -116,7 +116,7 @@ class Namespace:
         return self.call(lambda: socket.socket(family, kind, protocol))
 
     def ip(self, *commands: str) -> None:
-        """Run `ip` commands in here: `ip("link set lo up", "-6 rule add fwmark 7 table 5")`; those alike in one batch."""
+        """Run `ip` commands in here: `ip("link set lo up", "-6 rule add fwmark 7 table 5")`; alike ones in a batch."""
         for family, batch in itertools.groupby(commands, lambda command: command[:2] if command[0] == "-" else ""):
             lines = "".join(f"{command.removeprefix(family).strip()}\n" for command in batch)
             _run(["ip", "-n", self.name, *([family] if family else []), "-batch", "-"], stdin=lines)
