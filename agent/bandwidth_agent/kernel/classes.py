@@ -183,12 +183,34 @@ def put(
     wanted: Mapping[int, model.HtbClass],
     observed: Mapping[int, model.HtbClass],
 ) -> dict[int, netlink.Refusal]:
-    """Create or change classes with their leaves; parents first. Returns the first refusal of each failed class."""
+    """Create or change classes with their leaves; parents first. Returns the first refusal of each failed class.
+
+    HTB makes a class whose parent it does not find a child of the root, without a word: so children go only where
+    the parent is known to be.
+    """
+    parents = {shape.parent for shape in wanted.values()} - {0}
+    failed = _put(channel, ifindex, {minor: wanted[minor] for minor in parents & wanted.keys()}, observed)
+    known = {shape.parent for minor, shape in observed.items() if minor in wanted} | wanted.keys() - failed.keys()
+    missing = parents - known
+    if missing - failed.keys():
+        missing -= observe(channel, ifindex, {}).keys() - failed.keys()
+    orphans = {minor for minor, shape in wanted.items() if shape.parent in missing}
+    failed |= dict.fromkeys(orphans, netlink.Refusal(errno.ENOENT, "its parent class is not there"))
+    others = {minor: shape for minor, shape in wanted.items() if minor not in parents and minor not in orphans}
+    return failed | _put(channel, ifindex, others, observed)
+
+
+def _put(
+    channel: netlink.Socket,
+    ifindex: int,
+    wanted: Mapping[int, model.HtbClass],
+    observed: Mapping[int, model.HtbClass],
+) -> dict[int, netlink.Refusal]:
     steps: list[Step] = []
     failed: dict[int, netlink.Refusal] = {}
-    for minor in sorted(wanted, key=lambda minor: (wanted[minor].parent, minor)):
+    for minor, shape in sorted(wanted.items()):
         try:
-            steps.extend(put_steps(ifindex, minor, wanted[minor], observed.get(minor)))
+            steps.extend(put_steps(ifindex, minor, shape, observed.get(minor)))
         except struct.error as error:
             failed[minor] = netlink.Refusal(errno.ERANGE, str(error))
     return _run(channel, steps, failed)
