@@ -38,12 +38,20 @@ class UnreachableError(ApiError):
 class RefusedError(ApiError):
     """The server answered with an error. `reason` is the CamelCase word of its Status object, "" if it sent none."""
 
-    def __init__(self, status: int, reason: str, message: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        retry_after_seconds: float | None = None,
+        causes: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
         self.retry_after_seconds = retry_after_seconds
+        self.causes = causes  # CamelCase words of single fields
 
     @property
     def temporary(self) -> bool:
@@ -186,9 +194,11 @@ def _refusal(code: int, status: Object, retry_after: str | None) -> RefusedError
     seconds: float | None = None
     if retry_after is not None and retry_after.isdigit():
         seconds = float(retry_after)
-    elif isinstance(details := status.get("details"), dict) and "retryAfterSeconds" in details:
+    details = status.get("details") or {}
+    if seconds is None and "retryAfterSeconds" in details:
         seconds = float(details["retryAfterSeconds"])
-    return RefusedError(code, str(status.get("reason", "")), str(status.get("message", "")), seconds)
+    causes = tuple(str(cause.get("reason", "")) for cause in details.get("causes") or ())
+    return RefusedError(code, str(status.get("reason", "")), str(status.get("message", "")), seconds, causes)
 
 
 def _decoded(data: bytes) -> Object:

@@ -1,0 +1,139 @@
+"""The command line of the operator: its options, and a help that teaches. Owns the exit code of a wrong call."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from bandwidth_operator import settings
+
+USAGE_ERROR = 64  # EX_USAGE of sysexits.h
+
+_DESCRIPTION = """\
+Turns ClientBandwidthLimit objects into the plan that the agents on the nodes enforce, and writes into the status of
+each limit what became of it."""
+
+_EPILOG = """\
+A first limit:
+
+  kubectl apply -f - <<EOF
+  apiVersion: clientbandwidth.io/v1alpha1
+  kind: ClientBandwidthLimit
+  metadata: {name: mail-loop}
+  spec:
+    clients: [203.0.113.7]
+    egress: {rate: 5Mbit}
+    ttlSeconds: 86400
+    reason: "mailbox sync loop, ticket 4711"
+  EOF
+
+  kubectl get cbl                        is it in force, and on how many nodes
+  kubectl describe cbl mail-loop         why not, and what to do
+  kubectl get nodebandwidthstates        which node is behind, and why
+
+Every program explains itself: bandwidth-operator run --help"""
+
+_RUN = """\
+Runs the operator. Any number of replicas may run; one acts, holding the Lease client-bandwidth-operator in its
+namespace, and another takes over within 20 seconds. Stopping it changes nothing on the nodes: limits stay in force,
+and expire by themselves. It changes nothing of your objects but the status of limits."""
+
+_RUN_EPILOG = """\
+environment:
+  POD_NAMESPACE  namespace of the Lease (default: client-bandwidth)
+  POD_NAME       begins this replica's name in the Lease (default: the host's name)
+  KUBECONFIG     used outside a cluster when --kubeconfig is not given
+
+examples:
+  bandwidth-operator run                                            in a pod
+  bandwidth-operator run --kubeconfig ~/.kube/config --log-format text --metrics-address 127.0.0.1:8080
+  curl -s localhost:8080/readyz                                     acting, standing by, or what is wrong
+
+needs, from the directory deploy/ of this project: kubectl apply -f crds -f rbac -f policies
+
+exit codes:
+  0   stopped by a signal
+  1   it cannot run here; the message says why
+  64  wrong call"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = _Parser(
+        prog="bandwidth-operator", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, allow_abbrev=False
+    )
+    programs = top.add_subparsers(dest="command", metavar="PROGRAM", required=True, parser_class=_Parser)
+    run = programs.add_parser(
+        "run", help="run the operator", description=_RUN, epilog=_RUN_EPILOG, formatter_class=raw, allow_abbrev=False
+    )
+    run.add_argument(
+        "--kubeconfig",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="how to reach the API server (default: the pod's service account, else KUBECONFIG)",
+    )
+    run.add_argument(
+        "--metrics-address",
+        type=_address,
+        metavar="HOST:PORT",
+        help="serve /metrics, /healthz and /readyz there, for example :8080 (default: serve nothing)",
+    )
+    run.add_argument(
+        "--writes-per-second",
+        type=_rate,
+        default=settings.DEFAULTS.writes_per_second,
+        metavar="N",
+        help="at most so many writes to the API server on average, of all kinds together (default: %(default)g)",
+    )
+    run.add_argument("--log-format", choices=("auto", "text", "json"), default="auto", help="auto: text on a terminal")
+    run.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return top
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, [IPV6]:PORT or :PORT")
+    return host.strip("[]"), int(port)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of writes per second between 1 and 10000")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line and run what it names; returns the exit code."""
+    given = parser().parse_args(arguments)
+    chosen = settings.Settings(
+        kubeconfig=given.kubeconfig,
+        namespace=os.environ.get("POD_NAMESPACE") or settings.DEFAULTS.namespace,
+        pod_name=os.environ.get("POD_NAME") or os.uname().nodename,
+        address=given.metrics_address,
+        writes_per_second=given.writes_per_second,
+        log_format=given.log_format,
+        log_level=given.log_level,
+    )
+    from bandwidth_operator import run
+
+    return run.run(chosen)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

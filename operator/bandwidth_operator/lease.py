@@ -1,0 +1,197 @@
+"""One acting replica: our own coordination.k8s.io Lease, held by renewing it.
+
+    another's record must stay unchanged for DURATION, by our own clock, before we take it
+    ours is renewed every RENEW; if that failed for VALID, we stop writing
+    VALID + the longest write < DURATION: a leader has stopped before the next one begins
+
+Every holder has a name of its own (pod name and a random part), and `leaseTransitions` grows with each: it is the
+term that slices carry. Owns the record and the fence, nothing else. Uses one thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import secrets
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from bandwidth_kube import client
+from bandwidth_operator.fence import Fence, boot_clock
+from bandwidth_operator.health import Health
+
+NAME = "client-bandwidth-operator"
+DURATION_SECONDS = 10
+RENEW_SECONDS = 2.5
+VALID_SECONDS = 6.0
+REQUEST_SECONDS = 2.5
+
+log = structlog.get_logger(__name__)
+
+
+def identity(pod_name: str) -> str:
+    """A holder's name that no other process ever had."""
+    return f"{pod_name}_{secrets.token_hex(4)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Seen:
+    """Another holder's record, and since when it has been like that."""
+
+    record: str
+    since: float  # boot clock
+
+
+class Lease:
+    """The lease as seen by one replica. Call `turn` again and again, every RENEW_SECONDS or a little more."""
+
+    def __init__(
+        self, api: client.Client, namespace: str, holder: str, clock: Callable[[], float] = boot_clock
+    ) -> None:
+        self._api = api
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._namespace = namespace
+        self._clock = clock
+        self._seen: _Seen | None = None
+        self.holder = holder
+        self.fence: Fence | None = None  # while we hold the lease
+
+    def turn(self) -> Fence | None:
+        """Take or renew the lease if that is possible. Returns the fence while we lead. Raises client.ApiError."""
+        if self.fence is not None and not self.fence.open:
+            self.resign()
+        asked_at = self._clock()
+        try:
+            record = self._api.request("GET", f"{self._path}/{NAME}", timeout_seconds=REQUEST_SECONDS)
+        except client.RefusedError as refused:
+            if refused.status != 404:
+                raise
+            record = self._create()
+        spec = record.get("spec") or {}
+        if spec.get("holderIdentity") == self.holder and self.fence is not None:
+            self._renew(record, asked_at)
+        elif self._free(spec, record):
+            self._take(record, asked_at)
+        elif self.fence is not None:
+            log.error("the lease has another holder", holder=spec.get("holderIdentity"))
+            self.resign()
+        return self.fence
+
+    def at_least(self, term: int) -> None:
+        """Begin a term that is higher than one seen in a slice; needed when somebody deleted the Lease."""
+        fence = self.fence
+        if fence is None or fence.term > term:
+            return
+        record = self._api.request("GET", f"{self._path}/{NAME}", timeout_seconds=REQUEST_SECONDS)
+        if record["spec"].get("holderIdentity") == self.holder:
+            record["spec"]["leaseTransitions"] = term + 1
+            self._put(record)
+            fence.term = term + 1
+
+    def resign(self) -> None:
+        """End the term here, without telling anybody."""
+        if self.fence is not None:
+            self.fence.end()
+            self.fence = None
+        self._seen = None
+
+    def release(self) -> None:
+        """Give the lease up, so that another replica takes it at once. To be called after the last write."""
+        self.resign()
+        record = self._api.request("GET", f"{self._path}/{NAME}", timeout_seconds=REQUEST_SECONDS)
+        if record["spec"].get("holderIdentity") == self.holder:
+            record["spec"] |= {"holderIdentity": "", "renewTime": _now()}
+            self._put(record)
+
+    def _free(self, spec: client.Object, record: client.Object) -> bool:
+        if spec.get("holderIdentity") in (None, "", self.holder):
+            return True  # nobody's, or ours from a term that ended because it could not be renewed
+        now = self._clock()
+        text = f"{spec.get('holderIdentity')} {record['metadata']['resourceVersion']}"
+        if self._seen is None or self._seen.record != text:
+            self._seen = _Seen(text, now)
+        duration = float(spec.get("leaseDurationSeconds") or DURATION_SECONDS)
+        return now - self._seen.since > duration
+
+    def _take(self, record: client.Object, asked_at: float) -> None:
+        spec = record.get("spec") or {}
+        term = int(spec.get("leaseTransitions") or 0) + 1
+        record["spec"] = {
+            "holderIdentity": self.holder,
+            "leaseDurationSeconds": DURATION_SECONDS,
+            "acquireTime": _now(),
+            "renewTime": _now(),
+            "leaseTransitions": term,
+        }
+        if self._put(record):
+            self._seen = None
+            self.fence = Fence(term, asked_at + VALID_SECONDS)
+            log.info("leading", holder=self.holder, term=term)
+
+    def _renew(self, record: client.Object, asked_at: float) -> None:
+        record["spec"] |= {"renewTime": _now()}
+        fence = self.fence
+        if fence is not None and self._put(record):
+            fence.extend(asked_at + VALID_SECONDS)
+
+    def _create(self) -> client.Object:
+        metadata = {"name": NAME, "namespace": self._namespace}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+        return self._api.request("POST", self._path, body=body, timeout_seconds=REQUEST_SECONDS)
+
+    def _put(self, record: client.Object) -> bool:
+        """Write on condition that nobody wrote since we read; False if somebody did."""
+        try:
+            self._api.request("PUT", f"{self._path}/{NAME}", body=record, timeout_seconds=REQUEST_SECONDS)
+        except client.RefusedError as refused:
+            if refused.status == 409:
+                return False
+            raise
+        return True
+
+
+class Keeper:
+    """A thread that turns the lease."""
+
+    def __init__(self, lease: Lease, signs: Health) -> None:
+        self._lease = lease
+        self._signs = signs
+        self._stopping = threading.Event()
+        self._changed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop turning; the lease stays as it is."""
+        self._stopping.set()
+        self._thread.join()
+
+    def wait_leading(self, seconds: float) -> Fence | None:
+        """Wait until this replica leads, so long at most."""
+        fence = self._lease.fence
+        if fence is None or not fence.open:
+            self._changed.wait(seconds)
+            self._changed.clear()
+        fence = self._lease.fence
+        return fence if fence is not None and fence.open else None
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            before = self._lease.fence
+            try:
+                self._lease.turn()
+                self._signs.heard()
+            except client.ApiError as error:
+                log.warning("the lease could not be turned", error=str(error), leading=before is not None)
+            self._signs.turned("lease")
+            if self._lease.fence is not before:
+                self._changed.set()
+            self._stopping.wait(RENEW_SECONDS if self._lease.fence is not None else 1.0)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,67 @@
+"""Which limit lives in which slice. Pure.
+
+A limit stays in the slice where it is as long as it lives, so that one edit rewrites one object. New ones fill the
+slices that have room, by number, then make new slices. A slice that becomes empty is deleted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from bandwidth_api import slices
+from bandwidth_api.plan import Plan, PlanEntry
+
+SLICE_SIZE = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Steps:
+    """What to write so that the slices hold the plan, to be done in this order."""
+
+    puts: tuple[slices.Slice, ...]  # new ones and those whose content changed
+    head: slices.Head | None  # None: it names the right ones already
+    deletes: tuple[str, ...]
+
+    @property
+    def writes(self) -> int:
+        return len(self.puts) + (self.head is not None) + len(self.deletes)
+
+
+def steps(plan: Plan, existing: Mapping[str, slices.Decoded], *, term: int, size: int = SLICE_SIZE) -> Steps:
+    """The difference between the plan and the slices that exist, by name. Nothing for a plan that is there already."""
+    present = {name: item for name, item in existing.items() if isinstance(item, slices.Slice)}
+    members = _members(plan, present, size)
+    puts = []
+    for name in sorted(members):
+        wanted = slices.make(name, members[name], term)
+        if name not in present or present[name].digest != wanted.digest:
+            puts.append(wanted)
+    named = tuple(sorted(members))
+    head = existing.get(slices.HEAD)
+    head_is_right = isinstance(head, slices.Head) and head.slices == named and not head.retire
+    deletes = tuple(sorted(name for name in existing if name not in members and name != slices.HEAD))
+    return Steps(tuple(puts), None if head_is_right else slices.Head(named, term=term), deletes)
+
+
+def _members(plan: Plan, present: Mapping[str, slices.Slice], size: int) -> dict[str, list[PlanEntry]]:
+    members: dict[str, list[PlanEntry]] = {}
+    placed: set[str] = set()
+    for name in sorted(present):
+        if slices.slice_number(name) is None:
+            continue  # not of our making: its limits move, and it goes
+        for entry in present[name].entries:
+            wanted = plan.entries.get(entry.limit)
+            if wanted is not None and entry.limit not in placed:
+                members.setdefault(name, []).append(wanted)
+                placed.add(entry.limit)
+    waiting = [entry for name, entry in sorted(plan.entries.items()) if name not in placed]
+    number = 0
+    while waiting:
+        name = slices.slice_name(number)
+        room = size - len(members.get(name, ()))
+        if room > 0:
+            members.setdefault(name, []).extend(waiting[:room])
+            del waiting[:room]
+        number += 1
+    return members

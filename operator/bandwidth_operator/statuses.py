@@ -1,0 +1,145 @@
+"""Statuses of limits that wait to be written: each at most once, with what is true when its turn comes.
+
+A status is written when it differs from the one in the cluster. One that only says "not yet" waits a little, because
+the answer of the nodes is on its way; after a write the next one for the same limit waits too, unless it is good news
+or the limit itself changed. Owns the queue; the verdicts come from outside.
+"""
+
+from __future__ import annotations
+
+import collections
+import heapq
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+
+from bandwidth_kube import client
+from bandwidth_operator import known, occurrences, verdicts
+from bandwidth_operator.known import Kind
+from bandwidth_operator.memory import Memory
+from bandwidth_operator.metrics import Metrics
+from bandwidth_operator.rollup import Verdict
+from bandwidth_operator.watch import PATHS
+from bandwidth_operator.writer import Writer
+
+PENDING_SECONDS = 1.0
+AGAIN_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Statuses:
+    """The verdicts of one term and the queue of those that may differ from what is written."""
+
+    def __init__(self, api: client.Client, writer: Writer, memory: Memory, metrics: Metrics) -> None:
+        self._api = api
+        self._writer = writer
+        self._memory = memory
+        self._metrics = metrics
+        self._judged: dict[str, tuple[Verdict, known.Limit]] = {}
+        self._due: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._later: list[tuple[float, str]] = []
+        self._held: set[str] = set()
+        self._written_at: dict[str, tuple[float, int]] = {}  # when, and at which generation
+
+    def judge(self, verdict: Verdict, limit: known.Limit, now: float) -> None:
+        """What became of a limit, as known now."""
+        before = self._judged.get(limit.name)
+        if before is not None and before[0] == verdict and before[1] is limit:
+            return
+        self._judged[limit.name] = (verdict, limit)
+        self._queue(limit.name, now)
+
+    def forget_all_but(self, limits: Iterable[str]) -> None:
+        """Limits that are gone need no status."""
+        for name in self._judged.keys() - set(limits):
+            del self._judged[name]
+            self._due.pop(name, None)
+            self._written_at.pop(name, None)
+
+    def reasons(self) -> collections.Counter[str]:
+        """How many limits there are by the reason of their condition Ready."""
+        return collections.Counter(verdicts.ready_reason(verdict) for verdict, _ in self._judged.values())
+
+    def __len__(self) -> int:
+        return len(self._due) + len(self._held)
+
+    def next_at(self) -> float | None:
+        """When the next status may be written; None if none waits."""
+        if self._due:
+            return 0.0
+        return self._later[0][0] if self._later else None
+
+    def write_next(self, now: float) -> bool:
+        """Write the next status that is due, if it differs; False if none is due. Raises as `Writer`."""
+        while self._later and self._later[0][0] <= now:
+            name = heapq.heappop(self._later)[1]
+            self._held.discard(name)
+            self._due[name] = None
+        if not self._due:
+            return False
+        name, _ = self._due.popitem(last=False)
+        verdict, _ = self._judged.get(name, (None, None))
+        limit = self._memory.limit(name)
+        if verdict is None or limit is None:
+            return True
+        status = verdicts.status(verdict, limit, now)
+        if status == limit.status:
+            return True
+        try:
+            self._write(limit, status, now)
+        except client.RefusedError as refused:
+            if refused.status == 409:
+                self._look_again(name)
+            elif refused.status != 404:
+                self._due[name] = None
+                raise
+        except client.UnreachableError:
+            self._due[name] = None
+            raise
+        return True
+
+    def _queue(self, name: str, now: float) -> None:
+        if name in self._due:
+            return
+        verdict, limit = self._judged[name]
+        wrote_at, generation = self._written_at.get(name, (-AGAIN_SECONDS, limit.generation))
+        good_news = verdict.programmed_everywhere or generation != limit.generation
+        not_before = now
+        if not good_news:
+            not_before = max(not_before, wrote_at + AGAIN_SECONDS)
+        if verdicts.pending(verdict):
+            not_before = max(not_before, now + PENDING_SECONDS)
+        if not_before <= now:
+            self._due[name] = None
+        elif name not in self._held:
+            self._held.add(name)
+            heapq.heappush(self._later, (not_before, name))
+
+    def _write(self, limit: known.Limit, status: dict[str, Any], now: float) -> None:
+        removed = {key: None for key in limit.status if key not in status}
+        patch = {
+            "metadata": {"uid": limit.uid, "resourceVersion": str(limit.version)},
+            "status": status | removed,
+        }
+        path = f"{PATHS[Kind.LIMIT]}/{limit.name}/status"
+        answer = self._writer.write("status", "PATCH", path, patch, client.MERGE_PATCH)
+        self._memory.note(Kind.LIMIT, answer, own=True)
+        verdict, judged = self._judged[limit.name]
+        now_known = self._memory.limit(limit.name)
+        if judged is limit and now_known is not None:
+            self._judged[limit.name] = (verdict, now_known)
+        self._written_at[limit.name] = (now, limit.generation)
+        for occurrence in occurrences.between(limit.status.get("conditions") or (), status["conditions"]):
+            if not occurrences.post(self._writer, limit, occurrence, now):
+                self._metrics.events_dropped.inc()
+
+    def _look_again(self, name: str) -> None:
+        try:
+            self._memory.note(Kind.LIMIT, self._api.request("GET", f"{PATHS[Kind.LIMIT]}/{name}"))
+        except client.RefusedError as refused:
+            if refused.status != 404:
+                raise
+            return
+        self._due[name] = None

@@ -1,0 +1,189 @@
+"""kopf: events into the memory, and nothing else.
+
+Owns a thread with an event loop in which kopf lists and watches four kinds of objects. No index, no finalizer, no
+diff base, no events of kopf's own. kopf tells its handlers neither when a list is complete nor which objects
+vanished while a watch was interrupted; whoever uses this listens to `relisted` and makes a whole list of its own then.
+How long a stream has been silent is seen at its bytes: the API server sends a bookmark about once a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import kopf
+import structlog
+
+from bandwidth_api import names, node_state, slices
+from bandwidth_kube.connection import Connection
+from bandwidth_operator.known import Kind
+from bandwidth_operator.memory import Memory
+
+GROUP_PATH = f"/apis/{names.GROUP}/{names.VERSION}"
+PATHS = {
+    Kind.LIMIT: f"{GROUP_PATH}/clientbandwidthlimits",
+    Kind.NODE: "/api/v1/nodes",
+    Kind.SLICE: f"{GROUP_PATH}/{slices.PLURAL}",
+    Kind.STATE: f"{GROUP_PATH}/{node_state.PLURAL}",
+}
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0)  # the last one again and again
+STOP_SECONDS = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class Streams:
+    """Signs of life of the watches, and which kinds were listed. Written by kopf's thread, read by others."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._alive_at = dict.fromkeys(Kind, clock())
+        self._open: dict[Kind, tuple[aiohttp.ClientResponse, int]] = {}
+        self._relisted: set[Kind] = set()
+
+    def opened(self, path: str, response: aiohttp.ClientResponse, *, watch: bool) -> None:
+        """The server began to answer a list or a watch."""
+        kind = next((k for k, p in PATHS.items() if p == path), None)
+        if kind is None:
+            return
+        with self._lock:
+            self._alive_at[kind] = self._clock()
+            if watch:
+                self._open[kind] = (response, response.content.total_bytes)
+            else:
+                self._relisted.add(kind)
+
+    def silence_seconds(self) -> dict[Kind, float]:
+        """For how long each kind's stream has brought no byte. Right only when asked every few seconds."""
+        now = self._clock()
+        with self._lock:
+            for kind, (response, seen) in list(self._open.items()):
+                total = response.content.total_bytes
+                if total != seen:
+                    self._alive_at[kind] = now
+                    self._open[kind] = (response, total)
+            return {kind: now - alive_at for kind, alive_at in self._alive_at.items()}
+
+    def take_relisted(self) -> frozenset[Kind]:
+        """The kinds that kopf listed since the last call."""
+        with self._lock:
+            relisted, self._relisted = frozenset(self._relisted), set()
+            return relisted
+
+
+class Watch:
+    """kopf in a thread of its own, begun again when it ends by itself. One start and one stop."""
+
+    def __init__(self, connection: Connection, memory: Memory, user_agent: str) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._user_agent = user_agent
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self.streams = Streams()
+        self.restarts = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching and wait for it."""
+        self._stopping.set()
+        self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        for seconds in _backoffs():
+            try:
+                asyncio.run(self._watch())
+            except Exception as error:
+                # Whatever kopf could not deal with: what was missed meanwhile is found by the list that follows.
+                log.warning("the watch broke off and is begun again", error=repr(error), after_seconds=seconds)
+            if self._stopping.wait(seconds):
+                return
+            self.restarts += 1
+
+    async def _watch(self) -> None:
+        await kopf.operator(
+            registry=self._registry(),
+            settings=settings(),
+            clusterwide=True,
+            standalone=True,
+            stop_flag=self._stopping,
+        )
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            return kopf.AiohttpSession(server=self._connection.server, aiohttp_session=self._session())
+
+        def listen(kind: Kind, *resource: str) -> None:
+            @kopf.on.event(*resource, registry=registry, id=kind.value)
+            async def noted(event: Any, **_: Any) -> None:
+                self._memory.note(kind, event["object"], deleted=event["type"] == "DELETED")
+
+        listen(Kind.LIMIT, names.GROUP, names.VERSION, "clientbandwidthlimits")
+        listen(Kind.NODE, "v1", "nodes")
+        listen(Kind.SLICE, names.GROUP, names.VERSION, slices.PLURAL)
+        listen(Kind.STATE, names.GROUP, names.VERSION, node_state.PLURAL)
+        return registry
+
+    def _session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+
+        async def answered(_: object, __: SimpleNamespace, seen: aiohttp.TraceRequestEndParams) -> None:
+            watch = seen.response.url.query.get("watch") == "true"
+            self.streams.opened(seen.url.path, seen.response, watch=watch)
+
+        trace.on_request_end.append(answered)
+        tls = self._connection.tls()
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True),
+            headers={"user-agent": self._user_agent, **self._connection.headers()},
+            trace_configs=[trace],
+        )
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf as measured: nothing but plain watching."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.peering.standalone = True
+    chosen.scanning.disabled = True  # the kinds are known; no right to read all CRDs is needed
+    chosen.watching.chunk_size = 500
+    chosen.watching.initial_streaming = False  # it loses objects when the first stream is cut
+    chosen.watching.inactivity_timeout = 70.0  # bookmarks come once a minute
+    chosen.watching.connect_timeout = 5.0
+    chosen.networking.request_timeout = 60.0
+    chosen.networking.error_backoffs = _Backoffs()
+    chosen.queueing.worker_limit = None
+    chosen.queueing.idle_timeout = 1.0  # a worker per object; do not keep 10,000 of them
+    chosen.process.ultimate_exiting_timeout = None
+    return chosen
+
+
+class _Backoffs:
+    """An API server that is away is asked again soon for as long as it takes; kopf's own waits grow to minutes."""
+
+    def __iter__(self) -> Iterator[float]:
+        return _backoffs()
+
+
+def _backoffs() -> Iterator[float]:
+    yield from BACKOFF_SECONDS
+    while True:
+        yield BACKOFF_SECONDS[-1]
+
+
+def quiet_kopf() -> None:
+    """kopf logs each failed request as an error; we log what matters of it ourselves."""
+    logging.getLogger("kopf").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
