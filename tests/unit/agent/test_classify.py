@@ -65,7 +65,7 @@ def test_the_redirect_bit_is_used_only_beside_an_ifb() -> None:
     assert alone.entry(5, "x") == model.SetEntry(0, 0, 0x7CB10005, "x")
     assert (alone.map_mark, alone.map_priority) == (False, True)
     assert choose(ClassifierSetting.PRIORITY, ON_REDIRECT, AT_ROOT).warning == ""
-    assert choose(ClassifierSetting.PRIORITY, placements=IN_BOTH) == dataclasses.replace(beside)
+    assert choose(ClassifierSetting.PRIORITY, placements=IN_BOTH) == beside
 
 
 def test_marks_carry_shard_and_number() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bandwidth_agent import allocate, classify, desired, placement, settings
 from bandwidth_agent.kernel import change, fake, model, tracer
-from bandwidth_api import names, plan
+from bandwidth_api import addresses, names, plan
 from bandwidth_api.plan import ClassKey, Mode, PlanEntry, PortRange, Prefix
 
 unhurried = hypothesis_settings(deadline=None)  # the machine may be busy
@@ -33,7 +33,7 @@ RATES = (64_000, 1_000_000, 5_000_000, 250_000_000, 1_000_000_000)
 NUMBERS = (1, 2, 700, 701, 1500)
 
 
-def addresses(family: int) -> list[int]:
+def hosts(family: int) -> list[int]:
     return [BASES[family] + i for i in range(1 << SPREAD[family])]
 
 
@@ -240,7 +240,7 @@ def paths(*resolutions: plan.Resolution) -> list[Path]:
     return [
         (family, address, protocol, port, interface)
         for family in sorted(families)
-        for address in addresses(family)
+        for address in hosts(family)
         for protocol, port in (PROBES if ported else PROBES[-1:])
         for interface in INTERFACES
     ]
@@ -251,3 +251,49 @@ def speed(state: model.State, verdict: tracer.Verdict) -> float:
     if isinstance(verdict, tracer.ClassAddress):
         return state.trees[verdict.device].classes[verdict.minor].ceil
     return float("inf") if verdict == "unshaped" else 0.0
+
+
+# ── limits as their authors write them ─────────────────────────────────────────────────────────────────────────
+
+
+@st.composite
+def plan_entries(draw: st.DrawFn, name: str) -> PlanEntry:
+    family = draw(st.sampled_from((4, 4, 6)))
+    clients = draw(st.lists(prefixes(family), min_size=1, max_size=3, unique=True))
+    return dataclasses.replace(
+        limit(0, draw(st.sampled_from(RATES)), draw(st.sampled_from((Mode.ENFORCE, Mode.OBSERVE)))),
+        limit=name,
+        clients=tuple(clients),
+        excepted=tuple(draw(st.lists(prefixes(family), max_size=1))),
+        ports=tuple(draw(st.sampled_from(((), (), (WEB,), (BOTH,), (TLS, DNS))))),
+        sharing=draw(st.sampled_from(plan.Sharing)),
+        priority=draw(st.sampled_from((0, 0, 7))),
+        created_at=draw(st.sampled_from((1.0, 2.0))),
+    )
+
+
+@st.composite
+def plan_entry_lists(draw: st.DrawFn) -> list[PlanEntry]:
+    return [draw(plan_entries(f"limit-{i}")) for i in range(draw(st.integers(0, 5)))]
+
+
+def winner(limits: Iterable[PlanEntry], family: int, address: int, protocol: str, port: int) -> ClassKey | None:
+    """Who wins for a packet, in the words of the CRD: priority, then longest prefix, then age, then name."""
+    claims = []
+    for entry in limits:
+        around = [c for c in entry.clients if contains(c, family, address)]
+        ports = entry.ports
+        if (
+            around
+            and not any(contains(prefix, family, address) for prefix in entry.excepted)
+            and (not ports or any(p.protocol == protocol and p.first <= port <= p.last for p in ports))
+        ):
+            client = max(around, key=lambda prefix: prefix.length)
+            key = ClassKey(entry.limit, addresses.write(client) if entry.sharing is plan.Sharing.PER_ENTRY else "")
+            claims.append((-entry.priority, -client.length, entry.created_at, entry.limit, key))
+    return min(claims)[-1] if claims else None
+
+
+def contains(prefix: Prefix, family: int, address: int) -> bool:
+    host_bits = BITS[family] - prefix.length
+    return prefix.family == family and address >> host_bits == prefix.network >> host_bits
