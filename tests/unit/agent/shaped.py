@@ -1,0 +1,58 @@
+"""A kernel in memory that already shapes some limits, for tests of what is shown of it."""
+
+from __future__ import annotations
+
+from bandwidth_agent import reconcile, report
+from bandwidth_agent.kernel import fake, tracer
+from bandwidth_agent.settings import Settings
+from bandwidth_agent.source import Wanted
+from bandwidth_api import addresses
+from bandwidth_api.plan import Mode, PlanEntry, PortRange, Sharing
+
+MBIT = 1_000_000
+
+
+def entry(
+    limit: str,
+    *clients: str,
+    rate: int = 5 * MBIT,
+    mode: Mode = Mode.ENFORCE,
+    sharing: Sharing = Sharing.SHARED,
+    ports: tuple[PortRange, ...] = (),
+    expires_at: float | None = None,
+) -> PlanEntry:
+    return PlanEntry(
+        limit=limit,
+        uid="",
+        generation=1,
+        clients=tuple(addresses.parse(text) for text in clients),
+        excepted=(),
+        ports=ports,
+        rate_bits_per_second=rate,
+        burst_bytes=None,
+        mode=mode,
+        sharing=sharing,
+        priority=0,
+        created_at=0.0,
+        expires_at=expires_at,
+        node_selector=(),
+    )
+
+
+class Node:
+    """One node with these limits in force."""
+
+    def __init__(self, *entries: PlanEntry, settings: Settings | None = None) -> None:
+        self.kernel = fake.FakeKernel()
+        self.reconciler = reconcile.Reconciler(self.kernel, settings or Settings())
+        self.report = self.want(*entries)
+
+    def want(self, *entries: PlanEntry) -> report.Report:
+        """Put these limits in force instead of any other."""
+        self.report = self.reconciler.run(Wanted(entries=entries), read=True)
+        return self.report
+
+    def send(self, client: str, port: int = 443, *, packets: int = 1) -> tracer.Verdict:
+        """Send packets of 1514 bytes to a client."""
+        prefix = addresses.parse(client)
+        return self.kernel.transmit(prefix.family, prefix.network, "TCP", port, "eth0", packets=packets)

@@ -1,0 +1,232 @@
+"""What the agent serves to Prometheus and to probes."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import pathlib
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from bandwidth_agent import health, metrics, serve
+from bandwidth_api.plan import Sharing
+from unit import documents
+from unit.agent import manifests, shaped
+from unit.agent.shaped import entry
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Agent:
+    """A node in memory and what its agent would serve."""
+
+    def __init__(self, *entries: shaped.PlanEntry, max_limits: int = 100) -> None:
+        self.clock = manifests.Clock()
+        self.node = shaped.Node(*entries)
+        self.health = health.Health(self.clock())
+        self.registry = metrics.registry(
+            self.health,
+            self.node.kernel,
+            lambda: self.node.reconciler.believed,
+            monotonic=self.clock,
+            version="1.2.3",
+            max_limits=max_limits,
+        )
+
+    def passed(self, *, failed: bool = False, repairs: dict[str, int] | None = None) -> None:
+        """Tell the health what the loop would."""
+        self.health.passed(self.node.report, self.clock(), complete=True, repairs=repairs or {}, kernel_failed=failed)
+
+    def samples(self) -> Samples:
+        text = generate_latest(self.registry).decode()
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith(metrics.PREFIX)
+        }
+
+    def sample(self, name: str, **labels: str) -> float:
+        return self.samples()[f"{metrics.PREFIX}_{name}", tuple(sorted(labels.items()))]
+
+
+def test_each_limit_has_its_counters() -> None:
+    """What was sent to the clients of a limit stands under its name."""
+    agent = Agent(entry("mail", "203.0.113.7"), entry("scraper", "203.0.113.8", sharing=Sharing.PER_ENTRY))
+    agent.node.send("203.0.113.7", packets=3)
+    assert agent.sample("limit_packets_total", limit="mail", client="") == 3
+    assert agent.sample("limit_bytes_total", limit="mail", client="") == 3 * 1514
+    assert agent.sample("limit_packets_total", limit="scraper", client="203.0.113.8") == 0
+    assert agent.sample("limit_rate_bits_per_second", limit="mail", client="") == 5_000_000
+    for name in ("limit_drops_total", "limit_over_limit_total", "limit_backlog_bytes"):
+        assert agent.sample(name, limit="mail", client="") == 0
+    assert agent.sample("looked_up_packets_total", family="IPv4") == 3
+
+
+def test_limits_that_come_and_go_are_followed() -> None:
+    """The names are those of the last pass."""
+    agent = Agent(entry("mail", "203.0.113.7"))
+    agent.samples()
+    agent.node.want(entry("other", "203.0.113.9"))
+    assert {dict(labels)["limit"] for name, labels in agent.samples() if name.endswith("limit_bytes_total")} == {
+        "other"
+    }
+    agent.node.want()
+    assert not [name for name, _ in agent.samples() if name.endswith("limit_bytes_total")]
+
+
+def test_beyond_the_cap_limits_are_counted_and_not_listed() -> None:
+    """A scrape stays small, and says how much it leaves out."""
+    agent = Agent(*(entry(f"l{number}", f"203.0.113.{number}") for number in range(1, 11)), max_limits=4)
+    found = agent.samples()
+    assert sum(name.endswith("limit_bytes_total") for name, _ in found) == 4
+    assert found[f"{metrics.PREFIX}_limit_series_omitted", ()] == 6
+
+
+def test_what_the_loop_did_is_told() -> None:
+    """Passes, failures, repairs by layer, limits by state, durations, the age of the plan."""
+    agent = Agent(entry("mail", "203.0.113.7"))
+    assert agent.sample("ready") == 0
+    agent.health.plan_changed(agent.clock())
+    agent.passed(repairs={"set": 2})
+    agent.clock.now += 5
+    agent.passed(failed=True, repairs={"set": 3, "chain": 1})
+    agent.clock.now += 5
+    assert agent.sample("ready") == 1
+    assert agent.sample("passes_total") == 2
+    assert agent.sample("failed_passes_total") == 1
+    assert agent.sample("drift_repairs_total", layer="set") == 3
+    assert agent.sample("drift_repairs_total", layer="chain") == 1
+    assert agent.sample("drift_repairs_total", layer="ifb") == 0
+    assert agent.sample("limits", state="programmed") == 1
+    assert agent.sample("limits", state="failed") == 0
+    assert agent.sample("plan_age_seconds") == 10
+    assert agent.sample("loop_silence_seconds") == 5
+    assert agent.sample("kernel_changes_total") == 2 * agent.node.report.changes
+    assert agent.sample("apply_duration_seconds_count") == 2
+    assert agent.sample("apply_duration_seconds_bucket", le="+Inf") == 2
+    assert agent.sample("agent_info", version="1.2.3") == 1
+    assert agent.sample("classifier", classifier="mark") == 1
+
+
+def test_a_kernel_that_cannot_be_read_leaves_the_rest() -> None:
+    """The scrape that is needed most is the one while something is wrong."""
+    agent = Agent(entry("mail", "203.0.113.7"))
+    agent.passed()
+    agent.node.kernel.read_error = errno.EINTR
+    found = agent.samples()
+    assert found[f"{metrics.PREFIX}_kernel_readable", ()] == 0
+    assert found[f"{metrics.PREFIX}_passes_total", ()] == 1
+
+
+def test_openmetrics_is_understood() -> None:
+    """Newer Prometheus asks for it."""
+    agent = Agent(entry("mail", "203.0.113.7"))
+    agent.passed()
+    assert generate_openmetrics(agent.registry).decode().endswith("# EOF\n")
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/reference/metrics.md names each metric with its labels, and no other."""
+    agent = Agent(entry("mail", "203.0.113.7"))
+    agent.health.plan_changed(agent.clock())
+    agent.passed()
+    families = text_string_to_metric_families(generate_latest(agent.registry).decode())
+    served = {
+        # The parser takes the ending off a counter's family; the text has it.
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in families
+        if family.name.startswith(metrics.PREFIX)
+    }
+    text = pathlib.Path(documents.REFERENCE / "metrics.md").read_text()
+    assert set(re.findall(rf"^\| `({metrics.PREFIX}_[a-z_]+)", text, re.MULTILINE)) == served
+
+
+# ── health ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_loop_that_does_not_turn_is_unhealthy() -> None:
+    """A probe restarts what is stuck."""
+    vitals = health.Health(1000.0)
+    assert vitals.healthy(1000.0 + health.STUCK_AFTER_SECONDS).good
+    assert not vitals.healthy(1001.0 + health.STUCK_AFTER_SECONDS).good
+    vitals.turned(1100.0)
+    assert vitals.healthy(1101.0).good
+
+
+def test_ready_is_after_the_first_complete_pass() -> None:
+    """And stays so, also when a later pass cannot see everything."""
+    agent = Agent(entry("mail", "203.0.113.7"))
+    assert not agent.health.ready().good
+    agent.health.passed(agent.node.report, 1.0, complete=False, repairs={}, kernel_failed=False)
+    assert not agent.health.ready().good
+    agent.passed()
+    agent.health.passed(agent.node.report, 2.0, complete=False, repairs={}, kernel_failed=True)
+    assert agent.health.ready().good
+
+
+# ── over HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[Agent, serve.Server]]:
+    agent = Agent(entry("mail", "203.0.113.7"))
+    with serve.Server("127.0.0.1", 0, agent.health, agent.registry, agent.clock) as server:
+        yield agent, server
+
+
+def get(server: serve.Server, path: str, method: str = "GET") -> tuple[int, str, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Content-Type"], answer.read()
+    finally:
+        connection.close()
+
+
+def test_metrics_are_served(served: tuple[Agent, serve.Server]) -> None:
+    """In the text form, with its type."""
+    status, kind, body = get(served[1], "/metrics")
+    assert status == 200
+    assert kind.startswith("text/plain; version=")
+    assert b"client_bandwidth_limit_bytes_total" in body
+
+
+def test_probes_are_answered(served: tuple[Agent, serve.Server]) -> None:
+    """503 until ready, 503 when stuck, 200 otherwise; with a word why."""
+    agent, server = served
+    assert get(server, "/healthz")[0] == 200
+    status, _, body = get(server, "/readyz")
+    assert (status, body) == (503, b"the first complete pass is not done yet\n")
+    agent.passed()
+    assert get(server, "/readyz")[0] == 200
+    agent.clock.now += 1000
+    assert get(server, "/healthz")[0] == 503
+
+
+def test_other_paths_and_methods_are_refused(served: tuple[Agent, serve.Server]) -> None:
+    """There is nothing to write here, and nothing else to read."""
+    assert get(served[1], "/")[0] == 404
+    assert get(served[1], "/metrics", "POST")[0] == 501
+    status, _, body = get(served[1], "/healthz", "HEAD")
+    assert (status, body) == (200, b"")
+
+
+def test_a_silent_client_stops_nobody(served: tuple[Agent, serve.Server]) -> None:
+    """A connection that asks for nothing holds neither the next scrape nor the end of the program."""
+    with socket.create_connection(("127.0.0.1", served[1].port)):
+        assert get(served[1], "/healthz")[0] == 200
+
+
+def test_a_port_that_is_taken_is_an_error(served: tuple[Agent, serve.Server]) -> None:
+    """Found out at the start, not at the first scrape."""
+    agent, server = served
+    with pytest.raises(OSError, match="in use"):
+        serve.Server("127.0.0.1", server.port, agent.health, agent.registry)
