@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from collections.abc import Iterator
 from typing import Literal
 
 from bandwidth_agent.kernel import change, iptables_text, iptables_tools, marks, model, nftables
@@ -25,6 +26,7 @@ _TABLE = iptables_text.TABLE
 _AF = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 _COMPAT_TABLES = frozenset({"filter", "nat", "mangle", "raw", "security"})
 _KUBELET_CHAINS = frozenset({"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"})
+_SET_TARGET, _SET_REVISION = "SET", 3  # the first revision that maps
 _ATTEMPTS = 3
 
 
@@ -47,8 +49,8 @@ class IpTables:
         return self._backend
 
     def supported(self) -> bool:
-        """Whether the back end can be written into: its program is there, and its kernel side too."""
-        return self.backend in self._tools.backends
+        """Whether rules of ours can be written: the programs are there, and the kernel has the SET target."""
+        return self.backend in self._tools.backends and nftables.has_target(_SET_TARGET, _SET_REVISION) is not False
 
     def observe(self) -> dict[int, model.Chain]:
         """Read our chains. One that also stands in the other back end reads as not first, so that it is put anew."""
@@ -80,6 +82,7 @@ class IpTables:
     def delete_chain(self, step: change.DeleteChain) -> change.Outcome:
         """Take away the jump, the chain and what iptables made because of them, from both back ends."""
         refusals = [self._remove(backend, step.family) for backend in (NFT, LEGACY)]
+        self._created.pop(step.family, None)
         return _outcome(step, "; ".join(refusal for refusal in refusals if refusal))
 
     def counters(self) -> dict[int, int]:
@@ -92,27 +95,20 @@ class IpTables:
         return marks.merge([*self._uses_in_nft(), *self._uses_in_legacy(), *marks.of_routing()])
 
     def _uses_in_nft(self) -> tuple[model.MarkUse, ...]:
-        """Read again only when anything of nftables has changed: with 20,000 rules a reading takes 0.4 s."""
+        """Read again only when anything of nftables has changed: a reading of 20,000 rules takes 0.2 s."""
         generation = nftables.generation()
         if self._nft_uses is None or self._nft_uses[0] != generation:
-            uses: list[model.MarkUse] = []
-            printed: set[tuple[int, str]] = set()
-            for family in FAMILIES:
-                dump = self._tools.save(NFT, family)
-                uses += marks.of_dump(self._tools.name(NFT, family), dump) if dump else ()
-                printed |= {(_AF[family], table) for table in iptables_text.table_names(dump)}
-            uses += [use for table in nftables.tables() - printed for use in marks.of_nft_table(*table)]
-            self._nft_uses = generation, marks.merge(uses)
+            try:
+                self._nft_uses = generation, marks.merge(marks.of_nftables())
+            except BlockingIOError:  # others change rules faster than they can be read; the last reading must do
+                if self._nft_uses is None:
+                    raise
         return self._nft_uses[1]
 
-    def _uses_in_legacy(self) -> list[model.MarkUse]:
-        dumps = {family: self._tools.save(LEGACY, family) for family in FAMILIES}
-        return [
-            use
-            for family, dump in dumps.items()
-            if dump
-            for use in marks.of_dump(self._tools.name(LEGACY, family), dump)
-        ]
+    def _uses_in_legacy(self) -> Iterator[model.MarkUse]:
+        for family in FAMILIES:
+            if dump := self._tools.save_legacy(family):
+                yield from marks.of_legacy(self._tools.name(LEGACY, family), dump)
 
     def _choose(self) -> str:
         """Where we are, else where kubelet is, else where the rules are, else nft.
@@ -128,7 +124,7 @@ class IpTables:
             return NFT if ours[NFT] else LEGACY
         if any(nftables.chain_exists(family, _TABLE, chain) for family in FAMILIES for chain in _KUBELET_CHAINS):
             return NFT
-        dumps = [self._tools.save(LEGACY, family) for family in FAMILIES]
+        dumps = [self._tools.save_legacy(family) for family in FAMILIES]
         if any(iptables_text.chain_names(dump) & _KUBELET_CHAINS for dump in dumps):
             return LEGACY
         legacy_rules = any(iptables_text.has_rules(dump) for dump in dumps)
@@ -140,7 +136,8 @@ class IpTables:
             return ()
         if reading.jumps:
             return reading.created
-        return nftables.missing(family, _TABLE) or self._created.get(family, ())
+        missing = nftables.missing(family, _TABLE)
+        return missing if _TABLE in missing else self._created.get(family) or missing
 
     def _attempt(self, backend: str, family: int, transaction: str) -> str:
         try:

@@ -124,11 +124,6 @@ def chain_names(dump: str) -> frozenset[str]:
     return frozenset(line[1:].partition(" ")[0] for line in dump.splitlines() if line.startswith(":"))
 
 
-def table_names(dump: str) -> frozenset[str]:
-    """The tables that iptables-save prints."""
-    return frozenset(line[1:].strip() for line in dump.splitlines() if line.startswith("*"))
-
-
 def has_rules(dump: str) -> bool:
     """Whether iptables-save prints any rule."""
     return "\n-A " in dump

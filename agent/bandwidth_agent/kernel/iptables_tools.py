@@ -41,11 +41,11 @@ class IpTablesTools:
         done = _run([self.name(backend, family), "-t", table, "-S", "-v"])
         return done.stdout if done.returncode == 0 else None
 
-    def save(self, backend: str, family: int) -> str:
-        """All tables of one back end as its save program prints them; nothing where none was ever used."""
-        if backend not in self._programs or (backend == LEGACY and not legacy_tables(family)):
+    def save_legacy(self, family: int) -> str:
+        """All tables of the legacy back end as its save program prints them; nothing where none was ever used."""
+        if LEGACY not in self._programs or not legacy_tables(family):
             return ""
-        program = f"{self.name(backend, family)}-save"
+        program = f"{self.name(LEGACY, family)}-save"
         done = _run([program])
         if done.returncode != 0:
             raise OSError(f"{program}: {done.stderr.strip() or done.returncode}")

@@ -1,8 +1,9 @@
 """Which bits of the packet mark the rules of other programs read or write.
 
-Owns the reading of rules for that one question: rules as iptables-save prints them, rules of nft's own as the kernel
-holds them, and the policy routing rules. Rules of ours are passed over. Must never change anything; where a rule's
-bits cannot be told it says all of them, because the price of a wrong "none" is somebody's routing.
+Owns the reading of rules for that one question: rules of nftables as the kernel holds them, those of iptables-legacy
+as its save program prints them, and the policy routing rules. Rules of ours are passed over. Must never change
+anything; where a rule's bits cannot be told it says all of them, because the price of a wrong "none" is somebody's
+routing.
 
 The mark of a connection is no packet mark; only where one is copied to the other does a packet mark take part.
 """
@@ -16,7 +17,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 
-from bandwidth_agent.kernel import model, netlink, nftrules
+from bandwidth_agent.kernel import iptables_text, model, netlink, nftrules
 from bandwidth_api import names
 
 ALL_BITS = 0xFFFFFFFF
@@ -29,8 +30,8 @@ _RULE_HEADER_BYTES = 12
 _FRA_PRIORITY, _FRA_MARK, _FRA_MASK = 6, 10, 16
 
 
-def of_dump(program: str, dump: str) -> Iterator[model.MarkUse]:
-    """The uses in what `iptables-save` printed; `program` names the back end in the report."""
+def of_legacy(program: str, dump: str) -> Iterator[model.MarkUse]:
+    """The uses in what `iptables-legacy-save` printed; `program` names the family in the report."""
     end = 0
     while (found := dump.find(_CANDIDATE, end)) >= 0:
         start, end = dump.rfind("\n", 0, found) + 1, dump.find("\n", found)
@@ -42,10 +43,11 @@ def of_dump(program: str, dump: str) -> Iterator[model.MarkUse]:
                 yield model.MarkUse(bits, f"{program} -t {table} {rule}")
 
 
-def of_nft_table(family: int, table: str) -> Iterator[model.MarkUse]:
-    """The uses in a table of nftables that iptables-save does not print; `family` is an NFPROTO number."""
-    for rule in nftrules.with_marks(family, table):
-        yield model.MarkUse(rule.bits, str(rule))
+def of_nftables() -> Iterator[model.MarkUse]:
+    """The uses in the rules of nftables, iptables-nft's among them."""
+    for rule in nftrules.with_marks():
+        if (rule.table, rule.chain) != (iptables_text.TABLE, names.CHAIN):
+            yield model.MarkUse(rule.bits, str(rule))
 
 
 def of_routing() -> Iterator[model.MarkUse]:

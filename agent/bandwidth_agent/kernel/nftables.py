@@ -17,6 +17,9 @@ from bandwidth_agent.kernel import netlink, nfnetlink
 _SUBSYSTEM = 10
 _GET_TABLE, _DELETE_TABLE, _GET_CHAIN, _DELETE_CHAIN, _GET_RULE, _DELETE_RULE = 1, 2, 4, 5, 7, 8
 _GET_GENERATION = 16
+_COMPAT = 11  # the subsystem that knows the extensions of iptables
+_X_NAME, _X_REVISION, _X_TYPE = 1, 2, 3
+_TARGET = 1
 
 _G_ID = 1
 _T_NAME, _T_USE = 1, 3
@@ -45,14 +48,6 @@ def chain_exists(family: int, table: str, chain: str) -> bool:
         return _get_chain(kernel, family, table, chain) is not None
 
 
-def tables() -> frozenset[tuple[int, str]]:
-    """Every table of this network namespace: (NFPROTO number, name)."""
-    question = nfnetlink.message(_SUBSYSTEM << 8 | _GET_TABLE, 0, socket.AF_UNSPEC, b"")
-    with nfnetlink.connection() as kernel:
-        parts = kernel.dump(question.type, question.body)
-    return frozenset((part.buffer[part.start], netlink.text(nfnetlink.fields(part)[_T_NAME])) for part in parts)
-
-
 def has_rules(families: frozenset[int], names: frozenset[str]) -> bool:
     """Whether any chain of these tables has a rule in it or is led to by one."""
     question = nfnetlink.message(_SUBSYSTEM << 8 | _GET_CHAIN, 0, socket.AF_UNSPEC, b"")
@@ -63,6 +58,22 @@ def has_rules(families: frozenset[int], names: frozenset[str]) -> bool:
                 if netlink.text(chain[_C_TABLE]) in names and _number(chain, _C_USE) > 0:
                     return True
     return False
+
+
+def has_target(name: str, revision: int) -> bool | None:
+    """Whether the kernel has a target of iptables, loading it if need be; None where it cannot be asked."""
+    attributes = (
+        netlink.text_attribute(_X_NAME, name)
+        + netlink.attribute(_X_REVISION, revision.to_bytes(4, "big"))
+        + netlink.attribute(_X_TYPE, _TARGET.to_bytes(4, "big"))
+    )
+    with nfnetlink.connection() as kernel:
+        try:
+            return nfnetlink.ask(kernel, nfnetlink.message(_COMPAT << 8, 0, socket.AF_INET, attributes)) is not None
+        except PermissionError:
+            raise
+        except OSError:  # nftables without its compatibility with iptables
+            return None
 
 
 def generation() -> int:

@@ -1,7 +1,8 @@
-"""What nftables' own rules do with the packet mark, decoded from the kernel's list of rules.
+"""What the rules of nftables do with the packet mark, decoded from the kernel's own list.
 
-Owns that one question, for nodes whose rules were not written by iptables. Read from the kernel because `nft` is
-often not installed, and its listing takes seconds on nodes with many rules. Must never change a rule.
+Owns that one question, for rules of nft and of iptables-nft alike. Read from the kernel because `nft` is often not
+installed, because iptables-save gives up on a whole table when one rule in it is newer than itself, and because a
+rule that is not decoded here costs a microsecond. Must never change a rule.
 
 A rule is a little program over registers; this follows the mark through them:
 
@@ -12,8 +13,10 @@ A rule is a little program over registers; this follows the mark through them:
 from __future__ import annotations
 
 import re
+import socket
+import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import netlink, nfnetlink
@@ -26,15 +29,22 @@ _NAME, _DATA = 1, 2
 _META_DESTINATION, _META_KEY, _META_SOURCE, _MARK = 1, 2, 3, 3
 _BITWISE_SOURCE, _BITWISE_DESTINATION, _BITWISE_MASK, _BITWISE_XOR, _BITWISE_OPERATION = 1, 2, 4, 5, 6
 _VALUE = 1
-_COMPAT_NAME = 1
+_EXTENSION_NAME, _EXTENSION_REVISION, _EXTENSION_INFO = 1, 2, 3
 
 # In the bytes of a rule: an expression `meta` whose first number is the key of the mark, or an extension of iptables
-# that has to do with marks. Nearly all rules have neither and are not decoded.
+# that can have to do with marks. Nearly all of a node's ten thousands of rules have neither and are not decoded.
 _CANDIDATE = re.compile(
-    rb"meta\0{4}.{8}\0\0\0\x03|target\0\0.{8}(?:MARK|CONNMARK|HMARK|TPROXY|SET)\0|match\0{3}.{8}(?:mark|socket)\0",
+    rb"meta\0{4}.{8}\0\0\0\x03"
+    rb"|target\0\0.{8}(?:MARK|CONNMARK|HMARK|TPROXY|SET|CT)\0"
+    rb"|match\0{3}.{8}(?:mark|socket)\0",
     re.DOTALL,
 )
-_COMPAT_WITH_MARK = frozenset({"mark", "socket", "MARK", "CONNMARK", "HMARK", "TPROXY", "SET"})
+
+# Modes and flags of the extensions (linux/netfilter/xt_*.h).
+_SAVE, _RESTORE = 1, 2
+_SET_FLAGS_OFFSET, _SET_MAP_MARK = 12, 1 << 8
+_SOCKET_RESTORE_MARK = 1 << 2
+_CT_ZONE_IS_MARK = 1 << 4
 
 _FAMILY_WORDS = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
@@ -47,30 +57,32 @@ class MarkedRule(NamedTuple):
     chain: str
     handle: int
     bits: int
+    by: str  # the name of the first expression or extension that does
 
     def __str__(self) -> str:
         word = _FAMILY_WORDS.get(self.family, str(self.family))
-        return f"nft {word} table {self.table} chain {self.chain} handle {self.handle}"
+        return f"nft {word} table {self.table} chain {self.chain} handle {self.handle}: {self.by}"
 
 
-def with_marks(family: int, table: str) -> Iterator[MarkedRule]:
-    """Every rule of a table that reads or writes packet marks."""
-    question = nfnetlink.message(_GET_RULE, 0, family, netlink.text_attribute(_TABLE, table))
+def with_marks() -> Iterator[MarkedRule]:
+    """Every rule of this network namespace that reads or writes packet marks."""
+    question = nfnetlink.message(_GET_RULE, 0, socket.AF_UNSPEC, b"")
     with nfnetlink.connection() as kernel:
         parts = kernel.dump(question.type, question.body)
     for part in parts:
         if not _CANDIDATE.search(part.buffer, part.start, part.end):
             continue
         rule = nfnetlink.fields(part)
-        bits = mark_bits(rule.get(_EXPRESSIONS, b""))
+        uses = list(_uses(rule.get(_EXPRESSIONS, b"")))
+        bits = _union(each for each, _ in uses)
         if bits:
             chain, handle = netlink.text(rule[_CHAIN]), int.from_bytes(rule[_HANDLE], "big")
-            yield MarkedRule(family, table, chain, handle, bits)
+            by = next(name for each, name in uses if each)
+            yield MarkedRule(part.buffer[part.start], netlink.text(rule[_TABLE]), chain, handle, bits, by)
 
 
-def mark_bits(expressions: bytes) -> int:
-    """The bits of the mark that a rule with these expressions reads or writes."""
-    bits = 0
+def _uses(expressions: bytes) -> Iterator[tuple[int, str]]:
+    """The bits of the mark that each expression of a rule reads or writes, and the expression's name."""
     masks: dict[bytes, tuple[int, int]] = {}  # register that holds the mark → (and, xor) done to it
     for name, data in _decoded(expressions):
         source = data.get(_META_SOURCE, b"")
@@ -78,22 +90,56 @@ def mark_bits(expressions: bytes) -> int:
             masks[data.get(_META_DESTINATION, b"")] = (ALL_BITS, 0)
         elif name == "meta" and _big(data.get(_META_KEY)) == _MARK:
             kept, flipped = masks.pop(source, (0, ALL_BITS))
-            bits |= ~kept | flipped
+            yield (~kept | flipped) & ALL_BITS, "meta mark"
         elif name == "bitwise" and data.get(_BITWISE_SOURCE) in masks:
             del masks[data[_BITWISE_SOURCE]]
             masks[data.get(_BITWISE_DESTINATION, b"")] = _and_xor(data)
         elif name in ("match", "target"):
-            bits |= ALL_BITS if netlink.text(data.get(_COMPAT_NAME, b"")) in _COMPAT_WITH_MARK else 0
+            extension = netlink.text(data.get(_EXTENSION_NAME, b""))
+            revision = _big(data.get(_EXTENSION_REVISION))
+            yield _extension_bits(extension, revision, data.get(_EXTENSION_INFO, b"")), extension
         elif name not in ("counter", "immediate"):
-            bits |= _read(masks)  # compared, looked up or stored, if it is the mark that this expression takes
-    return (bits | _read(masks)) & ALL_BITS
+            # Compared, looked up or stored, if it is the mark that this expression takes.
+            yield _union(kept for kept, _ in masks.values()), "meta mark"
+    yield _union(kept for kept, _ in masks.values()), "meta mark"
 
 
-def _read(masks: dict[bytes, tuple[int, int]]) -> int:
-    bits = 0
-    for kept, _ in masks.values():
-        bits |= kept
-    return bits
+def _extension_bits(name: str, revision: int, info: bytes) -> int:
+    """The bits that a match or target of iptables reads or writes; all of them where its layout is unknown."""
+    try:
+        match name, revision:
+            case "mark", 1:
+                _, mask = struct.unpack_from("=II", info)
+                return int(mask)
+            case ("MARK", 2) | ("TPROXY", 0 | 1):
+                one, other = struct.unpack_from("=II", info)
+                return int(one | other)
+            case "CONNMARK", 1 | 2:
+                return _copied_bits(revision, info)
+            case "SET", 3:
+                return ALL_BITS if struct.unpack_from("=I", info, _SET_FLAGS_OFFSET)[0] & _SET_MAP_MARK else 0
+            case "SET", _:
+                return 0  # older revisions cannot map
+            case "socket", _:
+                return ALL_BITS if revision >= 3 and info[0] & _SOCKET_RESTORE_MARK else 0
+            case "CT", _:
+                return ALL_BITS if revision >= 1 and struct.unpack_from("=H", info)[0] & _CT_ZONE_IS_MARK else 0
+            case (("mark" | "MARK" | "TPROXY" | "CONNMARK" | "HMARK"), _):
+                return ALL_BITS
+    except (struct.error, IndexError):
+        return ALL_BITS
+    return 0
+
+
+def _copied_bits(revision: int, info: bytes) -> int:
+    """What CONNMARK copies between the connection's mark and the packet's."""
+    _, connection_mask, packet_mask = struct.unpack_from("=III", info)
+    shift, mode = (info[13], info[14]) if revision == 2 else (0, info[12])
+    if mode == _SAVE:
+        return int(packet_mask)
+    if mode == _RESTORE:
+        return ALL_BITS if shift else int(packet_mask | connection_mask)
+    return 0
 
 
 def _and_xor(data: dict[int, bytes]) -> tuple[int, int]:
@@ -117,3 +163,10 @@ def _inner(value: bytes) -> dict[int, bytes]:
 
 def _big(value: bytes | None) -> int:
     return int.from_bytes(value or b"", "big")
+
+
+def _union(each_bits: Iterable[int]) -> int:
+    union = 0
+    for bits in each_bits:
+        union |= bits
+    return union

@@ -1,0 +1,388 @@
+"""Our chain in the real kernel, in both back ends: put, repaired, removed without a trace, beside everybody else's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from bandwidth_agent.kernel import change, iptables, iptables_text, model
+from bandwidth_api import names
+from bandwidth_api.plan import PortRange
+from bandwidth_lab import Lab
+from kernel.netfilter.nodes import Node, one_set, simple_chain
+
+pytestmark = pytest.mark.root
+
+BACKENDS: tuple[iptables.Backend, ...] = ("nft", "legacy")
+
+FULL = (
+    model.Rule("cbl-v4", None, map_mark=True, map_priority=False),
+    model.Rule("cbl-v4", PortRange("TCP", 993, 993), map_mark=True, map_priority=True),
+    model.Rule("cbl-v4", PortRange("UDP", 1, 65535), map_mark=False, map_priority=True),
+)
+
+FOREIGN = """*mangle
+:OTHERS - [0:0]
+-A PREROUTING -m comment --comment "say \\"hi\\" -j CBL-POSTROUTING" -j MARK --set-xmark 0x80/0x80
+-A POSTROUTING -d 198.51.100.7/32 -m comment --comment CBL-POSTROUTING -j OTHERS
+-A POSTROUTING -o eth9 -j DSCP --set-dscp 0x0a
+-A OTHERS -j RETURN
+COMMIT
+*filter
+-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+COMMIT
+"""
+
+
+@pytest.fixture(params=BACKENDS)
+def tables(request: pytest.FixtureRequest, node: Node) -> Node:
+    """A node whose sets are there, with each back end in turn."""
+    if request.param == "legacy":  # once used, a legacy table stays listed: use it before the "before"
+        for family in (4, 6):
+            node.out(node.tool(family, "legacy"), "-t", "mangle", "-S")
+            node.out(node.tool(family, "legacy"), "-t", "filter", "-S")
+    node.restart(request.param)
+    return node
+
+
+def backend(node: Node) -> str:
+    return node.tables(lambda tables: tables.backend)
+
+
+def with_sets(node: Node) -> Node:
+    node.apply(one_set(4, {}), one_set(6, {}))
+    return node
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_chain_is_read_back_as_it_was_put(tables: Node, family: int) -> None:
+    """Every kind of rule comes back as the value that was written."""
+    with_sets(tables)
+    rules = tuple(rule._replace(set_name=f"cbl-v{family}") for rule in FULL)
+    for chain in (simple_chain(family), model.Chain(rules, True), model.Chain((), True)):
+        for _ in range(2):
+            tables.apply(change.PutChain(family, chain))
+            assert tables.observed_chains() == {family: chain}
+
+
+def test_the_program_prints_the_rules_of_the_contract(tables: Node) -> None:
+    """What stands in the kernel is what the design says, to the letter."""
+    with_sets(tables)
+    tables.apply(change.PutChain(4, model.Chain(FULL, True)))
+    saved = tables.out(tables.tool(4, backend(tables), "-save"), "-t", "mangle").splitlines()
+    assert [line for line in saved if line.startswith("-A ")][1:] == [
+        "-A CBL-POSTROUTING -j SET --map-set cbl-v4 dst --map-mark",
+        "-A CBL-POSTROUTING -m conntrack --ctproto 6 --ctorigdstport 993 --ctdir REPLY"
+        " -j SET --map-set cbl-v4 dst --map-mark --map-prio",
+        "-A CBL-POSTROUTING -m conntrack --ctproto 17 --ctorigdstport 1:65535 --ctdir REPLY"
+        " -j SET --map-set cbl-v4 dst --map-prio",
+    ]
+
+
+def test_cleanup_leaves_an_untouched_node_as_it_was(tables: Node) -> None:
+    """On a node without rules nothing of the tables that iptables made for us stays behind, twice in a row."""
+    before = tables.rulesets()
+    with_sets(tables)
+    tables.apply(change.PutChain(4, simple_chain(4)), change.PutChain(6, simple_chain(6)))
+    tables.restart()
+    remove = [change.DeleteChain(4), change.DeleteChain(6), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6")]
+    for _ in range(2):
+        tables.apply(*remove)
+        assert tables.rulesets() == before
+
+
+def test_cleanup_leaves_the_rules_of_others_as_they_were(tables: Node) -> None:
+    """Foreign chains, rules and their order survive our coming, changing and going, byte by byte."""
+    tables.out(tables.tool(4, backend(tables), "-restore"), stdin=FOREIGN)
+    before = tables.rulesets()
+    with_sets(tables)
+    tables.apply(change.PutChain(4, simple_chain(4)), change.PutChain(6, simple_chain(6)))
+    tables.apply(change.PutChain(4, model.Chain(FULL, True)))
+    tables.restart()
+    tables.apply(change.DeleteChain(4), change.DeleteChain(6), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    assert tables.rulesets() == before
+
+
+@pytest.mark.parametrize(
+    "existing",
+    [
+        "table ip mangle {\n}\n",
+        "table ip mangle {\n chain POSTROUTING { type filter hook postrouting priority mangle; policy accept; }\n}\n",
+        "table ip mangle {\n chain INPUT { type filter hook input priority mangle; policy accept; }\n}\n",
+        "table ip mangle {\n chain POSTROUTING { type filter hook postrouting priority mangle; policy drop; }\n}\n",
+        "table ip other {\n chain POSTROUTING { type filter hook postrouting priority mangle; policy accept; }\n}\n",
+    ],
+)
+def test_cleanup_takes_only_what_exists_because_of_us(node: Node, existing: str) -> None:
+    """A table or base chain that was there before us stays, empty as it was; what was not goes."""
+    node.out("nft", "-f", "-", stdin=existing)
+    before = node.rulesets()
+    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    node.restart()
+    node.apply(change.DeleteChain(4), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    assert node.rulesets() == before
+
+
+def test_cleanup_leaves_what_others_have_come_to_use(node: Node) -> None:
+    """A rule that somebody put into the table that exists because of us keeps the table and its chain."""
+    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    node.out("iptables-nft", "-t", "mangle", "-A", "POSTROUTING", "-o", "eth9", "-j", "ACCEPT")
+    node.apply(change.DeleteChain(4))
+    saved = node.out("iptables-nft-save", "-t", "mangle")
+    assert [line for line in saved.splitlines() if line.startswith("-A")] == ["-A POSTROUTING -o eth9 -j ACCEPT"]
+    assert names.CHAIN not in node.out("nft", "list", "ruleset")
+
+
+def test_cleanup_after_somebody_flushed_leaves_nothing(node: Node) -> None:
+    """The process that made the table remembers so when the comment that says it was flushed and put anew."""
+    before = node.rulesets()
+    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    node.out("iptables-nft", "-t", "mangle", "-F")
+    node.apply(change.PutChain(4, simple_chain(4)))
+    node.restart()
+    node.apply(change.DeleteChain(4), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    assert node.rulesets() == before
+
+
+DAMAGE: dict[str, list[list[str]]] = {
+    "flushed": [["-F"]],
+    "only POSTROUTING flushed": [["-F", "POSTROUTING"]],
+    "our chain flushed": [["-F", names.CHAIN]],
+    "all removed": [["-F"], ["-X"]],
+    "a foreign rule above": [["-I", "POSTROUTING", "1", "-o", "eth9", "-j", "ACCEPT"]],
+    "a second jump": [["-A", "POSTROUTING", "-j", names.CHAIN]],
+    "a jump from elsewhere": [["-A", "OUTPUT", "-p", "tcp", "-j", names.CHAIN]],
+    "a goto from elsewhere": [["-A", "FORWARD", "-g", names.CHAIN]],
+    "a jump with a condition in place of ours": [
+        ["-D", "POSTROUTING", "1"],
+        ["-I", "POSTROUTING", "-o", "eth0", "-j", names.CHAIN],
+    ],
+    "a rule of ours gone": [["-D", names.CHAIN, "1"]],
+    "a stranger's rule in our chain": [["-A", names.CHAIN, "-j", "ACCEPT"]],
+    "a rule of ours with a further condition": [
+        ["-R", names.CHAIN, "1", "-o", "eth0", "-j", "SET", "--map-set", "cbl-v4", "dst", "--map-mark"]
+    ],
+    "a rule of ours on the source": [
+        ["-R", names.CHAIN, "1", "-j", "SET", "--map-set", "cbl-v4", "src", "--map-mark"],
+    ],
+    "a rule of ours negated": [
+        [
+            *["-R", names.CHAIN, "1", "-m", "conntrack", "--ctproto", "tcp", "!", "--ctorigdstport", "993"],
+            *["--ctdir", "REPLY", "-j", "SET", "--map-set", "cbl-v4", "dst", "--map-mark"],
+        ]
+    ],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_drift_is_seen_and_one_put_repairs_it(tables: Node, damage: list[list[str]]) -> None:
+    """Whatever somebody does to our chain or its jump, it reads as different, and the same put sets it right."""
+    with_sets(tables)
+    put = change.PutChain(4, simple_chain(4))
+    tables.apply(put)
+    for arguments in damage:
+        tables.out(tables.tool(4, backend(tables)), "-t", "mangle", *arguments)
+    assert tables.observed_chains() != {4: put.chain}
+    tables.apply(put)
+    assert tables.observed_chains() == {4: put.chain}
+
+
+def test_rules_of_others_are_untouched_by_repairs(tables: Node) -> None:
+    """Putting our jump back first moves nobody else's rule and resets nobody's counter."""
+    program = tables.tool(4, backend(tables))
+    tables.out(f"{program}-restore", "-c", stdin=FOREIGN.replace("-A POSTROUTING -o", "[7:70] -A POSTROUTING -o"))
+    with_sets(tables).apply(change.PutChain(4, simple_chain(4)))
+    tables.out(program, "-t", "mangle", "-I", "POSTROUTING", "1", "-o", "eth8", "-j", "ACCEPT")
+    tables.apply(change.PutChain(4, simple_chain(4)))
+    saved = tables.out(f"{program}-save", "-c", "-t", "mangle").splitlines()
+    rules = [line.partition("-A ")[2] for line in saved if "-A POSTROUTING" in line]
+    assert [rule.split()[-1] for rule in rules] == [names.CHAIN, "ACCEPT", "OTHERS", "0x0a"]
+    assert any(line.startswith("[7:70] -A POSTROUTING -o eth9") for line in saved)
+
+
+def test_a_put_keeps_the_jump_and_its_counter(tables: Node) -> None:
+    """Rewriting the chain leaves a jump that is right where it is; its counter goes on."""
+    with_sets(tables).apply(change.PutChain(4, simple_chain(4)))
+    tables.namespace.run(["ping", "-c", "1", "-W", "1", "192.0.2.1"], check=False)
+    before = tables.tables(lambda each: each.counters())
+    tables.apply(change.PutChain(4, model.Chain(FULL, True)))
+    assert tables.tables(lambda each: each.counters()) == before
+    assert before[4] > 0
+    assert 6 not in before
+
+
+def test_nothing_of_ours_reads_as_nothing(tables: Node) -> None:
+    """A node without our chain observes none, and looking makes no table."""
+    before = tables.rulesets()
+    assert tables.observed_chains() == {}
+    assert tables.tables(lambda each: each.counters()) == {}
+    assert tables.rulesets() == before
+
+
+def test_a_rule_on_a_missing_set_is_a_failure_with_the_tools_words(tables: Node) -> None:
+    """The transaction is refused whole; nothing half stands."""
+    outcome = tables.tables(lambda each: each.put_chain(change.PutChain(4, simple_chain(4))))
+    assert outcome.failure is not None
+    assert "cbl-v4" in outcome.failure.message
+    assert tables.observed_chains() == {}
+
+
+def test_a_chain_in_the_other_back_end_is_moved(node: Node) -> None:
+    """After a change of the setting one put writes the chain here and takes it away there."""
+    with_sets(node)
+    node.restart("legacy")
+    node.apply(change.PutChain(4, simple_chain(4)))
+    node.restart("nft")
+    assert node.observed_chains() == {4: simple_chain(4)._replace(jump_first=False)}
+    node.apply(change.PutChain(4, simple_chain(4)))
+    assert node.observed_chains() == {4: simple_chain(4)}
+    assert names.CHAIN not in node.out("iptables-legacy-save")
+    node.restart("legacy")
+    node.apply(change.PutChain(4, simple_chain(4)))
+    assert names.CHAIN not in node.out("iptables-nft-save")
+
+
+def test_a_table_that_iptables_cannot_print_is_seen_and_still_cleaned(node: Node) -> None:
+    """nft rules in the mangle table blind iptables; ours reads as different, a put says why, a delete works."""
+    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    node.out("nft", "add", "chain", "ip", "mangle", "stranger")
+    node.out("nft", "add", "set", "ip", "mangle", "numbers", "{ type inet_service; }")
+    node.out("nft", "add", "rule", "ip", "mangle", "stranger", "tcp", "dport", "@numbers", "meta", "mark", "set", "1")
+    observed = node.observed_chains()
+    node.apply(change.DeleteChain(4))
+    assert names.CHAIN not in node.out("nft", "list", "ruleset")
+    assert "@numbers" in node.out("nft", "list", "ruleset")
+    assert observed in ({4: simple_chain(4)}, {4: model.Chain((iptables_text.UNKNOWN_RULE,), False)})
+
+
+CHOICES: dict[str, tuple[Callable[[Node], object], str]] = {
+    "nothing anywhere": (lambda node: None, "nft"),
+    "rules in legacy only": (lambda node: node.out("iptables-legacy", "-A", "INPUT", "-j", "ACCEPT"), "legacy"),
+    "v6 rules in legacy only": (lambda node: node.out("ip6tables-legacy", "-A", "INPUT", "-j", "ACCEPT"), "legacy"),
+    "legacy loaded but empty": (lambda node: node.out("iptables-legacy", "-S"), "nft"),
+    "rules in both": (
+        lambda node: (
+            node.out("iptables-legacy", "-A", "INPUT", "-j", "ACCEPT"),
+            node.out("iptables-nft", "-A", "INPUT", "-j", "ACCEPT"),
+        ),
+        "nft",
+    ),
+    "kubelet in legacy": (
+        lambda node: (
+            node.out("iptables-legacy", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"),
+            node.out("iptables-nft", "-A", "INPUT", "-j", "ACCEPT"),
+        ),
+        "legacy",
+    ),
+    "kubelet in nft": (
+        lambda node: (
+            node.out("iptables-legacy", "-A", "INPUT", "-j", "ACCEPT"),
+            node.out("ip6tables-nft", "-t", "mangle", "-N", "KUBE-KUBELET-CANARY"),
+        ),
+        "nft",
+    ),
+    "we in legacy": (
+        lambda node: (
+            with_sets(node).restart("legacy"),
+            node.apply(change.PutChain(4, simple_chain(4))),
+            node.out("iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"),
+        ),
+        "legacy",
+    ),
+}
+
+
+@pytest.mark.parametrize(("prepare", "expected"), CHOICES.values(), ids=CHOICES.keys())
+def test_the_back_end_is_the_one_in_use(node: Node, prepare: Callable[[Node], object], expected: str) -> None:
+    """`auto` goes where we are, kubelet is or the rules are; looking changes nothing."""
+    prepare(node)
+    node.restart("auto")
+    before = node.rulesets()
+    assert backend(node) == expected
+    assert node.rulesets() == before
+
+
+def test_the_choice_is_made_anew_while_nothing_of_ours_is_there(node: Node) -> None:
+    """An agent that started before kubelet follows it; once our chain stands the choice stands."""
+    assert backend(node) == "nft"
+    node.out("iptables-legacy", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
+    assert node.observed_chains() == {}
+    assert backend(node) == "legacy"
+    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    node.out("iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
+    assert node.observed_chains() == {4: simple_chain(4)}
+    assert backend(node) == "legacy"
+
+
+def test_sets_can_go_at_once_behind_their_chain(tables: Node) -> None:
+    """The kernel has let go of the sets when the removal of the chain returns."""
+    for _ in range(10):
+        with_sets(tables)
+        tables.apply(
+            change.PutChain(4, simple_chain(4)),
+            change.PutChain(6, simple_chain(6)),
+            change.DeleteChain(4),
+            change.DeleteChain(6),
+            change.DeleteSet("cbl-v4"),
+            change.DeleteSet("cbl-v6"),
+        )
+
+
+KILLED = """
+import os, signal, sys
+from bandwidth_agent.kernel import change, iptables, model
+
+what, backend, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
+chain = model.Chain((model.Rule("cbl-v4", None, True, False),), True)
+
+def die(frame, event, argument):
+    global left
+    if event == "c_call" and getattr(argument, "__name__", "") in ("send", "fork_exec"):
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+tables = iptables.IpTables(backend)
+sys.setprofile(die)
+outcome = tables.put_chain(change.PutChain(4, chain)) if what == "put" else tables.delete_chain(change.DeleteChain(4))
+assert outcome.failure is None
+"""
+
+
+def test_a_kill_at_any_step_leaves_all_or_nothing(tables: Node) -> None:
+    """Between any two messages or processes of a put or a delete the chain stands whole or not at all."""
+    before = tables.rulesets()
+    with_sets(tables)
+    chosen = backend(tables)
+    for what in ("put", "delete"):
+        for steps in range(30):
+            command = [sys.executable, "-c", KILLED, what, chosen, str(steps)]
+            done = tables.namespace.run(command, check=False)
+            assert tables.observed_chains() in ({}, {4: simple_chain(4)})
+            if done.returncode == 0:
+                break
+            tables.apply(change.DeleteChain(4) if what == "put" else change.PutChain(4, simple_chain(4)))
+        else:
+            pytest.fail(f"a {what} needs fewer steps")
+        assert steps >= 2, "the kills did not fall between the steps"
+    tables.apply(change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    assert tables.rulesets() == before
+
+
+def test_the_golden_transactions_are_accepted(tables: Node) -> None:
+    """What we would write is what iptables-restore takes, tested by itself."""
+    with_sets(tables)
+    program = tables.tool(4, backend(tables), "-restore")
+    text = iptables_text.put(model.Chain(FULL, True), iptables_text.NOTHING, ("mangle",))
+    tables.out(program, "--test", "--noflush", stdin=text)
+    assert tables.observed_chains() == {}
+
+
+def test_two_nodes_do_not_meet(lab: Lab, node: Node) -> None:
+    """Everything belongs to the namespace of the calling thread."""
+    other = Node(lab.namespace("other"))
+    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    assert other.observed_chains() == {}
+    assert other.observed_sets() == {}

@@ -1,0 +1,149 @@
+"""Which mark bits other programs use, as the real tools and the real kernel say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bandwidth_agent.kernel import change, model
+from bandwidth_lab import Lab
+from kernel.netfilter.nodes import PREFIX, Node, one_set, simple_chain
+
+pytestmark = pytest.mark.root
+
+ALL = 0xFFFFFFFF
+
+
+def bits(node: Node) -> list[int]:
+    return sorted(use.bits for use in node.tables(lambda tables: tables.mark_uses()))
+
+
+IPTABLES_RULES = {
+    "POSTROUTING -j MARK --set-mark 0x5": [ALL],
+    "POSTROUTING -j MARK --set-xmark 0x4000/0x4000": [0x4000],
+    "POSTROUTING -j MARK --or-mark 0x8000": [0x8000],
+    "POSTROUTING -j MARK --and-mark 0xfffffffe": [0x1],
+    "POSTROUTING -j MARK --xor-mark 0x3": [0x3],
+    "POSTROUTING -m mark --mark 0x2000/0x2000 -j ACCEPT": [0x2000],
+    "POSTROUTING -m mark ! --mark 0x1/0x1 -j ACCEPT": [0x1],
+    "POSTROUTING -m mark --mark 0 -j ACCEPT": [ALL],
+    "POSTROUTING -m mark --mark 1/0xf -j MARK --set-xmark 0x10/0xf0": [0xFF],
+    "POSTROUTING -m connmark --mark 0x80/0x80 -j ACCEPT": [],
+    "POSTROUTING -m connmark --mark 0x80/0x80 -j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80": [0x80],
+    "POSTROUTING -j CONNMARK --restore-mark": [ALL],
+    "POSTROUTING -j CONNMARK --save-mark": [ALL],
+    "POSTROUTING -j CONNMARK --save-mark --nfmask 0xff --ctmask 0xf00": [0xFF],
+    "POSTROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xf00": [0xFFF],
+    "POSTROUTING -j CONNMARK --set-mark 0x80/0x80": [],
+    "PREROUTING -p tcp -j TPROXY --on-port 1 --tproxy-mark 0x200/0x200": [0x200],
+    "PREROUTING -p tcp -j TPROXY --on-port 1": [],
+    "POSTROUTING -j SET --map-set theirs dst --map-mark": [ALL],
+    "POSTROUTING -j SET --map-set theirs dst --map-prio": [],
+    "PREROUTING -p tcp -m socket --transparent --restore-skmark -j ACCEPT": [ALL],
+    "POSTROUTING -m comment --comment 'a -m mark --mark 0x1 -j MARK' -j ACCEPT": [],
+    "PREROUTING -j CONNMARK --set-mark 1/1": [],
+    "POSTROUTING -j CONNMARK --and-mark 1": [],
+    "POSTROUTING -j CLASSIFY --set-class 1:1": [],
+}
+
+
+@pytest.fixture(scope="module")
+def workbench() -> Iterator[Node]:
+    """One node for the many rules, each of which stands there alone."""
+    with Lab(PREFIX) as lab:
+        node = Node(lab.namespace("node"))
+        node.out("ipset", "create", "theirs", "hash:net", "skbinfo")
+        yield node
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+@pytest.mark.parametrize(("rule", "expected"), IPTABLES_RULES.items())
+def test_the_bits_of_an_iptables_rule(workbench: Node, backend: str, rule: str, expected: list[int]) -> None:
+    """Every target and match that reads or writes packet marks gives exactly its bits, in both back ends."""
+    program = workbench.tool(4, backend)
+    workbench.out(f"{program}-restore", stdin=f"*mangle\n-A {rule}\nCOMMIT\n".replace("'", '"'))
+    assert bits(workbench) == expected
+    workbench.out(program, "-t", "mangle", "-F")
+
+
+NFT_RULES = {
+    "meta mark set meta mark or 0x4000": [0x4000],
+    "meta mark and 0x4000 == 0x4000 accept": [0x4000],
+    "meta mark set 1": [ALL],
+    "meta mark 1 accept": [ALL],
+    "ct mark set meta mark": [ALL],
+    "meta mark set ct mark": [ALL],
+    "meta mark set ct mark and 0xff": [ALL],
+    "ct mark set meta mark and 0xff": [0xFF],
+    "ct mark set 1": [],
+    "ct mark 1 accept": [],
+    "meta mark vmap { 1 : accept }": [ALL],
+    "meta mark set meta mark and 0xffff0000 xor 0x1": [0xFFFF],
+    "meta mark . tcp dport { 1 . 2 } accept": [ALL],
+    "meta mark set meta mark << 1": [ALL],
+    "tcp dport 3 meta mark and 0xf != 0 meta priority set 1:1": [0xF],
+    "tcp dport 3 meta priority set 1:1 counter accept": [],
+}
+
+
+@pytest.mark.parametrize(("rule", "expected"), NFT_RULES.items())
+@pytest.mark.parametrize("family", ["inet", "ip6"])
+def test_the_bits_of_an_nftables_rule(workbench: Node, family: str, rule: str, expected: list[int]) -> None:
+    """Rules of nft's own are decoded from the kernel, masks and all."""
+    workbench.out("nft", "-f", "-", stdin=f"table {family} theirs {{\nchain c {{\n{rule}\n}}\n}}\n")
+    assert bits(workbench) == expected
+    workbench.out("nft", "delete", "table", family, "theirs")
+
+
+def test_rules_in_a_table_that_iptables_cannot_print_count(node: Node) -> None:
+    """nft rules inside a table named like one of iptables are not overlooked."""
+    rule = "tcp dport @s meta mark set meta mark or 0x10"
+    text = f"table ip mangle {{\nset s {{\ntype inet_service\n}}\nchain c {{\n{rule}\n}}\n}}\n"
+    node.out("nft", "-f", "-", stdin=text)
+    assert bits(node) == [0x10]
+
+
+def test_policy_routing_by_mark_counts(node: Node) -> None:
+    """`ip rule` with a mark, masked or whole, in both families."""
+    node.namespace.ip("rule add fwmark 0x100/0x300 table 5", "rule add to 10.0.0.1 table 5")
+    node.out("ip", "-6", "rule", "add", "fwmark", "7", "table", "5")
+    assert bits(node) == [0x300, ALL]
+
+
+def test_ours_do_not_count(node: Node) -> None:
+    """Our own rules are no reason against the mark."""
+    node.apply(one_set(4, {}), one_set(6, {}), change.PutChain(4, simple_chain(4)), change.PutChain(6, simple_chain(6)))
+    assert bits(node) == []
+
+
+def test_the_report_names_the_rule(node: Node) -> None:
+    """Of rules with the same bits one is named, as an administrator finds it."""
+    for _ in range(3):
+        node.out("ip6tables-nft", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-j", "MARK", "--set-xmark", "0x8/0x8")
+    node.out("nft", "-f", "-", stdin="table inet theirs {\nchain c {\nmeta mark set meta mark or 0x4000\n}\n}\n")
+    node.out("iptables-legacy", "-t", "raw", "-A", "OUTPUT", "-m", "mark", "--mark", "0x10/0x10", "-j", "ACCEPT")
+    assert set(node.tables(lambda tables: tables.mark_uses())) == {
+        model.MarkUse(0x8, "nft ip6 table nat chain OUTPUT handle 2: MARK"),
+        model.MarkUse(0x10, "iptables-legacy -t raw -A OUTPUT -m mark --mark 0x10/0x10 -j ACCEPT"),
+        model.MarkUse(0x4000, "nft inet table theirs chain c handle 2: meta mark"),
+    }
+
+
+def test_a_reading_is_kept_until_nftables_changes(node: Node) -> None:
+    """A use that comes or goes after the first reading is seen in the next."""
+    assert bits(node) == []
+    node.out("iptables-nft", "-A", "INPUT", "-j", "MARK", "--set-xmark", "0x8/0x8")
+    assert bits(node) == [0x8]
+    node.out("iptables-nft", "-F", "INPUT")
+    assert bits(node) == []
+    node.out("iptables-legacy", "-A", "INPUT", "-m", "mark", "--mark", "0x2/0x2", "-j", "ACCEPT")
+    assert bits(node) == [0x2]
+
+
+def test_looking_makes_nothing(node: Node) -> None:
+    """Neither a table of nftables nor one of the legacy back end appears because of us."""
+    before = node.rulesets()
+    assert bits(node) == []
+    assert node.rulesets() == before
+    assert "legacy 4" not in before
