@@ -70,10 +70,11 @@ def has_target(name: str, revision: int) -> bool | None:
     with nfnetlink.connection() as kernel:
         try:
             return nfnetlink.ask(kernel, nfnetlink.message(_COMPAT << 8, 0, socket.AF_INET, attributes)) is not None
-        except PermissionError:
-            raise
-        except OSError:  # nftables without its compatibility with iptables
-            return None
+        except OSError as refusal:
+            if refusal.errno == errno.EPERM:
+                raise
+            # The extension without that revision, or nftables without its compatibility with iptables.
+            return False if refusal.errno == errno.EPROTONOSUPPORT else None
 
 
 def generation() -> int:
