@@ -109,7 +109,7 @@ def restart(extent: stage.Extent) -> list[Figure]:
         for _ in range(extent.rounds(RESTART_ROUNDS)):
             with node.running() as running:
                 seconds.append(running.until_ready())
-                changes.append(running.metric("client_bandwidth_changes_total"))
+                changes.append(running.metric("client_bandwidth_kernel_changes_total"))
     case = {"limits": f"{count:,}"}
     return [
         Figure(case, "until adopted", tuple(seconds), "s", high=1.0),
