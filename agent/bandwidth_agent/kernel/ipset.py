@@ -13,7 +13,7 @@ import errno
 import re
 from collections.abc import Mapping, Sequence
 
-from bandwidth_agent.kernel import change, ipset_wire, model, netlink, nfnetlink
+from bandwidth_agent.kernel import change, ipset_wire, model, netlink, nfnetlink, refusals
 from bandwidth_api.plan import Prefix
 
 _FILLING = "-new"
@@ -55,6 +55,7 @@ class IpSets:
         with nfnetlink.connection() as kernel:
             return {header.name: header.entry_count for header in _headers(kernel)}
 
+    @refusals.told
     def put_set(self, step: change.PutSet) -> change.Outcome:
         """Create the set, or fill a new one beside it and swap; whoever looks an address up sees old or new, whole.
 
@@ -72,18 +73,21 @@ class IpSets:
                 return _failed(step, refused)
             return _replace(kernel, step, ordered)
 
+    @refusals.told
     def put_entries(self, step: change.PutEntries) -> change.Outcome:
         """Add entries or change those that are there, longest prefix first."""
         ordered = _longest_first(step.entries)
         with nfnetlink.connection() as kernel:
             return _outcome(step, nfnetlink.send(kernel, ipset_wire.put(step.name, ordered)), [p for p, _ in ordered])
 
+    @refusals.told
     def delete_entries(self, step: change.DeleteEntries) -> change.Outcome:
         """Take entries out, shortest prefix first; those that are not there are no failure."""
         ordered = sorted(step.prefixes, key=lambda prefix: prefix.length)
         with nfnetlink.connection() as kernel:
             return _outcome(step, nfnetlink.send(kernel, ipset_wire.delete(step.name, ordered)), ordered)
 
+    @refusals.told
     def delete_set(self, step: change.DeleteSet) -> change.Outcome:
         """Destroy the set; one that is not there is no failure."""
         with nfnetlink.connection() as kernel:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from typing import Literal
 
-from bandwidth_agent.kernel import change, iptables_text, iptables_tools, marks, model, nftables
+from bandwidth_agent.kernel import change, iptables_text, iptables_tools, marks, model, nftables, refusals
 from bandwidth_agent.kernel.iptables_tools import FAMILIES, LEGACY, NFT
 from bandwidth_api import names
 
@@ -65,6 +64,7 @@ class IpTables:
             self._backend = None  # nothing of ours holds us there; who else writes rules may have come since
         return found
 
+    @refusals.told
     def put_chain(self, step: change.PutChain) -> change.Outcome:
         """Write our chain whole, in one transaction that nobody sees half of, and make the jump to it the first."""
         backend, family = self.backend, step.family
@@ -72,13 +72,14 @@ class IpTables:
         for _ in range(_ATTEMPTS):  # what was read may be gone before the transaction names it
             reading = self._read(backend, family)
             created = self._causes(backend, family, reading)
-            refusal = self._attempt(backend, family, iptables_text.put(step.chain, reading, created))
+            refusal = self._tools.restore(backend, family, iptables_text.put(step.chain, reading, created))
             if not refusal:
                 self._created[family] = created
                 refusal = self._remove(LEGACY if backend == NFT else NFT, family)
                 break
         return _outcome(step, refusal)
 
+    @refusals.told
     def delete_chain(self, step: change.DeleteChain) -> change.Outcome:
         """Take away the jump, the chain and what iptables made because of them, from both back ends."""
         refusals = [self._remove(backend, step.family) for backend in (NFT, LEGACY)]
@@ -139,19 +140,13 @@ class IpTables:
         missing = nftables.missing(family, _TABLE)
         return missing if _TABLE in missing else self._created.get(family) or missing
 
-    def _attempt(self, backend: str, family: int, transaction: str) -> str:
-        try:
-            return self._tools.restore(backend, family, transaction)
-        except subprocess.TimeoutExpired as late:
-            return f"no answer within {late.timeout} s"
-
     def _remove(self, backend: str, family: int) -> str:
         """Take ours out of one back end; return "" or why not."""
         reading = self._read(backend, family)
         if reading.chain is None:
             return ""
         if backend == LEGACY:
-            return self._attempt(backend, family, iptables_text.delete(reading))
+            return self._tools.restore(backend, family, iptables_text.delete(reading))
         created = reading.created or self._created.get(family, ())
         refused = nftables.remove(family, _TABLE, names.CHAIN, created)
         return os.strerror(refused) if refused else ""

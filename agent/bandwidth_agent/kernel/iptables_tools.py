@@ -7,6 +7,7 @@ table by listing it, so they are asked only about tables that are in use.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -85,13 +86,16 @@ def _path() -> str:
 
 
 def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        input=text,
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        timeout=_TIMEOUT_S,
-        check=False,
-        env={"PATH": _path(), "LC_ALL": "C"},
-    )
+    try:
+        return subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=_TIMEOUT_S,
+            check=False,
+            env={"PATH": _path(), "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired as late:
+        raise TimeoutError(errno.ETIMEDOUT, f"{command[0]} did not end within {_TIMEOUT_S} s") from late
