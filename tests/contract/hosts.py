@@ -20,6 +20,7 @@ from bandwidth_lab.namespaces import Namespace
 T = TypeVar("T")
 
 UPLINK = "up0"
+STRANGE_ROOT = model.RootQdisc("htb", 1, False)
 
 
 class Host(interface.Kernel, Protocol):
@@ -33,6 +34,9 @@ class Host(interface.Kernel, Protocol):
     def delete_hook(self, name: str) -> None: ...
     def delete_chain(self, family: int) -> None: ...
     def rule_above_ours(self, family: int) -> None: ...
+    def invite_strangers(self) -> None:
+        """A root qdisc, filters on both hooks, rules, a set and a table of other people's."""
+
     def surroundings(self) -> object:
         """Everything of other people's, and ours, as their own tools print it."""
 
@@ -42,6 +46,11 @@ class FakeHost(fake.FakeKernel):
 
     def __init__(self) -> None:
         super().__init__(fake.facts(fake.interface(UPLINK)))
+
+    def invite_strangers(self) -> None:
+        uplink = self.node.interfaces[UPLINK]
+        uplink = uplink._replace(root=STRANGE_ROOT, clsact=True, foreign_egress_filters=("bpf pref 10",))
+        self.node = dataclasses.replace(self.node, interfaces={UPLINK: uplink})
 
     def surroundings(self) -> object:
         return self.node, self.state
@@ -79,12 +88,31 @@ class RealHost:
     def entry_counts(self) -> Mapping[str, int]:
         return self._do(self._kernel.entry_counts)
 
+    def invite_strangers(self) -> None:
+        self._namespace.tc(
+            f"qdisc add dev {UPLINK} root handle 1: htb default 7",
+            f"class add dev {UPLINK} parent 1: classid 1:7 htb rate 10gbit quantum 1514",
+            f"qdisc add dev {UPLINK} clsact",
+            f'filter add dev {UPLINK} egress protocol all pref 10 bpf bytecode "1,6 0 0 0" flowid 1:7',
+            f'filter add dev {UPLINK} ingress protocol all pref 10 bpf bytecode "1,6 0 0 0" flowid 1:7',
+            "qdisc add dev far0 root handle 5: tbf rate 1gbit burst 100k limit 1m",
+        )
+        for tool, family, address in (("iptables", "inet", "198.18.0.0/15"), ("ip6tables", "inet6", "2001:db8:9::/48")):
+            self._namespace.run(["ipset", "create", f"theirs-{family}", "hash:net", "family", family])
+            self._namespace.run(["ipset", "add", f"theirs-{family}", address])
+            where = [tool, "-t", "mangle", "-A", "POSTROUTING"]
+            self._namespace.run([*where, "-d", address, "-j", "MARK", "--set-xmark", "0x4000/0x4000"])
+            self._namespace.run([*where, "-m", "set", "--match-set", f"theirs-{family}", "dst", "-j", "ACCEPT"])
+        rules = "table inet theirs { chain out { type filter hook output priority 5; accept; }\n}\n"
+        self._namespace.run(["nft", "-f", "-"], stdin=rules)
+
     def surroundings(self) -> object:
         commands = (
             ["ip", "-o", "link"],
             ["tc", "qdisc", "show"],
             ["tc", "class", "show", "dev", UPLINK],
             ["tc", "filter", "show", "dev", UPLINK, "egress"],
+            ["tc", "filter", "show", "dev", UPLINK, "ingress"],
             ["ipset", "save"],
             ["nft", "list", "ruleset"],
             ["iptables-save"],

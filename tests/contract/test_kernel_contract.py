@@ -73,6 +73,33 @@ def test_fewer_limits_and_none(host: hosts.Host, way: Way) -> None:
     assert host.surroundings() == found
 
 
+@pytest.mark.parametrize("classifier", [ClassifierSetting.MARK, ClassifierSetting.PRIORITY])
+def test_strangers_are_left_alone(host: hosts.Host, classifier: ClassifierSetting) -> None:
+    """Beside a foreign root, foreign filters, rules and sets, limits come, change and go; all of theirs stays."""
+    host.invite_strangers()
+    found = host.surroundings()
+    uplink = host.facts().interfaces[hosts.UPLINK]
+    assert (uplink.root, uplink.clsact) == (hosts.STRANGE_ROOT, True)
+    assert len(uplink.foreign_egress_filters) == 1
+    way = Way(PlacementSetting.IFB, classifier)
+    for limits in (EVERYTHING, FEW):
+        goal = way.state(host, limits)
+        scenes.apply(host, goal)
+        assert hosts.described(host.observe()) == hosts.described(goal)
+        assert host.facts().interfaces[hosts.UPLINK] == uplink
+    scenes.apply(host, model.EMPTY)
+    assert host.surroundings() == found
+
+
+def test_a_strangers_root_is_not_replaced(host: hosts.Host) -> None:
+    """Where our HTB is put over a root that somebody made, the kernel object itself refuses."""
+    host.invite_strangers()
+    found = host.surroundings()
+    assert host.apply_one(change.PutRoot(hosts.UPLINK, 0)).failure is not None
+    assert host.apply_one(change.DeleteRoot(hosts.UPLINK)).failure is None
+    assert host.surroundings() == found
+
+
 @pytest.mark.parametrize("after", WAYS, ids=str)
 @pytest.mark.parametrize("before", WAYS, ids=str)
 def test_one_way_becomes_another(host: hosts.Host, before: Way, after: Way) -> None:
