@@ -6,45 +6,111 @@ own. Reads the kernel's counters through a handle of its own; never writes anyth
 
 from __future__ import annotations
 
-import operator
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from bandwidth_agent import health, report, whose
+from bandwidth_agent import health, report, show, whose
 from bandwidth_agent.kernel import interface, model
-from bandwidth_api import names
 
 PREFIX = "client_bandwidth"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Per limit: name, kind of metric, help, and the value in a class's counters.
-_PER_LIMIT: tuple[tuple[str, type[CounterMetricFamily] | type[GaugeMetricFamily], str, str], ...] = (
-    ("bytes", CounterMetricFamily, "Bytes sent to the clients of a limit.", "bytes"),
-    ("packets", CounterMetricFamily, "Packets sent to the clients of a limit, GSO segments counted.", "packets"),
-    ("drops", CounterMetricFamily, "Packets dropped because a limit's queue was full.", "drops"),
-    ("over_limit", CounterMetricFamily, "How often a limit made a packet wait.", "overlimits"),
-    ("backlog_bytes", GaugeMetricFamily, "Bytes that wait in a limit's queue.", "backlog_bytes"),
+# Per limit: name, type, help, and the value's field in a class's counters.
+_PER_LIMIT = (
+    ("bytes_total", "counter", "Bytes sent to the clients of a limit.", "bytes"),
+    ("packets_total", "counter", "Packets sent to the clients of a limit, GSO segments counted.", "packets"),
+    ("drops_total", "counter", "Packets dropped because a limit's queue was full.", "drops"),
+    ("over_limit_total", "counter", "How often a limit made a packet wait.", "overlimits"),
+    ("backlog_bytes", "gauge", "Bytes that wait in a limit's queue.", "backlog_bytes"),
 )
 
 
-def registry(
-    vitals: health.Health,
-    kernel: interface.Kernel,
-    believed: Callable[[], model.State | None],
-    *,
-    monotonic: Callable[[], float],
-    version: str,
-    max_limits: int,
-) -> CollectorRegistry:
-    """Everything that /metrics serves. `believed` is the kernel state that the last pass left behind, if known."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(_Agent(vitals, monotonic, version))
-    made.register(_Limits(kernel, believed, max_limits))
-    ProcessCollector(registry=made)
-    return made
+class _Shown(NamedTuple):
+    """A class with series of its own."""
+
+    labels: str  # as they stand in the text
+    number: int
+    devices: tuple[str, ...]
+    rate_bits_per_second: int
+
+
+class Page:
+    """What /metrics serves. `believed` is the kernel state that the last pass left behind, if it is known.
+
+    The series of limits are written here and not by the client library, which takes six times as long for them.
+    """
+
+    def __init__(
+        self,
+        vitals: health.Health,
+        kernel: interface.Kernel,
+        believed: Callable[[], model.State | None],
+        *,
+        monotonic: Callable[[], float],
+        version: str,
+        max_limits: int,
+    ) -> None:
+        self._kernel = kernel
+        self._believed = believed
+        self._max_limits = max_limits
+        self._lock = threading.Lock()  # scrapes may overlap, the kernel handle is for one at a time
+        self._state: model.State | None = None
+        self._shown: tuple[_Shown, ...] = ()
+        self._of_kernel = _Kernel()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Agent(vitals, monotonic, version))
+        self._registry.register(self._of_kernel)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All metrics as they are now."""
+        with self._lock:
+            try:
+                counters = self._kernel.counters()
+            except OSError:
+                counters = None
+            state = self._believed()
+            if state is not None and state is not self._state:
+                self._state = state
+                self._shown, self._of_kernel.omitted = _choose(state, self._max_limits)
+            self._of_kernel.counters = counters
+            lines = [] if counters is None else _limit_lines(self._shown, counters)
+            return generate_latest(self._registry) + "".join(lines).encode()
+
+
+def _choose(state: model.State, most: int) -> tuple[tuple[_Shown, ...], int]:
+    """The classes that get series, those with the lowest numbers, and how many get none."""
+    shown = []
+    owners = [(number, owner) for number, owner in sorted(whose.owners(state).items())]
+    for number, owner in owners[:most]:
+        devices = tuple(device for device, tree in state.trees.items() if number in tree.classes)
+        rate = state.trees[devices[0]].classes[number].rate * 8 if devices else 0
+        labels = f'{{limit="{_escaped(owner.key.limit)}",client="{_escaped(owner.key.client)}"}}'
+        shown.append(_Shown(labels, number, devices, rate))
+    return tuple(shown), max(0, len(owners) - most)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _limit_lines(shown: tuple[_Shown, ...], counters: model.Counters) -> list[str]:
+    found = [(item.labels, show.total(counters, item.number, item.devices)) for item in shown]
+    lines: list[str] = []
+    for name, kind, text, field in _PER_LIMIT:
+        full, index = f"{PREFIX}_limit_{name}", model.ClassCounters._fields.index(field)
+        lines.append(f"# HELP {full} {text}\n# TYPE {full} {kind}\n")
+        lines += [f"{full}{labels} {values[index]}\n" for labels, values in found]
+    full = f"{PREFIX}_limit_rate_bits_per_second"
+    lines.append(f"# HELP {full} The rate of a limit.\n# TYPE {full} gauge\n")
+    lines += [f"{full}{item.labels} {item.rate_bits_per_second}\n" for item in shown]
+    return lines
 
 
 class _Agent(Collector):
@@ -112,66 +178,23 @@ def _durations(said: health.Vitals) -> HistogramMetricFamily:
     return family
 
 
-class _Limits(Collector):
-    """What the kernel counts, by limit."""
+class _Kernel(Collector):
+    """What the kernel counts beside the limits."""
 
-    def __init__(self, kernel: interface.Kernel, believed: Callable[[], model.State | None], max_limits: int) -> None:
-        self._kernel = kernel
-        self._believed = believed
-        self._max_limits = max_limits
-        self._lock = threading.Lock()  # scrapes may overlap, the kernel handle is for one at a time
-        self._state: model.State | None = None
-        self._owners: Mapping[int, names.Label] = {}
+    def __init__(self) -> None:
+        self.counters: model.Counters | None = None
+        self.omitted = 0
 
     def collect(self) -> Iterator[Metric]:
-        with self._lock:
-            yield from self._collected()
-
-    def _collected(self) -> Iterable[Metric]:
-        try:
-            counters = self._kernel.counters()
-        except OSError:
-            return [_gauge("kernel_readable", "0 when the kernel's counters could not be read.", 0)]
-        state = self._believed()
-        if state is not None and state is not self._state:
-            self._state, self._owners = state, whose.owners(state)
-        return [
-            _gauge("kernel_readable", "0 when the kernel's counters could not be read.", 1),
-            *self._by_limit(counters),
-            _labelled(
-                "direct_packets", "Packets that passed a tree of ours in no class.", "device", counters.direct_packets
-            ),
-            _labelled(
-                "looked_up_packets",
-                "Packets whose destination was looked up.",
-                "family",
-                {f"IPv{family}": packets for family, packets in counters.rules.items()},
-            ),
-        ]
-
-    def _by_limit(self, counters: model.Counters) -> Iterable[Metric]:
-        labels = ["limit", "client"]
-        families = [kind(f"{PREFIX}_limit_{name}", text, labels=labels) for name, kind, text, _ in _PER_LIMIT]
-        values = [operator.attrgetter(field) for _, _, _, field in _PER_LIMIT]
-        rates = GaugeMetricFamily(f"{PREFIX}_limit_rate_bits_per_second", "The rate of a limit.", labels=labels)
-        omitted = 0
-        trees = self._state.trees if self._state is not None else {}
-        shown = 0
-        for number, owner in sorted(self._owners.items()):
-            devices = [device for device, tree in trees.items() if number in tree.classes]
-            if not devices:
-                continue
-            if shown >= self._max_limits:
-                omitted += 1
-                continue
-            shown += 1
-            found = [c for d in devices if (c := counters.classes.get(d, {}).get(number)) is not None]
-            who = [owner.key.limit, owner.key.client]
-            for family, value in zip(families, values, strict=True):
-                family.add_metric(who, sum(map(value, found)))
-            rates.add_metric(who, trees[devices[0]].classes[number].rate * 8)
         text = "Classes without series of their own, because --metrics-max-limits was reached."
-        return [*families, rates, _gauge("limit_series_omitted", text, omitted)]
+        yield _gauge("limit_series_omitted", text, self.omitted)
+        text = "0 when the kernel's counters could not be read."
+        yield _gauge("kernel_readable", text, float(self.counters is not None))
+        if self.counters is not None:
+            text = "Packets that passed in no class."
+            yield _labelled("direct_packets", text, "device", self.counters.direct_packets)
+            looked_up = {f"IPv{family}": packets for family, packets in self.counters.rules.items()}
+            yield _labelled("looked_up_packets", "Packets whose destination was looked up.", "family", looked_up)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

@@ -14,10 +14,8 @@ from types import TracebackType
 from typing import Self
 
 import structlog
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import CollectorRegistry
 
-from bandwidth_agent import health
+from bandwidth_agent import health, metrics
 
 _TIMEOUT_SECONDS = 10.0  # for one request, so that a silent client holds no thread for ever
 
@@ -32,13 +30,13 @@ class Server:
         host: str,
         port: int,
         vitals: health.Health,
-        registry: CollectorRegistry,
+        page: metrics.Page,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         class Handler(_Handler):
             pass
 
-        Handler.vitals, Handler.registry, Handler.monotonic = vitals, registry, staticmethod(monotonic)
+        Handler.vitals, Handler.page, Handler.monotonic = vitals, page, staticmethod(monotonic)
         self._server = _listening(host, port, Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="serve", daemon=True)
 
@@ -87,7 +85,7 @@ def _listening(host: str, port: int, handler: type[_Handler]) -> _Server:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     vitals: health.Health
-    registry: CollectorRegistry
+    page: metrics.Page
     monotonic: Callable[[], float]
 
     timeout = _TIMEOUT_SECONDS
@@ -97,7 +95,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         match self.path.partition("?")[0]:
             case "/metrics":
-                self._metrics()
+                self._answer(200, metrics.CONTENT_TYPE, self.page.text())
             case "/healthz":
                 self._verdict(self.vitals.healthy(self.monotonic()))
             case "/readyz":
@@ -106,10 +104,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._answer(404, "text/plain; charset=utf-8", b"here are /metrics, /healthz and /readyz\n")
 
     do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
-
-    def _metrics(self) -> None:
-        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-        self._answer(200, content_type, encode(self.registry))
 
     def _verdict(self, verdict: health.Verdict) -> None:
         self._answer(200 if verdict.good else 503, "text/plain; charset=utf-8", f"{verdict.message}\n".encode())

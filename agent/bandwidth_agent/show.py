@@ -107,9 +107,8 @@ def _row(
 ) -> Row:
     devices = tuple(sorted(name for name, tree in state.trees.items() if number in tree.classes))
     htb = state.trees[devices[0]].classes[number] if devices else None
-    total = _sum(after.classes.get(device, {}).get(number) for device in devices)
-    earlier = _sum(before.classes.get(device, {}).get(number) for device in devices)
-    moved = max(0, total.bytes - earlier.bytes)  # less than before: the class was made anew in between
+    now, earlier = total(after, number, devices), total(before, number, devices)
+    moved = max(0, now.bytes - earlier.bytes)  # less than before: the class was made anew in between
     everything = None in item.ports
     return Row(
         limit=item.label.key.limit,
@@ -120,14 +119,18 @@ def _row(
         devices=devices,
         rate_bits_per_second=htb.rate * 8 if htb is not None else None,
         measured_bits_per_second=moved * 8 / seconds if seconds > 0 else 0.0,
-        counters=total,
+        counters=now,
         observes=htb is not None and htb.ceil > htb.rate,
         expires_at=item.label.expires_at,
     )
 
 
-def _sum(counters: Iterable[model.ClassCounters | None]) -> model.ClassCounters:
-    found = [each for each in counters if each is not None]
+def total(counters: model.Counters, number: int, devices: Iterable[str]) -> model.ClassCounters:
+    """One class's counters, over all devices that hold it."""
+    by_device = counters.classes
+    found = [c for device in devices if (c := by_device.get(device, {}).get(number)) is not None]
+    if len(found) == 1:
+        return found[0]
     return model.ClassCounters(*(sum(values) for values in zip(*found, strict=True))) if found else _NOTHING
 
 

@@ -89,7 +89,7 @@ def _server(
 ) -> serve.Server:
     from bandwidth_agent import metrics, serve  # 80 ms that a run without metrics need not pay
 
-    registry = metrics.registry(
+    page = metrics.Page(
         vitals,
         parts.kernel(options),  # a second handle: the loop's own is the loop's
         lambda: reconciler.believed,
@@ -97,7 +97,7 @@ def _server(
         version=parts.version(),
         max_limits=options.metrics_max_limits,
     )
-    return serve.Server(address.host, address.port, vitals, registry)
+    return serve.Server(address.host, address.port, vitals, page)
 
 
 def text(made: report.Report) -> str:
