@@ -48,8 +48,9 @@ def _parsed() -> argparse.Namespace:
 def _measure(row: str, quick: bool) -> figures.Result:
     start = time.monotonic()
     at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
+    described = machine.describe()
     found = tuple(ROWS[row](stage.Extent(quick)))
-    return figures.Result(row, found, machine.describe(), at, time.monotonic() - start, quick)
+    return figures.Result(row, found, described, at, time.monotonic() - start, quick)
 
 
 def _possible() -> list[str]:

@@ -13,12 +13,13 @@ BUILD = pathlib.Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
 def describe() -> dict[str, str]:
-    """What a reader must know to judge an absolute figure."""
+    """What a reader must know to judge an absolute figure; `load` is of this moment, before anything is measured."""
     return {
         "cpu": _cpu_model(),
         "cores": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "kernel": platform.release(),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
         "iproute2": _version(["tc", "-V"], r"iproute2-(\S+?),"),
         "iptables": _version(["iptables", "-V"], r"v(.+)"),

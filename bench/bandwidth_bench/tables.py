@@ -65,7 +65,7 @@ def provenance(result: Result) -> str:
     tools = f"Python {m['python']}, iproute2 {m['iproute2']}, iptables {m['iptables']}, ipset {m['ipset']}"
     return (
         f"{m['cpu']}, {m['cores']} cores, {m['memory']}, Linux {m['kernel']}; {tools}. {result.at} UTC, "
-        f"{result.seconds:.0f} s.{' A quick run.' if result.quick else ''}"
+        f"{result.seconds:.0f} s, load {m['load']} before.{' A quick run.' if result.quick else ''}"
     )
 
 

@@ -57,9 +57,7 @@ class _Path:
         self._command = [str(machine.sender()), client.address4, PORT, PAYLOAD_BYTES, f"{ROUND_SECONDS:g}"]
 
     def limit(self, folder: pathlib.Path, count: int, placement: str) -> None:
-        node = agent.Agent(self.network.server.namespace, folder, "--interface", "eth0", "--placement", placement)
-        limits.fill(node.manifests, limits.many(count))
-        node.once()
+        agent.once(agent.node(self.network.server.namespace, folder, placement, limits.many(count)))
 
     def send(self) -> float:
         """Nanoseconds per packet."""

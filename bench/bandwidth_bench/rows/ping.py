@@ -67,13 +67,11 @@ def measure(extent: stage.Extent, scope: Scope | None = None) -> list[Figure]:
 
 
 def _limit(network: Network, folder: pathlib.Path, placement: str, cases: tuple[Case, ...]) -> None:
-    node = agent.Agent(network.server.namespace, folder, "--interface", "eth0", "--placement", placement)
     wanted = [
         limits.Limit(f"client{number}", (client.address4,), f"{case.rate_mbit}Mbit")
         for number, (client, case) in enumerate(zip(network.clients, cases, strict=True))
     ]
-    limits.fill(node.manifests, wanted)
-    node.once()
+    agent.once(agent.node(network.server.namespace, folder, placement, wanted))
 
 
 def _limit_plainly(network: Network, cases: tuple[Case, ...]) -> None:

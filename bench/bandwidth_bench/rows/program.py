@@ -30,16 +30,15 @@ def _count(count: int, rounds: int) -> list[Figure]:
     passes, wholes, baseline = [], [], []
     with pair(prefix=stage.PREFIX) as network, stage.folder() as folder:
         server = network.server.namespace
-        node = agent.Agent(server, folder, "--interface", "eth0", "--placement", "ifb")
-        limits.fill(node.manifests, wanted)
+        node = agent.node(server, folder, "ifb", wanted)
         by_hand = plain.OneHtb(server, "eth0", wanted, fq_codel=has_fq_codel(server))
         for number in range(rounds):
             stage.say(f"{count} limits, round {number + 1} of {rounds}")
             start = time.monotonic()
-            report = node.once()
+            report = agent.once(node)
             wholes.append(time.monotonic() - start)
             passes.append(float(report["durationSeconds"]))
-            node.cleanup()
+            agent.cleanup(node)
             if count <= BASELINE_MAX:
                 baseline.append(by_hand.install())
                 by_hand.remove()

@@ -14,6 +14,7 @@ from bandwidth_agent.kernel import change, model, real
 from bandwidth_bench import agent, limits, stage
 from bandwidth_bench.figures import Figure
 from bandwidth_lab import pair
+from bandwidth_lab.node import Node
 
 COUNT = 10_000
 QUICK_COUNT = 1_000
@@ -29,11 +30,9 @@ RTMGRP_TC = 8
 
 
 @contextlib.contextmanager
-def _node(count: int) -> Iterator[agent.Agent]:
+def _node(count: int) -> Iterator[Node]:
     with pair(prefix=stage.PREFIX) as network, stage.folder() as folder:
-        node = agent.Agent(network.server.namespace, folder, "--interface", "eth0", "--placement", "ifb")
-        limits.fill(node.manifests, limits.many(count))
-        yield node
+        yield agent.node(network.server.namespace, folder, "ifb", limits.many(count))
 
 
 def _count(extent: stage.Extent) -> int:
@@ -43,7 +42,7 @@ def _count(extent: stage.Extent) -> int:
 def change_one(extent: stage.Extent) -> list[Figure]:
     """From the renaming of a file to the kernel's own event that the class has changed; and the kernel part alone."""
     count = _count(extent)
-    with _node(count) as node, node.running() as running:
+    with _node(count) as node, agent.running(node) as running:
         running.until_ready()
         stage.pause(SETTLE_SECONDS)
         edits = [_edit(node, RATES[number % 2]) for number in range(extent.rounds(CHANGE_ROUNDS))]
@@ -55,7 +54,7 @@ def change_one(extent: stage.Extent) -> list[Figure]:
     ]
 
 
-def _edit(node: agent.Agent, rate: str) -> float:
+def _edit(node: Node, rate: str) -> float:
     """Milliseconds until the kernel says that a class has changed."""
     with node.namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events:
         events.bind((0, RTMGRP_TC))
@@ -66,7 +65,7 @@ def _edit(node: agent.Agent, rate: str) -> float:
                 milliseconds = (time.monotonic() - start) * 1e3
                 stage.pause(0.3)  # the next edit finds an agent at rest
                 return milliseconds
-    raise TimeoutError(f"no class changed within {EVENT_SECONDS:g} s\n{node.printed()}")
+    raise TimeoutError(f"no class changed within {EVENT_SECONDS:g} s\n{node.log.read_text()}")
 
 
 def _types(data: bytes) -> Iterator[int]:
@@ -105,9 +104,9 @@ def restart(extent: stage.Extent) -> list[Figure]:
     count = _count(extent)
     seconds, changes = [], []
     with _node(count) as node:
-        node.once()
+        agent.once(node)
         for _ in range(extent.rounds(RESTART_ROUNDS)):
-            with node.running() as running:
+            with agent.running(node) as running:
                 seconds.append(running.until_ready())
                 changes.append(running.metric("client_bandwidth_kernel_changes_total"))
     case = {"limits": f"{count:,}"}
@@ -121,7 +120,7 @@ def memory(extent: stage.Extent) -> list[Figure]:
     """Resident memory with no limit, and of an agent that has programmed them all itself and was scraped."""
     found = []
     for count, reach in ((0, 90.0), (_count(extent), 150.0)):
-        with _node(count) as node, node.running() as running:
+        with _node(count) as node, agent.running(node) as running:
             running.until_ready()
             running.metrics()
             stage.pause(SETTLE_SECONDS)
@@ -134,7 +133,7 @@ def memory(extent: stage.Extent) -> list[Figure]:
 def rest(extent: stage.Extent) -> list[Figure]:
     """CPU of an agent to which nothing happens but scrapes, read-backs on its timer included."""
     count = _count(extent)
-    with _node(count) as node, node.running() as running:
+    with _node(count) as node, agent.running(node) as running:
         running.until_ready()
         stage.pause(SETTLE_SECONDS)
         shares, scrapes = [], []

@@ -14,6 +14,7 @@ import pathlib
 from bandwidth_bench import agent, limits, stage
 from bandwidth_bench.figures import Figure
 from bandwidth_lab import Network, TcpFlow, WireMeter, bits_per_second, pair, star
+from bandwidth_lab.node import Node
 
 SLOW_BITS = (64_000, 256_000, 1_000_000, 5_000_000, 20_000_000, 100_000_000)
 FAST_BITS = (1_000_000_000, 5_000_000_000, 10_000_000_000)
@@ -34,13 +35,11 @@ def measure(extent: stage.Extent) -> list[Figure]:
     fast = FAST_BITS[:1] if extent.quick else FAST_BITS
     with pair(prefix=stage.PREFIX) as network, stage.folder() as folder:
         for placement in PLACEMENTS:
-            node = agent.Agent(
-                network.server.namespace, folder / placement, "--interface", "eth0", "--placement", placement
-            )
+            node = agent.node(network.server.namespace, folder / placement, placement)
             for rate in fast:
                 stage.say(f"{placement}, {name(rate)}")
                 found += _fast(network, node, placement, rate, extent)
-            node.cleanup()
+            agent.cleanup(node)
         stage.say("no limit")
         found += [
             Figure({"limit": "no limit", "placement": "–"}, _flow(family, congestion), rates, "Gbit/s")
@@ -94,22 +93,20 @@ def _slow(placement: str, extent: stage.Extent) -> list[Figure]:
 
 def _limit_each(network: Network, folder: pathlib.Path, placement: str, rates: list[int]) -> None:
     """Every client's two addresses get a limit of their own."""
-    node = agent.Agent(network.server.namespace, folder, "--interface", "eth0", "--placement", placement)
     wanted = [
         limits.Limit(f"client{number}-v{family}", (client.address(family),), name(rate))
         for number, (client, rate) in enumerate(zip(network.clients, rates, strict=True))
         for family in (4, 6)
     ]
-    limits.fill(node.manifests, wanted)
-    node.once()
+    agent.once(agent.node(network.server.namespace, folder, placement, wanted))
 
 
-def _fast(network: Network, node: agent.Agent, placement: str, rate: int, extent: stage.Extent) -> list[Figure]:
+def _fast(network: Network, node: Node, placement: str, rate: int, extent: stage.Extent) -> list[Figure]:
     (client,) = network.clients
     limits.write(
         node.manifests / "first.yaml", [limits.Limit("client", (client.address4, client.address6), name(rate))]
     )
-    node.once()
+    agent.once(node)
     return [
         _figure(rate, placement, family, congestion, tuple(r / rate for r in measured))
         for family, congestion in FLOWS
