@@ -2,8 +2,12 @@
 
 Owns the shape of our leaves. A leaf of any other shape is read as a value that equals none of ours.
 
-The kernel does not tell a TBF's largest packet (its burst in bytes) back, and at 400 Gbit its ticks of 64 ns are too
-coarse for it. A TBF without a peak rate keeps the number `mtu` without using it, so we write the burst there too.
+A TBF compares the time that a packet takes at its rate with its burst, as time. At our rate both are 0 ns, so it can
+never delay, whatever the packet. At a merely high rate (400 Gbit was tried) it can: a packet larger than the burst,
+queued before the burst became one frame, then waits at the head for ever and the class with it.
+
+The kernel does not tell a TBF's burst in bytes back, only as time. A TBF without a peak rate keeps the number `mtu`
+without using it, so we write the burst there too.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import struct
 from bandwidth_agent.kernel import model, netlink, tcmsg
 from bandwidth_api import names
 
-RATE_BYTES_PER_SECOND = 50_000_000_000  # 400 Gbit/s: never the one that delays
+RATE_BYTES_PER_SECOND = 10**15  # a packet of up to 1 MB takes 0 ns
 INNER_FLOWS = 128  # 1024, the default, cost 70 KiB of kernel memory per class
 
 _TBF_OPTIONS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
@@ -104,8 +108,7 @@ def _decode_tbf(leaf: tcmsg.Qdisc) -> tuple[int, int] | None:
     if leaf.behind - leaf.options != _TBF_SHAPE.size:
         return None
     head, limit, buffer, burst, tail = _TBF_SHAPE.unpack_from(leaf.buffer, leaf.options)
-    # The ticks that the kernel made of the burst: rounded down, from a product that it rounds itself.
     ticks = burst * 1_000_000_000 // RATE_BYTES_PER_SECOND // model.TICK_NS
-    if head != _TBF_HEAD or tail != _TBF_TAIL or not -1 <= buffer - ticks <= 1:
+    if head != _TBF_HEAD or tail != _TBF_TAIL or buffer != ticks:
         return None
     return burst, limit

@@ -148,6 +148,25 @@ def test_changing_a_class_loses_no_packet_and_no_count(
 
 
 @pytest.mark.usefixtures("shaped")
+def test_a_leaf_that_begins_to_cut_does_not_choke_on_what_waits_whole(
+    driver: Driver, network: topology.Network
+) -> None:
+    """Large packets queued whole pass after the leaf has been changed to cut, and the flow goes on at the new rate."""
+    whole, cut = {1: shapes.enforce(12_500_000, shapes.WHOLE)}, {1: shapes.enforce(2_500_000)}
+    client = network.clients[0]
+    driver.apply(change.PutClasses("cbl0", whole, {}))
+    mark_all(network.server.namespace)
+    with WireMeter(client) as meter, TcpFlow(network.server, client, congestion="cubic"):
+        meter.measure(0.5)
+        for _ in range(3):
+            driver.apply(change.PutClasses("cbl0", cut, whole))
+            meter.measure(0.3)
+            assert meter.measure(0.5) > 0.8 * 20e6
+            driver.apply(change.PutClasses("cbl0", whole, cut))
+            assert meter.measure(0.5) > 0.5 * 100e6
+
+
+@pytest.mark.usefixtures("shaped")
 def test_drops_backlog_and_overlimits_of_a_full_class_are_counted(
     kernel: tc.TrafficControl, driver: Driver, network: topology.Network
 ) -> None:
