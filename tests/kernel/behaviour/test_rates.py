@@ -2,55 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import pathlib
+import statistics
+
 import pytest
 
-from bandwidth_lab import Network, TcpFlow, UdpFlow, WireMeter
+from bandwidth_lab import Flow, Network, TcpFlow, UdpFlow, WireMeter, bits_per_second, star
 from bandwidth_lab.node import Node
 
 pytestmark = pytest.mark.root
 
-RATES = {"256kbit": 256_000, "5Mbit": 5_000_000, "100Mbit": 100_000_000, "1Gbit": 1_000_000_000}
+RATES = {"256kbit": 256_000, "5Mbit": 5_000_000, "100Mbit": 100_000_000}
 
 
-def settle_seconds(rate: int) -> float:
-    """Until the queue is full and the burst spent."""
-    return 3.0 if rate < 1_000_000 else 1.0
+def assert_held(meter: WireMeter, rate: int, family: int | None = None, windows: int = 4, seconds: float = 1.0) -> None:
+    """The limit is never exceeded, and reached: in the best window, because a busy machine may starve the sender."""
+    measured = [meter.measure(seconds, family) / rate for _ in range(windows)]
+    slack = 0.03 + 3 * 12_112 / (rate * seconds)  # of a window, a few frames more or less are no error
+    assert statistics.fmean(measured) <= 1.0 + slack, measured
+    assert max(measured) >= 1.0 - slack, measured
 
 
 @pytest.mark.parametrize("classifier", ["mark", "priority"])
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rate_on_the_wire(tmp_path: pathlib.Path, transport: str, placement: str, classifier: str) -> None:
+    """Bulk traffic of both families arrives at the rate of its limit, headers included, from 256 kbit to 100 Mbit."""
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(star(clients=len(RATES), prefix="kb-"))
+        node = Node(network.server.namespace, tmp_path, "--placement", placement, "--classifier", classifier)
+        for client, rate in zip(network.clients, RATES, strict=True):
+            node.limit(f"four-{rate.lower()}", [client.address4], rate)
+            node.limit(f"six-{rate.lower()}", [client.address6], rate)
+        report = node.once()
+        assert [i["placement"] for i in report["interfaces"]] == [placement]
+        assert report["classifier"] == classifier
+        meters = []
+        for client, rate in zip(network.clients, RATES.values(), strict=True):
+            for family in (4, 6):
+                flow: Flow = (
+                    TcpFlow(network.server, client, family=family, congestion="cubic")
+                    if transport == "tcp"
+                    else UdpFlow(network.server, client, family=family, rate_bits_per_second=2 * rate)
+                )
+                stack.enter_context(flow)
+            meters.append(stack.enter_context(WireMeter(client, transport=transport)))
+        meters[0].measure(3.0)  # until the queues are full and the bursts spent
+        start = [meter.read() for meter in meters]
+        windows = []
+        for _ in range(4):
+            meters[0].measure(1.0)
+            windows.append([meter.read() for meter in meters])
+    for index, rate in enumerate(RATES.values()):
+        for family in (4, 6):
+            seen = [start[index], *(window[index] for window in windows)]
+            measured = [bits_per_second(x, y, family) / rate for x, y in itertools.pairwise(seen)]
+            slack = 0.03 + 3 * 12_112 / rate  # of a second, a few frames more or less are no error
+            assert statistics.fmean(measured) <= 1.0 + slack, (rate, family, measured)
+            assert max(measured) >= 1.0 - slack, (rate, family, measured)
+
+
 @pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("rate", RATES)
-def test_tcp_rate_on_the_wire(
-    network: Network, node: Node, rate: str, family: int, placement: str, classifier: str
-) -> None:
-    """A bulk transfer arrives at the rate of its limit, headers included."""
-    client = network.clients[0]
-    node.options = ("--placement", placement, "--classifier", classifier)
-    node.limit("slow", [client.address(family)], rate)
-    report = node.once()
-    assert [i["placement"] for i in report["interfaces"]] == [placement]
-    assert report["classifier"] == classifier
-    with TcpFlow(network.server, client, family=family, congestion="cubic"), WireMeter(client) as meter:
-        meter.measure(settle_seconds(RATES[rate]))
-        measured = meter.measure(4.0 if RATES[rate] < 1_000_000 else 2.0, family)
-    assert measured / RATES[rate] == pytest.approx(1.0, abs=0.05 if RATES[rate] < 1_000_000 else 0.03)
-
-
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
-@pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("rate", ["256kbit", "5Mbit", "100Mbit"])
-def test_udp_rate_on_the_wire(network: Network, node: Node, rate: str, family: int, placement: str) -> None:
-    """Datagrams sent at twice the limit arrive at the limit."""
+def test_a_gigabit_on_the_wire(network: Network, node: Node, placement: str, family: int) -> None:
+    """At 1 Gbit, where GSO packets pass whole, the limit is reached and never exceeded."""
     client = network.clients[0]
     node.options = ("--placement", placement)
-    node.limit("slow", [client.address(family)], rate)
+    node.limit("fast", [client.address(family)], "1Gbit")
     node.once()
-    sending = UdpFlow(network.server, client, family=family, rate_bits_per_second=2 * RATES[rate])
-    with sending, WireMeter(client, transport="udp") as meter:
-        meter.measure(settle_seconds(RATES[rate]))
-        measured = meter.measure(4.0 if RATES[rate] < 1_000_000 else 2.0, family)
-    assert measured / RATES[rate] == pytest.approx(1.0, abs=0.05 if RATES[rate] < 1_000_000 else 0.03)
+    with TcpFlow(network.server, client, family=family, congestion="cubic"), WireMeter(client) as meter:
+        meter.measure(1.0)
+        assert_held(meter, 1_000_000_000, family)
 
 
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
@@ -76,11 +100,11 @@ def test_entries_of_one_limit_share_its_rate(network: Network, node: Node) -> No
     both = (TcpFlow(network.server, client), TcpFlow(network.server, client, family=6))
     with both[0], both[1], WireMeter(client) as meter:
         meter.measure(1.0)
-        assert meter.measure(3.0) == pytest.approx(8_000_000, rel=0.03)
+        assert_held(meter, 8_000_000)
         node.limit("slow", [client.address4, client.address6], "8Mbit", egress={"sharing": "PerEntry"})
         node.once()
-        meter.measure(1.0)
-        assert meter.measure(3.0) == pytest.approx(16_000_000, rel=0.03)
+        meter.measure(2.0)
+        assert_held(meter, 16_000_000)
 
 
 def test_observe_slows_nothing_and_counts(network: Network, node: Node) -> None:

@@ -1,0 +1,255 @@
+"""Limits that come, change, move and go while traffic flows: who notices it, and who must not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bandwidth_agent.kernel import tracer
+from bandwidth_api import addresses
+from bandwidth_lab import Host, Network, TcpFlow, UdpFlow, WireMeter
+from bandwidth_lab.node import Node
+
+pytestmark = pytest.mark.root
+
+SOON_SECONDS = 3.0  # a second is meant; how long it takes is measured by the benchmarks, not here
+
+
+def retransmits(server: Host) -> int:
+    """Segments that the server's TCP has sent again."""
+    text = server.namespace.run(["cat", "/proc/net/snmp"]).stdout
+    names, values = (line.split()[1:] for line in text.splitlines() if line.startswith("Tcp:"))
+    return int(dict(zip(names, values, strict=True))["RetransSegs"])
+
+
+@pytest.mark.parametrize("placement", ["ifb", "interface"])
+def test_change_of_rate_loses_nothing_and_resets_nothing(network: Network, node: Node, placement: str) -> None:
+    """New rates, across the step at which the leaf changes its ways, lose no datagram and keep the class's counters."""
+    client = network.clients[0]
+    node.options = ("--placement", placement)
+    node.limit("slow", [client.address4], "20Mbit")
+    node.once()
+    # A sender that a busy machine holds up catches up with 0.3 s at once: that must fit into the shortest queue.
+    steady = UdpFlow(network.server, client, rate_bits_per_second=2_000_000)
+    with steady, WireMeter(client, transport="udp") as meter:
+        meter.measure(0.5)
+        before = node.show()["limits"][0]["bytes"]
+        for rate in ("30Mbit", "1Gbit", "400Gbit", "199Mbit", "20Mbit"):
+            node.limit("slow", [client.address4], rate)
+            assert node.once()["changes"] == 1
+        meter.measure(0.5)
+    assert steady.lost_packets == 0
+    assert node.show()["limits"][0]["bytes"] > before > 0
+
+
+def test_programming_other_limits_disturbs_nobody(network: Network, node: Node) -> None:
+    """Two hundred limits coming and going cost an unlimited stream and a limited transfer not one packet."""
+    greedy, quiet = network.clients
+    node.limit("slow", [greedy.address4], "5Mbit")
+    node.once()
+    steady = UdpFlow(network.server, quiet, rate_bits_per_second=10_000_000)
+    with TcpFlow(network.server, greedy), steady, WireMeter(greedy) as meter:
+        meter.measure(2.0)
+        before = retransmits(network.server)
+        for number in range(200):
+            node.limit(f"other-{number}", [f"198.18.0.{number}", f"2001:db8:9::{number + 1:x}"], "1Mbit")
+        node.once()
+        for number in range(200):
+            node.lift(f"other-{number}")
+        node.once()
+        meter.measure(0.5)
+        assert retransmits(network.server) == before
+    assert steady.lost_packets == 0
+
+
+def test_removal_lifts_at_once(network: Network, node: Node) -> None:
+    """Deleting the file of a running agent's limit makes its client fast within a second, and leaves nothing."""
+    client = network.clients[0]
+    before = node.snapshot()
+    node.limit("slow", [client.address4], "1Mbit")
+    node.start()
+    node.until_rate(client.address4, 1_000_000)
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(1.0)
+        assert meter.measure(1.0) < 1_200_000
+        node.lift("slow")
+        assert node.until_rate(client.address4, None) < SOON_SECONDS
+        meter.measure(1.0)
+        assert meter.measure(1.0) > 50_000_000
+    assert node.stop() == 0
+    assert node.snapshot() == before
+
+
+def test_file_changes_are_followed_within_a_second(network: Network, node: Node) -> None:
+    """A limit written, edited, switched to Observe, disabled and enabled again is in the kernel within a second."""
+    client = network.clients[0]
+    node.start()
+    node.until(lambda: "started" in node.log.read_text())
+    node.limit("slow", [client.address4], "1Mbit")
+    assert node.until_rate(client.address4, 1_000_000) < SOON_SECONDS
+    node.limit("slow", [client.address4], "2Mbit")
+    assert node.until_rate(client.address4, 2_000_000) < SOON_SECONDS
+    node.limit("slow", [client.address4], "2Mbit", mode="Disabled")
+    assert node.until_rate(client.address4, None) < SOON_SECONDS
+    node.limit("slow", [client.address4], "3Mbit", mode="Observe")
+    assert node.until_rate(client.address4, 3_000_000) < SOON_SECONDS
+    assert node.stop() == 0
+    assert node.rate_of(client.address4) == 3_000_000
+
+
+def test_observe_becomes_enforce_without_a_gap(network: Network, node: Node) -> None:
+    """Switched to Enforce, a client is slowed by a new class before the old one goes; the way back frees it."""
+    client = network.clients[0]
+    node.limit("slow", [client.address4], "5Mbit", mode="Observe")
+    node.once()
+    with TcpFlow(network.server, client, congestion="cubic"), WireMeter(client) as meter:
+        meter.measure(0.5)
+        assert meter.measure(1.0) > 50_000_000
+        node.limit("slow", [client.address4], "5Mbit")
+        node.once()
+        meter.measure(1.5)
+        assert meter.measure(2.0) == pytest.approx(5_000_000, rel=0.05)
+        node.limit("slow", [client.address4], "5Mbit", mode="Observe")
+        node.once()
+        meter.measure(1.5)
+        assert meter.measure(1.0) > 50_000_000
+
+
+def test_move_between_placements_under_traffic(network: Network, node: Node) -> None:
+    """From ifb to interface and back, no second of a running transfer is above its limit."""
+    client = network.clients[0]
+    node.limit("slow", [client.address4], "10Mbit")
+    node.options = ("--placement", "ifb")
+    node.once()
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(2.0)
+        mark = len(meter.samples)
+        for placement in ("interface", "ifb", "interface", "ifb"):
+            node.options = ("--placement", placement)
+            assert node.once()["interfaces"][0]["placement"] == placement
+            meter.measure(1.0)
+        seconds = meter.series(window=10)[mark:]
+    assert max(rate for _, rate in seconds) < 10_000_000 * 1.05
+    assert sum(rate for _, rate in seconds) / len(seconds) > 10_000_000 * 0.9
+
+
+def test_change_of_classifier_under_traffic(network: Network, node: Node) -> None:
+    """From marks to priorities and back, no second of a running transfer is above its limit."""
+    client = network.clients[0]
+    node.limit("slow", [client.address4], "10Mbit")
+    node.once()
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(2.0)
+        mark = len(meter.samples)
+        for classifier in ("priority", "mark", "priority"):
+            node.options = ("--classifier", classifier)
+            assert node.once()["classifier"] == classifier
+            meter.measure(1.0)
+        seconds = meter.series(window=10)[mark:]
+    assert max(rate for _, rate in seconds) < 10_000_000 * 1.05
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("transport", ["TCP", "UDP"])
+def test_port_is_the_one_the_client_dialled(network: Network, node: Node, transport: str, family: int) -> None:
+    """Behind a DNAT from 993 to another port only what was dialled as 993 is limited; 8993 dialled directly is not."""
+    client, server = network.clients[0], network.server
+    tool, host = ("iptables", server.address4) if family == 4 else ("ip6tables", f"[{server.address6}]")
+    server.namespace.run(
+        [
+            *f"{tool} -t nat -A PREROUTING -p {transport.lower()} --dport 993 -j DNAT --to-destination".split(),
+            f"{host}:8993",
+        ]
+    )
+    ports = [{"protocol": transport, "port": 993}]
+    node.limit("imap", [client.address(family)], "2Mbit", egress={"ports": ports})
+    node.once()
+    for dialled, limited in ((993, True), (8993, False)):
+        dial = (server.address(family), dialled)
+        flow = (
+            TcpFlow(server, client, family=family, port=8993, dial=dial)
+            if transport == "TCP"
+            else UdpFlow(server, client, family=family, rate_bits_per_second=20_000_000, port=8993, dial=dial)
+        )
+        with flow, WireMeter(client, transport=transport.lower()) as meter:
+            meter.measure(1.0)
+            measured = meter.measure(1.5, family)
+        assert (measured < 2_200_000) is limited, measured
+        assert measured > 1_800_000
+
+
+def test_expiry_is_kept_to_the_second(network: Network, node: Node) -> None:
+    """A limit with a time to end is lifted by a running agent at that second, with nobody touching its file."""
+    import datetime
+    import time
+
+    client = network.clients[0]
+    ends = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(seconds=8)
+    node.limit("slow", [client.address4], "1Mbit", expiresAt=ends.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    node.start()
+    node.until_rate(client.address4, 1_000_000)
+    (shown,) = node.show()["limits"]
+    assert shown["expiresAt"] == ends.strftime("%Y-%m-%dT%H:%M:%SZ")
+    node.until_rate(client.address4, None)
+    assert 0.0 <= time.time() - ends.timestamp() < SOON_SECONDS
+    node.stop()
+
+
+def test_overlap_falls_to_the_next_when_the_winner_goes(network: Network, node: Node) -> None:
+    """Where limits overlap the higher priority wins, then the longer prefix; when it goes the next one takes over."""
+    client = network.clients[0]
+    node.limit("address", [client.address4], "1Mbit")
+    node.limit("network", ["203.0.113.8/29"], "2Mbit", **{"except": ["203.0.113.11/32"]})
+    node.limit("urgent", ["203.0.113.0/26"], "3Mbit", priority=5, **{"except": ["203.0.113.1/32", "203.0.113.11/32"]})
+    node.once()
+    assert node.rate_of(client.address4) == 3_000_000
+    assert node.rate_of("203.0.113.11") is None
+    node.lift("urgent")
+    node.once()
+    assert node.rate_of(client.address4) == 1_000_000
+    assert node.rate_of("203.0.113.12") == 2_000_000
+    node.lift("address")
+    node.once()
+    assert node.rate_of(client.address4) == 2_000_000
+
+
+def test_restart_with_a_thousand_limits_changes_nothing(network: Network, node: Node) -> None:
+    """An agent that starts on a thousand limits already in force makes no change, and the limits hold meanwhile."""
+    for number in range(1000):
+        node.limit(f"l-{number}", [f"198.18.{number // 250}.{number % 250 + 1}"], f"{number % 90 + 1}Mbit")
+    assert node.once()["changes"] > 2000
+    before = node.kernel()
+    node.start("--resync", "1")
+    node.until(lambda: "started" in node.log.read_text())
+    node.limit("one-more", ["198.18.200.1"], "1Mbit")
+    node.until_rate("198.18.200.1", 1_000_000)
+    node.lift("one-more")
+    node.until_rate("198.18.200.1", None)
+    assert node.stop() == 0
+    assert node.kernel() == before
+    assert re.findall(r'"changes": (\d+)', node.log.read_text()) == ["2", "2"]
+    assert node.once()["changes"] == 0
+
+
+def test_shards_share_the_classes(network: Network, node: Node) -> None:
+    """More limits than one ifb holds take a second one, and go back to one when they are fewer again."""
+    last = network.clients[0].address4
+    for number in range(600):
+        node.limit(f"l-{number:03}", [f"198.18.{number // 250}.{number % 250 + 1}"], "5Mbit")
+    node.once()
+    node.limit("the-last", [last], "4Mbit")
+    node.once()
+    state = node.kernel()
+    assert set(state.ifbs) == {0, 1}
+    found = tracer.Tracer(state).trace(4, addresses.parse(last).network, "TCP", 443, "eth0")
+    assert isinstance(found, tracer.ClassAddress)
+    assert found.device == "cbl1"
+    with TcpFlow(network.server, network.clients[0]), WireMeter(network.clients[0]) as meter:
+        meter.measure(1.5)
+        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.03)
+    for number in range(1, 600):
+        node.lift(f"l-{number:03}")
+    node.lift("the-last")
+    node.once()
+    assert set(node.kernel().ifbs) == {0}
