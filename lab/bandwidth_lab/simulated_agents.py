@@ -1,0 +1,217 @@
+"""Agents without a kernel: they list, watch, decode and report like real ones, and enforce nothing.
+
+For tests of the operator and for benchmarks of the API server. Each has a thread and a token bound to its node. What a
+real agent reads and writes in a cluster is what these read and write:
+
+    reads    all slices (a list, then a watch), its own Node's labels
+    writes   its own NodeBandwidthState: the object once, then its status, on change and once in an interval
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import threading
+import time
+from collections.abc import Mapping
+
+from bandwidth_api import assembly, names, node_state, slices
+from bandwidth_api import compile as compiler
+from bandwidth_kube import client
+from bandwidth_kube.connection import Connection
+
+SLICES = f"/apis/{names.GROUP}/{names.VERSION}/{slices.PLURAL}"
+STATES = f"/apis/{names.GROUP}/{names.VERSION}/{node_state.PLURAL}"
+MANAGER = "bandwidth-agent"
+
+
+class SimulatedAgent:
+    """One node's agent."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        node: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        report_interval_seconds: int = 300,
+        quiet_seconds: float = 0.05,
+    ) -> None:
+        self._api = client.Client(connection, f"simulated-agent/{node}", connections=2)
+        self._labels = dict(labels or {})
+        self._interval = report_interval_seconds
+        self._quiet = quiet_seconds
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._touched = threading.Event()
+        self._items: dict[str, slices.Decoded] = {}
+        self._kept: Mapping[str, slices.Slice] = {}
+        self._listed = False
+        self._failing: dict[str, tuple[str, str]] = {}
+        self._paused = False
+        self._created = False
+        self._last: node_state.NodeState | None = None
+        self._threads = [
+            threading.Thread(target=self._follow, name=f"follow {node}", daemon=True),
+            threading.Thread(target=self._report_loop, name=f"report {node}", daemon=True),
+        ]
+        self.node = node
+        self.assembly: assembly.Assembly | None = None
+        self.events = 0
+        self.lists = 0
+        self.reports = 0
+        self.errors: list[str] = []
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop at once; the state in the cluster stays as it is."""
+        self._stopping.set()
+        self._touched.set()
+        self._api.close()
+
+    def fail(self, limit: str, reason: str = "KernelRefused", message: str = "class 1 on cbl0: no memory") -> None:
+        """From now on report this limit as failing."""
+        with self._lock:
+            self._failing[limit] = (reason, message)
+        self._touched.set()
+
+    def mend(self) -> None:
+        """From now on report no limit as failing."""
+        with self._lock:
+            self._failing.clear()
+        self._touched.set()
+
+    def pause(self, paused: bool = True) -> None:
+        """Take up no plan and report nothing while paused."""
+        self._paused = paused
+        self._touched.set()
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The rates in bits per second that this node would enforce now, by limit."""
+        known = self.assembly
+        if known is None:
+            return {}
+        return {e.limit: e.rate_bits_per_second for e in compiler.active(known.plan, self._labels, time.time())}
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._list_and_watch()
+            except client.RefusedError as refused:
+                if refused.status != 410:
+                    self.errors.append(str(refused))
+            except client.UnreachableError:
+                pass
+            self._stopping.wait(random.uniform(0.05, 0.3))
+
+    def _list_and_watch(self) -> None:
+        page = self._api.listed(SLICES, query={"resourceVersion": "0"})
+        self.lists += 1
+        with self._lock:
+            self._items = {i["metadata"]["name"]: slices.read(i) for i in page.items}
+            self._listed = True
+        self._touched.set()
+        version = page.resource_version
+        while not self._stopping.is_set():
+            for event in self._api.watch(SLICES, version):
+                version = event["object"]["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    self._take(event)
+
+    def _take(self, event: client.Object) -> None:
+        name = event["object"]["metadata"]["name"]
+        self.events += 1
+        with self._lock:
+            if event["type"] == "DELETED":
+                self._items.pop(name, None)
+            else:
+                self._items[name] = slices.read(event["object"])
+        self._touched.set()
+
+    def _report_loop(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.is_set():
+            self._touched.wait(max(0.0, due - time.monotonic()))
+            if self._touched.is_set():
+                self._stopping.wait(self._quiet)
+                self._touched.clear()
+            if self._paused or not self._listed or self._stopping.is_set():
+                due = time.monotonic() + 1
+                continue
+            try:
+                self._report(forced=time.monotonic() >= due)
+                due = time.monotonic() + self._interval * random.uniform(0.8, 1.0)
+            except client.ApiError as error:
+                if isinstance(error, client.RefusedError) and not error.temporary:
+                    self.errors.append(str(error))
+                due = time.monotonic() + 0.5
+
+    def _report(self, *, forced: bool) -> None:
+        with self._lock:
+            made = assembly.assemble(self._items.values(), self._kept)
+            failing = dict(sorted(self._failing.items()))
+        self._kept, self.assembly = made.used, made
+        wanted = self.limits
+        failed = [node_state.FailingLimit(n, *why) for n, why in failing.items() if n in wanted]
+        state = node_state.NodeState(
+            node=self.node,
+            plan_digest=made.digest,
+            plan_complete=made.complete,
+            reported_at=0.0,
+            desired=len(wanted),
+            programmed=len(wanted) - len(failed),
+            failed=len(failed),
+            failing=tuple(failed),
+            interfaces=(node_state.InterfaceState("eth0", "fq_codel", "ifb", "Auto"),),
+            classifier="mark",
+            classifier_reason="no other rule uses these bits",
+            version="simulated",
+            report_interval_seconds=self._interval,
+            retired=made.retire,
+            message="; ".join(made.warnings),
+        )
+        if state == self._last and not forced:
+            return
+        self._write(state)
+        self._last = state
+        self.reports += 1
+
+    def _write(self, state: node_state.NodeState) -> None:
+        if not self._created:
+            owner = self._api.request("GET", f"/api/v1/nodes/{self.node}")["metadata"]
+            body: client.Object = {
+                "apiVersion": names.API_VERSION,
+                "kind": node_state.KIND,
+                "metadata": {
+                    "name": self.node,
+                    "ownerReferences": [
+                        {"apiVersion": "v1", "kind": "Node", "name": self.node, "uid": owner["uid"]},
+                    ],
+                },
+            }
+            try:
+                self._api.request("POST", f"{STATES}?fieldManager={MANAGER}", body=body)
+            except client.RefusedError as refused:
+                if refused.status != 409:
+                    raise
+            self._created = True
+        written = node_state.write(_at(state, time.time()))
+        try:
+            self._api.request(
+                "PATCH",
+                f"{STATES}/{self.node}/status?fieldManager={MANAGER}",
+                body={"status": written},
+                content_type=client.MERGE_PATCH,
+            )
+        except client.RefusedError as refused:
+            if refused.status == 404:
+                self._created = False
+            raise
+
+
+def _at(state: node_state.NodeState, now: float) -> node_state.NodeState:
+    return dataclasses.replace(state, reported_at=now)

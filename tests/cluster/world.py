@@ -1,0 +1,192 @@
+"""What a test of the cluster has at hand: objects to write and read, operators and agents to start and to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from bandwidth_kube import client, connection
+from bandwidth_lab.control_plane import ControlPlane
+from bandwidth_lab.simulated_agents import SimulatedAgent
+
+T = TypeVar("T")
+Object = dict[str, Any]
+
+NAMESPACE = "client-bandwidth"
+GROUP = "/apis/clientbandwidth.io/v1alpha1"
+LIMITS = f"{GROUP}/clientbandwidthlimits"
+SLICES = f"{GROUP}/bandwidthplanslices"
+STATES = f"{GROUP}/nodebandwidthstates"
+NODES = "/api/v1/nodes"
+EVENTS = "/api/v1/namespaces/default/events"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+
+
+def limit(name: str, clients: Sequence[str] = ("203.0.113.7",), rate: str = "5Mbit", **spec: Any) -> Object:
+    """A ClientBandwidthLimit."""
+    egress = {"rate": rate} | spec.pop("egress", {})
+    return {
+        "apiVersion": "clientbandwidth.io/v1alpha1",
+        "kind": "ClientBandwidthLimit",
+        "metadata": {"name": name},
+        "spec": {"clients": list(clients), "egress": egress, **spec},
+    }
+
+
+class Operator:
+    """One `bandwidth-operator run` process."""
+
+    def __init__(self, kubeconfig: pathlib.Path, log: pathlib.Path, name: str, words: Sequence[str]) -> None:
+        self.log_path = log
+        self.name = name
+        with open(log, "ab") as out:
+            self.process = subprocess.Popen(
+                [
+                    *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "bandwidth_operator.cli"),
+                    *("run", "--kubeconfig", str(kubeconfig), "--log-format", "json", *words),
+                ],
+                stdout=out,
+                stderr=out,
+                env={"PATH": os.environ["PATH"], "POD_NAMESPACE": NAMESPACE, "POD_NAME": name},
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self, seconds: float = 20.0) -> int:
+        """End it the polite way; returns the exit code."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it the other way."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+class World:
+    """One test's view of the cluster."""
+
+    def __init__(self, plane: ControlPlane, directory: pathlib.Path) -> None:
+        self.plane = plane
+        self.directory = directory
+        self.api = client.Client(connection.load(plane.kubeconfig()), "test")
+        self.operators: list[Operator] = []
+        self.agents: dict[str, SimulatedAgent] = {}
+
+    # ── objects ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def clean(self) -> None:
+        """Delete everything that an earlier test left."""
+        for path in (LIMITS, SLICES, STATES, NODES, EVENTS, LEASES):
+            self.api.request("DELETE", path)
+        guard_rails = {"data": {"protected": "", "leastRate": "", "largestRate": ""}}
+        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/client-bandwidth-guard-rails"
+        self.api.request("PATCH", path, body=guard_rails, content_type=client.MERGE_PATCH)
+
+    def create(self, *limits: Object) -> None:
+        for each in limits:
+            self.api.request("POST", LIMITS, body=each)
+
+    def edit(self, name: str, **spec: Any) -> None:
+        """Merge fields into the spec of a limit; None removes one."""
+        self.api.request("PATCH", f"{LIMITS}/{name}", body={"spec": spec}, content_type=client.MERGE_PATCH)
+
+    def delete(self, name: str) -> None:
+        self.api.request("DELETE", f"{LIMITS}/{name}")
+
+    def get(self, path: str) -> Object:
+        return self.api.request("GET", path)
+
+    def items(self, path: str) -> list[Object]:
+        return self.api.listed(path).items
+
+    def versions(self) -> dict[str, str]:
+        """The resource version of each of our objects, heartbeats aside: equal when nothing was written."""
+        return {
+            f"{path}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+            for path in (LIMITS, SLICES)
+            for item in self.items(path)
+        }
+
+    def conditions(self, name: str) -> dict[str, Object]:
+        status = self.get(f"{LIMITS}/{name}").get("status") or {}
+        return {c["type"]: c for c in status.get("conditions") or ()}
+
+    def ready(self, name: str) -> str:
+        """The reason of the condition Ready, "" before there is one."""
+        return str(self.conditions(name).get("Ready", {}).get("reason", ""))
+
+    def wait_ready(self, *names: str, reason: str = "Ready", seconds: float = 20.0) -> None:
+        for name in names:
+            self.wait(lambda name=name: self.ready(name) == reason, f"{name} is {reason}", seconds)  # type: ignore[misc]
+
+    def nodes(self, *names: str, labels: Mapping[str, str] | None = None) -> None:
+        for name in names:
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": dict(labels or {})}}
+            self.api.request("POST", NODES, body=node)
+
+    # ── programs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def operator(self, name: str = "operator", *words: str, server: str | None = None) -> Operator:
+        """Start an operator with the rights of deploy/rbac and no others."""
+        kubeconfig = self.plane.kubeconfig("operator", token=self.operator_token(), server=server)
+        started = Operator(kubeconfig, self.directory / f"{name}.log", name, words)
+        self.operators.append(started)
+        return started
+
+    def operator_token(self) -> str:
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/operator/token"
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        return str(self.api.request("POST", path, body=request)["status"]["token"])
+
+    def agent(self, node: str, labels: Mapping[str, str] | None = None, **options: Any) -> SimulatedAgent:
+        """Make a node and start a simulated agent on it, with the rights of deploy/rbac and a token of its node."""
+        self.nodes(node, labels=labels)
+        return self.agent_on(node, labels, **options)
+
+    def agent_on(self, node: str, labels: Mapping[str, str] | None = None, **options: Any) -> SimulatedAgent:
+        """Start a simulated agent on a node that is there."""
+        token = self.plane.agent_token(NAMESPACE, "agent", node)
+        where = connection.load(self.plane.kubeconfig("agent", token=token))
+        started = SimulatedAgent(where, node, labels=labels, **options)
+        started.start()
+        self.agents[node] = started
+        return started
+
+    def close(self) -> None:
+        """End everything that was started."""
+        for agent in self.agents.values():
+            agent.stop()
+        for operator in self.operators:
+            operator.kill()
+        self.api.close()
+
+    def wait(self, condition: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+        """Ask again and again until the answer is true; returns it."""
+        deadline = time.monotonic() + seconds
+        answer: T | None = None
+        while time.monotonic() < deadline:
+            try:
+                answer = condition()
+                if answer:
+                    return answer
+            except client.ApiError as error:
+                answer = error  # type: ignore[assignment]
+            time.sleep(0.05)
+        logs = "".join(f"\n── {o.name}\n{o.log[-3000:]}" for o in self.operators)
+        raise AssertionError(
+            f"not within {seconds} s: {what}; last answer {json.dumps(answer, default=str)[:2000]}{logs}"
+        )
