@@ -34,12 +34,21 @@ def resolve(entries: Iterable[PlanEntry]) -> Resolution:
     `overridden` names at most `contest.NAMED_MAX` winners for one limit.
     """
     global _last
-    given = tuple(entries)
-    by_id = dict(zip(map(id, given), given, strict=True))
+    by_id = _by_id(entries)
     last = _last
     layout = last and _changed(last, by_id)
     _last = layout = layout or _laid_out(by_id)
     return layout.resolution
+
+
+def resolve_anew(entries: Iterable[PlanEntry]) -> Resolution:
+    """The same without a look at the last answer."""
+    return _laid_out(_by_id(entries)).resolution
+
+
+def _by_id(entries: Iterable[PlanEntry]) -> dict[int, PlanEntry]:
+    given = tuple(entries)
+    return dict(zip(map(id, given), given, strict=True))
 
 
 class _Layout(NamedTuple):
