@@ -9,7 +9,6 @@ Owns the arithmetic of numbers and shards and the choice between the two; never 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -18,8 +17,6 @@ from bandwidth_agent.kernel import model
 from bandwidth_api import names
 
 _SHARD_BITS = names.SHARD_SIZE.bit_length() - 1
-
-_entry = functools.lru_cache(maxsize=65_536)(model.SetEntry)  # the same objects again compare at no cost
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,8 +49,8 @@ class Classifier:
     def entry(self, number: int, comment: str) -> model.SetEntry:
         """The set entry that gives an address the class with this number."""
         if self.kind == "mark":
-            return _entry(number * (self.mask & -self.mask), self.mask, 0, comment)
-        return _entry(self.redirect_mark, self.mask, names.HTB_MAJOR << 16 | number, comment)
+            return model.SetEntry(number * (self.mask & -self.mask), self.mask, 0, comment)
+        return model.SetEntry(self.redirect_mark, self.mask, names.HTB_MAJOR << 16 | number, comment)
 
     def number(self, entry: model.SetEntry) -> int | None:
         """The class number in an observed entry, whichever classifier wrote it; see the function `number`."""

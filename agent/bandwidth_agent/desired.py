@@ -7,18 +7,39 @@ should exist, so that whatever else of ours is observed may go. Owns the composi
 from __future__ import annotations
 
 import collections
-import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from bandwidth_agent import allocate, classify, placement, shape
 from bandwidth_agent.kernel import model
 from bandwidth_api import names
-from bandwidth_api.plan import ClassKey, Mode, Prefix, Resolution, Table
+from bandwidth_api.plan import ClassKey, Mode, PlanEntry, Prefix, Resolution, Table
 
 HOLE = model.SetEntry(0, 0, 0, "", True)
 _MTU_UNKNOWN = 1500
 
-_comment = functools.lru_cache(maxsize=65_536)(names.comment)
+
+class _Context(NamedTuple):
+    """What makes the classes of all limits look as they do."""
+
+    classifier: classify.Classifier
+    mtu: int  # the largest of all egress interfaces
+    fq_codel: bool
+
+
+class _Placed(NamedTuple):
+    """One class of the plan with its number, in kernel units."""
+
+    limit: PlanEntry
+    slot: allocate.Slot
+    number: int
+    shard: int
+    entry: model.SetEntry
+    htb_class: model.HtbClass
+
+
+# The last answer: from one call to the next usually one limit of 10,000 differs. Nobody can tell but by the clock.
+_last: tuple[_Context | None, Mapping[ClassKey, _Placed]] = (None, {})
 
 
 def build(
@@ -39,22 +60,13 @@ def build(
     if not devices:
         return model.EMPTY
     mtu = max((facts.interfaces[name].mtu for name in devices if name in facts.interfaces), default=_MTU_UNKNOWN)
-    fq_codel = facts.features.fq_codel
-    entries: dict[ClassKey, model.SetEntry] = {}
-    shards: dict[int, dict[int, model.HtbClass]] = collections.defaultdict(dict)
-    for key, limit in resolution.classes.items():
-        number = numbers.get(allocate.slot(key, limit))
-        if number is None:
-            continue
-        entries[key] = classifier.entry(number, _comment(key, limit.expires_at))
-        if limit.mode is Mode.OBSERVE:
-            htb_class = shape.observe(limit.rate_bits_per_second, limit.burst_bytes)
-        else:
-            htb_class = shape.enforce(limit.rate_bits_per_second, limit.burst_bytes, mtu, fq_codel)
-        shards[classifier.shard(number)][number] = htb_class
-    tables = [table for table in resolution.tables if any(key in entries for key in table.entries.values())]
+    placed = _place(resolution, numbers, _Context(classifier, mtu, facts.features.fq_codel))
+    tables = [table for table in resolution.tables if any(key in placed for key in table.entries.values())]
     if not tables:
         return model.EMPTY
+    shards: dict[int, dict[int, model.HtbClass]] = collections.defaultdict(dict)
+    for _, _, number, shard, _, htb_class in placed.values():
+        shards[shard][number] = htb_class
     through_ifb = [name for name, chosen in devices.items() if chosen.kind == "ifb"]
     at_root = [name for name, chosen in devices.items() if chosen.kind == "interface"]
     trees: dict[str, model.Tree] = {}
@@ -68,9 +80,35 @@ def build(
         ifbs={shard: model.Ifb(True) for shard in sorted(shards)} if through_ifb else {},
         trees=trees,
         hooks={name: classifier.hook(shards) for name in through_ifb},
-        sets={names.set_name(t.family, t.ports): model.IpSet(t.family, _set_entries(t, entries)) for t in tables},
+        sets={names.set_name(t.family, t.ports): model.IpSet(t.family, _set_entries(t, placed)) for t in tables},
         chains=_chains(tables, classifier),
     )
+
+
+def _place(resolution: Resolution, numbers: Mapping[allocate.Slot, int], context: _Context) -> dict[ClassKey, _Placed]:
+    """The classes that have a number."""
+    global _last
+    known = _last[1] if _last[0] == context else {}
+    placed: dict[ClassKey, _Placed] = {}
+    for key, limit in resolution.classes.items():
+        found = known.get(key)
+        if found is None or found.limit is not limit or numbers.get(found.slot) != found.number:
+            slot = allocate.slot(key, limit)
+            number = numbers.get(slot)
+            if number is None:
+                continue
+            shard = context.classifier.shard(number)
+            entry = context.classifier.entry(number, names.comment(key, limit.expires_at))
+            found = _Placed(limit, slot, number, shard, entry, _htb_class(limit, context))
+        placed[key] = found
+    _last = context, placed
+    return placed
+
+
+def _htb_class(limit: PlanEntry, context: _Context) -> model.HtbClass:
+    if limit.mode is Mode.OBSERVE:
+        return shape.observe(limit.rate_bits_per_second, limit.burst_bytes)
+    return shape.enforce(limit.rate_bits_per_second, limit.burst_bytes, context.mtu, context.fq_codel)
 
 
 def _root_tree(
@@ -101,11 +139,12 @@ def _with_parent(classes: Mapping[int, model.HtbClass]) -> dict[int, model.HtbCl
     return whole
 
 
-def _set_entries(table: Table, entries: Mapping[ClassKey, model.SetEntry]) -> dict[Prefix, model.SetEntry]:
+def _set_entries(table: Table, placed: Mapping[ClassKey, _Placed]) -> dict[Prefix, model.SetEntry]:
     """The entries of a table's set. ipset knows no prefix of length 0, so that one becomes its two halves."""
-    whole: dict[Prefix, model.SetEntry] = {
-        prefix: HOLE if key is None else entries.get(key, HOLE) for prefix, key in table.entries.items()
-    }
+    whole: dict[Prefix, model.SetEntry] = {}
+    for prefix, key in table.entries.items():
+        found = placed.get(key) if key is not None else None
+        whole[prefix] = HOLE if found is None else found.entry
     everything = whole.pop(Prefix(table.family, 0, 0), None)
     if everything is not None:
         bits = 32 if table.family == 4 else 128
