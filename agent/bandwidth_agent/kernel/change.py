@@ -1,8 +1,9 @@
 """Changes: single steps from the observed to the desired kernel state, as values.
 
 A change can be printed, counted and applied. The order in which changes may be applied is `PHASES`; `diff.compute`
-sorts by it, and every prefix of a sorted list leaves a legal state: nothing points at what is not there yet, and
-a client already limited is at no moment faster than its limit.
+follows it, and every prefix of its list leaves a legal state: nothing points at what is not there yet, and a client
+already limited is at no moment faster than its limit. Where that takes more than the phases (a class that becomes
+faster, sets with ports, another classifier), `diff` and `transition` say what comes earlier or later, and why.
 """
 
 from __future__ import annotations
