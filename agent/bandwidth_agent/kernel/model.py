@@ -139,7 +139,7 @@ class Interface(NamedTuple):
     """An interface that is not ours."""
 
     name: str
-    index: int
+    index: int  # type: ignore[assignment]  # tuple.index is nobody's loss
     mtu: int
     up: bool
     default_route: bool  # holds a default route of either family
