@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from bandwidth_agent.kernel import change, fake, interface, model
-from bandwidth_api import names
+from bandwidth_api import addresses, names
 from bandwidth_lab import Lab
 from bandwidth_lab.namespaces import Namespace
 
 T = TypeVar("T")
 
 UPLINK = "up0"
+STRANGE_ENTRY = addresses.parse("100.64.0.0/10")
 STRANGE_ROOT = model.RootQdisc("htb", 1, False)
 
 
@@ -27,6 +28,12 @@ class Host(interface.Kernel, Protocol):
     """A kernel, and what strangers do to it."""
 
     def flush_set(self, name: str) -> None: ...
+    def change_set(self, name: str) -> None:
+        """Take an entry of ours out and put one of somebody else's in."""
+
+    def replace_set(self, name: str) -> None:
+        """Destroy a set of ours, with the rule that names it, and make one of that name that has no marks."""
+
     def delete_root(self, device: str) -> None: ...
     def delete_class(self, device: str, minor: int) -> None: ...
     def set_ifb_down(self, shard: int) -> None: ...
@@ -51,6 +58,17 @@ class FakeHost(fake.FakeKernel):
         uplink = self.node.interfaces[UPLINK]
         uplink = uplink._replace(root=STRANGE_ROOT, clsact=True, foreign_egress_filters=("bpf pref 10",))
         self.node = dataclasses.replace(self.node, interfaces={UPLINK: uplink})
+
+    def change_set(self, name: str) -> None:
+        entries = dict(self.state.sets[name].entries)
+        entries.pop(min(entries))
+        entries[STRANGE_ENTRY] = model.SetEntry(0, 0, 0, "")
+        self.state = dataclasses.replace(self.state, sets={**self.state.sets, name: model.IpSet(4, entries)})
+
+    def replace_set(self, name: str) -> None:
+        self.delete_chain(4)
+        strange = model.IpSet(4, {}, healthy=False)
+        self.state = dataclasses.replace(self.state, sets={**self.state.sets, name: strange})
 
     def surroundings(self) -> object:
         return self.node, self.state
@@ -122,6 +140,17 @@ class RealHost:
 
     def flush_set(self, name: str) -> None:
         self._namespace.run(["ipset", "flush", name])
+
+    def change_set(self, name: str) -> None:
+        prefix = min(self.observe().sets[name].entries)
+        self._namespace.run(["ipset", "del", name, addresses.write(prefix)])
+        self._namespace.run(["ipset", "add", name, addresses.write(STRANGE_ENTRY)])
+
+    def replace_set(self, name: str) -> None:
+        self.delete_chain(4)
+        self._namespace.run(["ipset", "destroy", name])
+        self._namespace.run(["ipset", "create", name, "hash:net"])
+        self._namespace.run(["ipset", "add", name, addresses.write(STRANGE_ENTRY)])
 
     def delete_root(self, device: str) -> None:
         self._namespace.tc(f"qdisc del dev {device} root")

@@ -144,6 +144,8 @@ def test_every_change_may_be_made_twice(host: hosts.Host, way: Way) -> None:
 PLAIN = names.set_name(4, ())
 INTERFERENCE: dict[str, Callable[[hosts.Host], None]] = {
     "set-flushed": lambda host: host.flush_set(PLAIN),
+    "set-changed": lambda host: host.change_set(PLAIN),
+    "set-replaced": lambda host: host.replace_set(PLAIN),
     "rule-above-ours": lambda host: host.rule_above_ours(4),
     "chain-removed": lambda host: host.delete_chain(4),
     "chain-removed-v6": lambda host: host.delete_chain(6),
