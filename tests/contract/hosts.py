@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from bandwidth_agent.kernel import change, fake, interface, model
 from bandwidth_api import addresses, names
+from bandwidth_api.plan import Prefix
 from bandwidth_lab import Lab
 from bandwidth_lab.namespaces import Namespace
 
@@ -41,6 +43,9 @@ class Host(interface.Kernel, Protocol):
     def delete_hook(self, name: str) -> None: ...
     def delete_chain(self, family: int) -> None: ...
     def rule_above_ours(self, family: int) -> None: ...
+    def send(self, client: Prefix) -> None:
+        """A UDP packet of our own to one client."""
+
     def invite_strangers(self) -> None:
         """A root qdisc, filters on both hooks, rules, a set and a table of other people's."""
 
@@ -53,6 +58,9 @@ class FakeHost(fake.FakeKernel):
 
     def __init__(self) -> None:
         super().__init__(fake.facts(fake.interface(UPLINK)))
+
+    def send(self, client: Prefix) -> None:
+        self.transmit(client.family, client.network, "UDP", 9, UPLINK)
 
     def invite_strangers(self) -> None:
         uplink = self.node.interfaces[UPLINK]
@@ -105,6 +113,11 @@ class RealHost:
 
     def entry_counts(self) -> Mapping[str, int]:
         return self._do(self._kernel.entry_counts)
+
+    def send(self, client: Prefix) -> None:
+        family = socket.AF_INET if client.family == 4 else socket.AF_INET6
+        with self._namespace.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"for you", (addresses.write(client), 9))
 
     def invite_strangers(self) -> None:
         self._namespace.tc(
@@ -218,6 +231,10 @@ def real_host() -> Iterator[RealHost]:
             "link set far0 up",
             f"addr add 192.0.2.1/24 dev {UPLINK}",
             f"addr add 2001:db8::1/64 dev {UPLINK} nodad",
+            f"neigh add 192.0.2.254 lladdr 02:00:00:00:00:01 dev {UPLINK} nud permanent",
+            f"neigh add 192.0.2.9 lladdr 02:00:00:00:00:01 dev {UPLINK} nud permanent",
+            f"neigh add 192.0.2.77 lladdr 02:00:00:00:00:01 dev {UPLINK} nud permanent",
+            f"neigh add 2001:db8::fe lladdr 02:00:00:00:00:01 dev {UPLINK} nud permanent",
             f"route add default via 192.0.2.254 dev {UPLINK}",
             f"route add ::/0 via 2001:db8::fe dev {UPLINK}",
         )

@@ -5,15 +5,17 @@ The same scenes on the kernel in memory and on the real one.
 
 from __future__ import annotations
 
+import collections
 import errno
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from bandwidth_agent import allocate, diff
-from bandwidth_agent.kernel import change, model
+from bandwidth_agent.kernel import change, model, tracer
 from bandwidth_agent.settings import ClassifierSetting, PlacementSetting
-from bandwidth_api import names
+from bandwidth_api import addresses, names
 from bandwidth_api.plan import Prefix
 from contract import hosts, scenes
 from contract.scenes import EVERYTHING, FEW, WAYS, Way
@@ -139,6 +141,48 @@ def test_every_change_may_be_made_twice(host: hosts.Host, way: Way) -> None:
             for _ in range(2):
                 assert host.apply_one(step) == change.Outcome(step)
         assert hosts.described(host.observe()) == hosts.described(target)
+
+
+CLIENTS = {
+    "198.51.100.7": 1,
+    "192.0.2.77": 2,
+    "203.0.113.9": 600,
+    "8.8.8.8": 1100,
+    "198.51.100.8": 3,
+    "2001:db8:1::5": 1,
+    "2001:db8:1::9": 1100,
+    "192.0.2.9": None,
+    "2001:db8:77::1": None,
+}
+
+
+@every_way
+def test_packets_are_counted_in_the_class_of_their_client(host: hosts.Host, way: Way) -> None:
+    """Real packets take the way that the tracer says, and those of nobody's class are in none."""
+    scenes.apply(host, way.state(host, EVERYTHING))
+    path = tracer.Tracer(host.observe())
+    expected: collections.Counter[int] = collections.Counter()
+    for text, minor in CLIENTS.items():
+        client = addresses.parse(text)
+        verdict = path.trace(client.family, client.network, "UDP", 9, hosts.UPLINK)
+        assert verdict == "unshaped" if minor is None else verdict[1] == minor
+        expected.update([minor] if minor is not None else [])
+        host.send(client)
+    deadline = time.monotonic() + 5
+    while (counted := _packets(host)) != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert counted == expected
+
+
+def _packets(host: hosts.Host) -> collections.Counter[int]:
+    """Packets by class number; a parent counts its children's."""
+    classes = host.counters().classes.values()
+    return +collections.Counter(
+        {
+            minor: sum(found[minor].packets for found in classes if minor in found)
+            for minor in {m for found in classes for m in found} - {names.OBSERVE_PARENT}
+        }
+    )
 
 
 PLAIN = names.set_name(4, ())
