@@ -54,6 +54,20 @@ def test_placement_interface_gives_the_default_root_back(
     assert tools.see() == before
 
 
+@pytest.mark.parametrize(("queues", "kind"), [(1, "pfifo_fast"), (4, "mq")])
+def test_the_default_root_of_any_device_comes_back(
+    kernel: tc.TrafficControl, driver: Driver, tools: Tools, node: namespaces.Namespace, queues: int, kind: str
+) -> None:
+    """A device with one or several queues gets the root back that the kernel gives it, with all its children."""
+    node.ip(f"link add wide numtxqueues {queues} type ifb", "link set wide up")
+    before = tools.see()
+    root = kernel.surroundings().interfaces["wide"].root
+    assert (root.handle, root.ours) == (0, False)
+    assert root.kind in (kind, "fq_codel")
+    driver.apply(*shapes.tree_on("wide", shapes.EVERY), change.DeleteRoot("wide"))
+    assert tools.see() == before
+
+
 def test_a_root_with_another_default_class_is_made_anew(kernel: tc.TrafficControl, driver: Driver) -> None:
     """HTB cannot change its default class in place; the root is replaced by one with the right one."""
     driver.apply(change.PutRoot("eth0", 0), change.PutRoot("eth0", names.DEFAULT_CLASS))
