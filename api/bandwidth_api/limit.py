@@ -105,6 +105,8 @@ def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
+UNIQUE = AfterValidator(_unique)
+AS_SET = Field(json_schema_extra={"x-kubernetes-list-type": "set"})
 Text = Annotated[str, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
 Int32 = Annotated[Integer, Field(json_schema_extra={"format": "int32"})]
@@ -183,8 +185,8 @@ class NodeSelector(_Part):
 
 
 class Spec(_Part):
-    clients: Annotated[tuple[Client, ...], AfterValidator(_unique)] = Field(min_length=1, max_length=64)
-    excepted: Annotated[tuple[Cidr, ...], AfterValidator(_unique)] = Field(default=(), max_length=16, alias="except")
+    clients: Annotated[tuple[Client, ...], UNIQUE, AS_SET] = Field(min_length=1, max_length=64)
+    excepted: Annotated[tuple[Cidr, ...], UNIQUE, AS_SET] = Field(default=(), max_length=16, alias="except")
     egress: Egress
     node_selector: NodeSelector | None = None
     mode: Mode = Mode.ENFORCE
