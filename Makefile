@@ -10,9 +10,11 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 # Where the demo leaves its picture: make demo PLOT=docs/images/demo.svg
 PLOT ?= build/demo.svg
-# Debian kernels that test-kernels boots, and the script that boots one.
+# Debian kernels that test-kernels boots, the script that boots one, and the tests that matter there: a machine in
+# software is slow, and what differs is which qdiscs and filters there are.
 KERNELS ?= 6.1 6.12
 VM ?= ../shared/testbed/vm
+KERNEL_TESTS ?= tests/kernels tests/contract tests/kernel/tc
 # Further words for pytest: make test-kernel ARGS='-k ports -x'
 ARGS ?=
 
@@ -33,9 +35,9 @@ demo: setup ## see it work: a greedy and a quiet client, real traffic, under a m
 	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.demo --plot '$(PLOT)'
 
 .PHONY: test
-test: setup ## all tests (root)
+test: setup ## all tests of the agent and of everything pure (root)
 	@tools/preflight test
-	$(PYTEST) tests $(ARGS)
+	$(PYTEST) tests/unit tests/contract tests/kernel tests/kernels $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV) ## the fast tests; no root, no network, no kernel
@@ -44,12 +46,17 @@ test-unit: $(VENV) ## the fast tests; no root, no network, no kernel
 .PHONY: test-kernel
 test-kernel: setup ## the tests against this machine's kernel, in namespaces of their own (root)
 	@tools/preflight test-kernel
-	$(PYTEST) tests/kernel $(ARGS)
+	$(PYTEST) tests/contract tests/kernel tests/kernels $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: setup ## the operator against a real API server; KUBE_BINARIES names a folder with etcd, kube-apiserver, kubectl
+	$(PYTEST) tests/cluster $(ARGS)
 
 .PHONY: test-kernels
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
 	@test -x '$(VM)' || { echo "no $(VM): set VM to a script that runs 'VM KERNEL COMMAND' in a virtual machine"; exit 1; }
-	set -e; for kernel in $(KERNELS); do $(VM) $$kernel $(PYTEST) -p no:cacheprovider --color=no -m kernels tests/kernel $(ARGS); done
+	set -e; for kernel in $(KERNELS); do echo "Linux $$kernel"; \
+	  $(VM) $$kernel '$(PYTEST) -p no:cacheprovider --color=no $(KERNEL_TESTS) $(ARGS)'; done
 
 .PHONY: check
 check: $(VENV) ## style, types and layers

@@ -19,7 +19,7 @@ from bandwidth_lab.topology import Host
 
 CHUNK_BYTES = 256 * 1024
 TICK_SECONDS = 0.005  # how often a steady sender sends what is due
-OVERDUE_SECONDS = 0.3  # a steady sender that was held up catches up with so much, no more
+OVERDUE_SECONDS = 1.0  # a steady sender that was held up catches up with so much, no more
 CONNECT_SECONDS = 10.0
 UDP_SEGMENT = 103  # socket option: the kernel cuts one send into datagrams of this size
 SO_RCVBUFFORCE = 33
