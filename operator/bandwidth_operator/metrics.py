@@ -35,7 +35,6 @@ class Metrics:
         self.writes = counter("writes_total", "Writes to the API server, by object and outcome", "object", "outcome")
         self.events_dropped = counter("events_dropped_total", "Events not written, to leave room for what matters")
         self.corrected = counter("corrected_total", "Objects that a list had to correct after the watch", "kind")
-        self.watch_restarts = counter("watch_restarts_total", "Times that watching had to be begun again")
         self.compile_seconds = histogram("compile_seconds", "From all limits to the slices to write")
         self.publish_seconds = histogram("publish_seconds", "Writing the slices of one plan")
         self.rollup_seconds = histogram("rollup_seconds", "From all node states to what became of each limit")

@@ -38,6 +38,7 @@ class Statuses:
         self._memory = memory
         self._metrics = metrics
         self._judged: dict[str, tuple[Verdict, known.Limit]] = {}
+        self._reasons: dict[str, str] = {}
         self._due: collections.OrderedDict[str, None] = collections.OrderedDict()
         self._later: list[tuple[float, str]] = []
         self._held: set[str] = set()
@@ -48,19 +49,21 @@ class Statuses:
         before = self._judged.get(limit.name)
         if before is not None and before[0] == verdict and before[1] is limit:
             return
+        if before is None or before[0] != verdict:
+            self._reasons[limit.name] = verdicts.ready_reason(verdict)
         self._judged[limit.name] = (verdict, limit)
         self._queue(limit.name, now)
 
     def forget_all_but(self, limits: Iterable[str]) -> None:
         """Limits that are gone need no status."""
         for name in self._judged.keys() - set(limits):
-            del self._judged[name]
+            del self._judged[name], self._reasons[name]
             self._due.pop(name, None)
             self._written_at.pop(name, None)
 
     def reasons(self) -> collections.Counter[str]:
         """How many limits there are by the reason of their condition Ready."""
-        return collections.Counter(verdicts.ready_reason(verdict) for verdict, _ in self._judged.values())
+        return collections.Counter(self._reasons.values())
 
     def __len__(self) -> int:
         return len(self._due) + len(self._held)

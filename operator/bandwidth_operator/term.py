@@ -254,6 +254,9 @@ class Term:
         states = [s.content for s in snapshot.states.values() if isinstance(s.content, node_state.NodeState)]
         self._silent_at = min((at for s in states if (at := rollup.silent_from(s)) > epoch), default=None)
         self._rollup_took = time.monotonic() - began
+        self._metrics.limits.clear()
+        for reason, count in self._statuses.reasons().items():
+            self._metrics.limits.labels(reason).set(count)
         current = self._plans.step_of(self._plans.digest)
         for word, count in rollup.census(nodes, current).items():
             self._metrics.nodes.labels(word).set(count)
@@ -278,6 +281,8 @@ class Term:
         if self._planned is not None:
             metrics.plan_entries.set(len(self._planned.plan.entries))
         metrics.plan_slices.set(len(self._plans.written))
+        for kind, seconds in self._watch.streams.silence_seconds().items():
+            metrics.watch_silence.labels(kind.value).set(seconds)
 
 
 def _was_programmed(limit: known.Limit) -> bool:

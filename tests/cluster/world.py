@@ -121,6 +121,18 @@ class World:
             for item in self.items(path)
         }
 
+    def settled(self, seconds: float = 1.5) -> None:
+        """Wait until nothing was written for a while."""
+        since, seen = time.monotonic(), self.versions()
+
+        def quiet() -> bool:
+            nonlocal since, seen
+            if (now_seen := self.versions()) != seen:
+                since, seen = time.monotonic(), now_seen
+            return time.monotonic() - since > seconds
+
+        self.wait(quiet, "writes come to rest", 60)
+
     def conditions(self, name: str) -> dict[str, Object]:
         status = self.get(f"{LIMITS}/{name}").get("status") or {}
         return {c["type"]: c for c in status.get("conditions") or ()}
