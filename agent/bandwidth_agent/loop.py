@@ -5,7 +5,8 @@ One thread, one selector. Owns all waiting of the agent; decides nothing about t
     what happened                     what is done                                     how soon
     ────────────────────────────────  ───────────────────────────────────────────────  ─────────────────────────────
     the limits changed                pass on what the kernel is believed to be        at once
-    an event from the kernel          pass with a read-back                            at once, then in a spacing
+    an event from the kernel          pass with a read-back                            at once; in a storm, spaced
+    a device of ours went away        pass with a read-back                            at once, always
     a set's size is not as believed   pass with a read-back                            within PULSE_SECONDS
     a limit expires                   pass                                             to the second
     the last pass left work undone    pass with a read-back                            0.2 s, doubling up to 30 s
@@ -25,13 +26,15 @@ from typing import Protocol
 import structlog
 
 from bandwidth_agent import health, reconcile, report
+from bandwidth_agent.kernel import events
 from bandwidth_agent.source import Wanted
 
 PULSE_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 RETRY_MAX_SECONDS = 30.0
-SPACING_MAX_SECONDS = 5.0
-SPACING_COST = 10.0  # read-backs that events ask for start this many times their own duration apart
+READ_BACKS = 5.0  # so many in a row may follow events at once; they come back one per …
+READ_BACK_SECONDS = 0.5  # … this time, or
+READ_BACK_COST = 20.0  # this many times what one takes: 5 % of a core under a storm of events
 
 log = structlog.get_logger("loop")
 
@@ -41,7 +44,7 @@ class Events(Protocol):
 
     def fileno(self) -> int: ...
 
-    def drain(self) -> object:
+    def drain(self) -> events.Kinds | bool:
         """Take what has come; true if any of it can concern us, or if something was lost."""
 
 
@@ -66,7 +69,7 @@ class Loop:
         wants: Wants,
         reconciler: reconcile.Reconciler,
         *,
-        events: Sequence[Events] = (),
+        listening: Sequence[Events] = (),
         resync_seconds: float = 30.0,
         vitals: health.Health | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -74,7 +77,7 @@ class Loop:
     ) -> None:
         self._wants = wants
         self._reconciler = reconciler
-        self._events = tuple(events)
+        self._events = tuple(listening)
         self._resync_seconds = resync_seconds
         self._vitals = vitals
         self._monotonic = monotonic
@@ -83,7 +86,10 @@ class Loop:
         self._stopping = False
         self._limits_changed = True
         self._read_wanted = True
-        self._read_not_before = 0.0
+        self._read_urgent = False
+        self._read_backs = READ_BACKS  # how many may follow events without waiting
+        self._read_backs_at = monotonic()
+        self._read_back_seconds = READ_BACK_SECONDS  # until one more may
         self._resync_at = 0.0
         self._pulse_at = 0.0
         self._retry_at: float | None = None
@@ -98,8 +104,8 @@ class Loop:
         """Make passes until stopped; returns the exit code of the process."""
         with _woken_by_signals(self._stop) as wake, selectors.DefaultSelector() as selector:
             selector.register(wake, selectors.EVENT_READ)
-            for events in self._events:
-                selector.register(events.fileno(), selectors.EVENT_READ)
+            for heard in self._events:
+                selector.register(heard.fileno(), selectors.EVENT_READ)
             registered: int | None = None
             while not self._stopping:
                 registered = _follow(selector, registered, self._wants.fileno())
@@ -119,9 +125,12 @@ class Loop:
     def _listen(self) -> None:
         if self._wants.drain():
             self._limits_changed = True
-        for events in self._events:
-            if events.drain():
+        for heard in self._events:
+            news = heard.drain()
+            if news:
                 self._read_wanted = True
+            if isinstance(news, events.Kinds) and self._reconciler.uses(news.lost_links):
+                self._read_urgent = True
 
     def _due(self) -> None:
         """Make the pass that is due, if one is."""
@@ -129,7 +138,8 @@ class Loop:
         wanted = self._wanted
         expired = wanted is not None and wanted.until is not None and self._wall() >= wanted.until
         retry = self._retry_at is not None and now >= self._retry_at
-        read = (self._read_wanted and now >= self._read_not_before) or retry or now >= self._resync_at
+        heard = self._read_urgent or (self._read_wanted and self._read_backs_left(now) >= 1.0)
+        read = heard or retry or now >= self._resync_at
         if not read and now >= self._pulse_at:
             self._pulse_at = now + PULSE_SECONDS
             read = not self._reconciler.sizes_match()
@@ -140,16 +150,22 @@ class Loop:
         except OSError as error:
             # The kernel could not be read whole, or a tool is missing: nothing was decided from half a reading.
             log.warning("cannot read the kernel, trying again", error=str(error))
-            self._read_wanted = False
+            self._read_wanted = self._read_urgent = False
             self._resync_at = self._monotonic() + self._resync_seconds
             self._plan_retry(undone=True, now=self._monotonic())
+
+    def _read_backs_left(self, now: float) -> float:
+        """How many read-backs may follow events at once by now; they come back with time."""
+        passed, self._read_backs_at = now - self._read_backs_at, now
+        self._read_backs = min(READ_BACKS, self._read_backs + passed / self._read_back_seconds)
+        return self._read_backs
 
     def _patience(self, *, polled: bool) -> float:
         """Seconds until something is due without any event."""
         now = self._monotonic()
         due = [now + (0.5 if polled else PULSE_SECONDS), self._resync_at]
         if self._read_wanted:
-            due.append(self._read_not_before)
+            due.append(now + (1.0 - self._read_backs_left(now)) * self._read_back_seconds)
         if self._retry_at is not None:
             due.append(self._retry_at)
         if self._wanted is not None and self._wanted.until is not None:
@@ -164,12 +180,13 @@ class Loop:
         self._wanted = self._wants.wanted(self._wall())
         if read:
             # What arrives from here on, our own changes apart, may be later than the reading: it stays for the next.
-            self._read_wanted = False
+            self._read_wanted = self._read_urgent = False
+            self._read_backs = max(0.0, self._read_backs_left(started) - 1.0)
         made = self._reconciler.run(self._wanted, read=read)
         ended = self._monotonic()
         if read:
             self._resync_at = ended + self._resync_seconds
-            self._read_not_before = ended + min(SPACING_COST * (ended - started), SPACING_MAX_SECONDS)
+            self._read_back_seconds = max(READ_BACK_SECONDS, READ_BACK_COST * self._reconciler.read_seconds)
         self._plan_retry(undone=self._reconciler.believed is None, now=ended)
         self._tell(made)
         return made

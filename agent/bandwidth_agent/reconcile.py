@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from bandwidth_agent import allocate, apply, classify, desired, diff, drift, placement, protection, report, verdict
 from bandwidth_agent.kernel import change, interface, model
@@ -60,6 +60,7 @@ class Reconciler:
         self._given_up: frozenset[drift.Object] = frozenset()
         self._protection = protection.Protection()
         self.drift_repairs: dict[str, int] = {}  # by layer, since the start
+        self.read_seconds = 0.0  # what the last reading of the kernel took
 
     @property
     def believed(self) -> model.State | None:
@@ -73,6 +74,11 @@ class Reconciler:
         believed = {name: len(ipset.entries) for name, ipset in self._believed.sets.items()}
         return dict(self._kernel.entry_counts()) == believed
 
+    def uses(self, links: Collection[str]) -> bool:
+        """Whether one of these devices is an ifb that we redirect to: while it is away, its clients get nothing."""
+        believed = self._believed
+        return believed is not None and any(names.ifb(shard) in links for shard in believed.ifbs)
+
     def prepare(self, wanted: Wanted, *, read: bool) -> Prepared:
         """Work out a pass. With `read`, or when nothing is believed, the kernel is read; nothing is written.
 
@@ -81,8 +87,10 @@ class Reconciler:
         believed, facts_before = self._believed, self._facts
         observed, facts = believed, facts_before
         if read or observed is None or facts is None:
+            started = self._clock()
             facts = self._kernel.facts()
             observed = self._kernel.observe()
+            self.read_seconds = self._clock() - started
         placements = {
             i.name: placement.decide(self._settings.placement, i, facts.features)
             for i in placement.egress(facts, self._settings.interfaces)
@@ -181,7 +189,7 @@ class Reconciler:
     def _report(self, prepared: Prepared, applied: apply.Applied | None, seconds: float) -> report.Report:
         wanted, outlook = prepared.wanted, prepared.outlook
         troubles = verdict.judge(outlook, prepared.goal, applied)
-        failing = verdict.failing(troubles, wanted.problems)
+        failing = verdict.failing(troubles, wanted.problems, wanted.file_of)
         asked = {entry.limit for entry in wanted.entries} | {problem.name for problem in wanted.problems}
         broken = {item.name for item in failing}
         warnings = [*wanted.warnings, *filter(None, (prepared.classifier.warning,))]

@@ -50,7 +50,7 @@ def _run(options: Options) -> int:
         turning = loop.Loop(
             compiled.Compiled(source, options.node_labels),
             reconciler,
-            events=() if options.once else (events.Events(kernel.port_ids), nfevents.NetfilterEvents()),
+            listening=() if options.once else (events.Events(kernel.port_ids), nfevents.NetfilterEvents()),
             resync_seconds=options.resync_seconds,
             vitals=vitals,
         )

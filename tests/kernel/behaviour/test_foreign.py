@@ -1,0 +1,140 @@
+"""Beside other people's qdiscs, filters and marks: nothing of theirs is touched, and limits hold or say why not."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from bandwidth_lab import Network, TcpFlow, WireMeter, star
+from bandwidth_lab.node import Node
+
+pytestmark = pytest.mark.root
+
+TO_SINK = "u32 match ip dst 203.0.113.11/32 action mirred egress redirect dev sink"
+
+ROOTS = {
+    "tbf": ["qdisc add dev eth0 root handle 5: tbf rate 200mbit burst 256k latency 50ms"],
+    "htb": [
+        "qdisc add dev eth0 root handle 1: htb default 10",
+        "class add dev eth0 parent 1: classid 1:10 htb rate 300mbit",
+    ],
+    "mq": ["qdisc add dev eth0 root handle 8: mq"],
+}
+
+
+@pytest.mark.parametrize("root", ["tbf", "htb"])
+def test_foreign_root_stays_and_limits_hold_beside_it(network: Network, node: Node, root: str) -> None:
+    """With somebody's root on the interface the limit is in force through an ifb, and that root is as it was."""
+    client = network.clients[0]
+    node.namespace.tc(*ROOTS[root])
+    before = node.snapshot()
+    node.limit("slow", [client.address4], "4Mbit")
+    report = node.once()
+    (interface,) = report["interfaces"]
+    assert interface["placement"] == "ifb"
+    assert interface["rootQdisc"].startswith(root)
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(1.5)
+        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+    shown = node.snapshot()
+    roots = [x for x in before["tc qdisc show"].splitlines() if "dev eth0" in x]
+    assert [x for x in shown["tc qdisc show"].splitlines() if "dev eth0" in x and "clsact" not in x] == roots
+    assert shown["tc class show dev eth0"] == before["tc class show dev eth0"]
+    node.cleanup()
+    assert node.snapshot() == before
+
+
+@pytest.mark.parametrize("root", ["tbf", "htb"])
+def test_foreign_root_is_refused_at_the_interface(network: Network, node: Node, root: str) -> None:
+    """Under `placement: interface` somebody's root makes each limit fail with the reason, and nothing is changed."""
+    node.options = ("--placement", "interface")
+    node.namespace.tc(*ROOTS[root])
+    before = node.snapshot()
+    node.limit("slow", [network.clients[0].address4], "4Mbit")
+    report = node.once(check=False)
+    assert [(f["name"], f["reason"]) for f in report["failing"]] == [("slow", "ForeignQdisc")]
+    assert root in report["failing"][0]["message"]
+    assert (report["limits"]["programmed"], report["interfaces"][0]["placement"]) == (0, "none")
+    assert node.snapshot() == before
+
+
+def test_mq_root(tmp_path: pathlib.Path) -> None:
+    """Somebody's mq on a device with several queues stays under an ifb and is refused as the interface's root."""
+    with star(clients=1, prefix="kb-") as network:
+        host = network.server.namespace
+        # A pair of devices with four queues, as the second uplink.
+        network.lab.namespace("far")
+        host.ip(
+            "link add eth9 numtxqueues 4 numrxqueues 4 type veth peer name far9",
+            "link set far9 up",
+            "link set eth9 up",
+        )
+        host.tc("qdisc add dev eth9 root handle 8: mq")
+        node = Node(host, tmp_path, "--interface", "eth9", interface="eth9")
+        before = node.snapshot()
+        node.limit("slow", [network.clients[0].address4], "4Mbit")
+        (interface,) = node.once()["interfaces"]
+        assert (interface["placement"], interface["rootQdisc"]) == ("ifb", "mq 8:")
+        node.cleanup()
+        assert node.snapshot() == before
+        node.options = ("--interface", "eth9", "--placement", "interface")
+        assert [f["reason"] for f in node.once(check=False)["failing"]] == ["ForeignQdisc"]
+        assert node.snapshot() == before
+
+
+def test_foreign_egress_filter_is_not_disturbed(network: Network, node: Node) -> None:
+    """Where another program filters on the egress hook, auto takes the interface's root, and its filter still works."""
+    client = network.clients[0]
+    node.namespace.ip("link add sink type veth peer name sinks", "link set sink up")
+    node.namespace.tc("qdisc add dev eth0 clsact", f"filter add dev eth0 egress protocol ip pref 10 {TO_SINK}")
+    before = node.snapshot()
+    node.limit("slow", [client.address4], "4Mbit")
+    report = node.once()
+    assert report["interfaces"][0]["placement"] == "interface"
+    assert "egress" in report["interfaces"][0]["message"]
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(1.5)
+        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+    pinged = network.clients[1].namespace.run(["ping", "-c", "1", "-W", "1", network.server.address4], check=False)
+    assert pinged.returncode != 0, "the stranger's filter drops what goes to this client"
+    node.cleanup()
+    assert node.snapshot() == before
+
+
+def test_foreign_filter_that_comes_later(network: Network, node: Node) -> None:
+    """A filter that another program adds while we are there runs before ours, and the limit still holds."""
+    client = network.clients[0]
+    node.limit("slow", [client.address4], "4Mbit")
+    node.start("--resync", "2")
+    node.until_rate(client.address4, 4_000_000)
+    node.namespace.ip("link add sink type veth peer name sinks", "link set sink up")
+    node.namespace.tc(f"filter add dev eth0 egress protocol ip {TO_SINK}")
+    node.until(lambda: "eth0" in node.kernel().trees)
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(1.5)
+        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+    assert "pref 49152" in node.namespace.run(["tc", "filter", "show", "dev", "eth0", "egress"]).stdout
+    node.stop()
+
+
+def test_marks_of_others_choose_the_classifier(network: Network, node: Node) -> None:
+    """A rule that uses our mark bits makes auto classify by priority, and its marks stay as they are."""
+    client = network.clients[0]
+    node.namespace.run(["iptables", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-xmark", "0x30000/0xff0000"])
+    node.limit("slow", [client.address4], "4Mbit")
+    report = node.once()
+    assert report["classifier"] == "priority"
+    assert "0x30000/0xff0000" in report["classifierReason"]
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(1.5)
+        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+
+
+def test_kube_proxy_marks_leave_the_classifier_alone(network: Network, node: Node) -> None:
+    """Rules on the bits that kube-proxy uses do not collide with the default mask."""
+    node.namespace.run(
+        ["iptables", "-t", "nat", "-A", "POSTROUTING", "-m", "mark", "--mark", "0x4000/0x4000", "-j", "MASQUERADE"]
+    )
+    node.limit("slow", [network.clients[0].address4], "4Mbit")
+    assert node.once()["classifier"] == "mark"
