@@ -265,14 +265,16 @@ def test_a_class_that_cannot_be_spares_the_others(host: hosts.Host) -> None:
 
 
 def test_a_class_stays_under_its_parent_unless_it_is_known_to_have_another(host: hosts.Host) -> None:
-    """HTB passes over a parent that is not there, and over another parent for a class that is there; a class that was
-    observed under another parent is made anew. All is read back as it is."""
+    """HTB passes over another parent for a class that is there, and it is read back as it is; a class that was observed
+    under another parent is made anew; one without its parent is refused, and not put under the root."""
     scenes.apply(host, Way().state(host, EVERYTHING))
     orphan = CLASS._replace(parent=0x123)
     moved = CLASS._replace(parent=names.OBSERVE_PARENT)
-    assert host.apply_one(change.PutClasses("cbl2", {8: orphan, 9: CLASS}, {})).failure is None
-    assert host.apply_one(change.PutClasses("cbl2", {9: moved}, {})).failure is None
-    classes = host.observe().trees["cbl2"].classes
-    assert (classes[8].parent, classes[9].parent) == (0, 0)
-    assert host.apply_one(change.PutClasses("cbl2", {9: moved}, {9: CLASS})).failure is None
+    outcome = host.apply_one(change.PutClasses("cbl2", {8: orphan, 9: CLASS}, {}))
+    assert {minor: failure.errno for minor, failure in outcome.failed_classes.items()} == {8: errno.ENOENT}
+    host.apply_one(change.PutClasses("cbl2", {9: moved}, {}))
+    assert host.observe().trees["cbl2"].classes[9].parent == 0
+    assert host.apply_one(change.PutClasses("cbl2", {9: moved}, {9: CLASS})) == change.Outcome(
+        change.PutClasses("cbl2", {9: moved}, {9: CLASS})
+    )
     assert host.observe().trees["cbl2"].classes[9] == moved

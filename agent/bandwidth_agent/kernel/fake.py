@@ -291,11 +291,13 @@ class FakeKernel:
             code = self._failing_classes.get((step.device, minor))
             if code is None and not (wanted.rate and wanted.ceil):
                 code = errno.EINVAL
+            if code is None and wanted.parent and wanted.parent not in classes:
+                code = errno.ENOENT
             if code is not None:
                 failed[minor] = _failure(code)
                 continue
-            # HTB passes over the parent of a class that is there, and over a parent that is not.
-            parent = wanted.parent if wanted.parent in classes else 0
+            # HTB passes over another parent for a class that is there.
+            parent = wanted.parent
             known = step.observed.get(minor)
             if minor in classes and (known is None or known.parent == wanted.parent):
                 parent = classes[minor].parent
