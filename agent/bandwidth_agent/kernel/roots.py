@@ -1,7 +1,7 @@
 """Our HTB as the root qdisc of a device: put, delete, read.
 
 Owns the root only, not its classes. Never replaces a root that somebody installed: the kernel is asked to create
-exclusively, and takes the place of nothing but its own default (handle 0).
+exclusively, and takes the place of nothing but its own default (handle 0). Only on an ifb of ours any root may go.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ def decode(qdisc: tcmsg.Qdisc) -> Root:
     return Root(default_minor, direct_packets)
 
 
-def put(channel: netlink.Socket, ifindex: int, queue_length: int, default_minor: int) -> None:
-    """Make our HTB the root of a device whose root the kernel made; one with another default class is made anew."""
+def put(channel: netlink.Socket, ifindex: int, queue_length: int, default_minor: int, *, own_device: bool) -> None:
+    """Make our HTB the root of a device whose root the kernel made; one with another default class is made anew.
+
+    `own_device`: an ifb of ours, where whatever root a stranger has put is in the way and may go.
+    """
     options = netlink.nest(
         tcmsg.OPTIONS,
         netlink.attribute(_INIT, _GLOBALS.pack(_VERSION, _RATE_TO_QUANTUM, default_minor, 0, 0)),
@@ -49,6 +52,8 @@ def put(channel: netlink.Socket, ifindex: int, queue_length: int, default_minor:
     body = tcmsg.header(ifindex, _HANDLE, tcmsg.ROOT) + netlink.text_attribute(tcmsg.KIND, "htb") + options
     create = netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
     refusal = channel.execute([create]).get(0)
+    if refusal is not None and own_device and find(channel, ifindex) is None:
+        refusal = channel.execute([netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.REPLACE, body)]).get(0)
     if refusal is None:
         return
     present = find(channel, ifindex)

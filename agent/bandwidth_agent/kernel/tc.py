@@ -142,7 +142,7 @@ class TrafficControl:
                 links.delete_ifb(channel, shard)
             case change.PutRoot(device=device, default_minor=default_minor):
                 link = self._present(device)
-                roots.put(channel, link.ifindex, link.queue_length, default_minor)
+                roots.put(channel, link.ifindex, link.queue_length, default_minor, own_device=link.shard is not None)
             case change.PutClasses(device=device, classes=wanted, observed=observed):
                 return classes.put(channel, self._present(device).ifindex, wanted, observed)
             case change.PutFilter(device=device, filter=wanted):
