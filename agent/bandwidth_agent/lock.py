@@ -14,6 +14,7 @@ from typing import Self
 
 NAME = "\0client-bandwidth-agent"
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_ASKED_MOST = 1024  # nobody accepts; so many may ask who holds the lock before they get no answer
 
 
 class Lock:
@@ -23,7 +24,7 @@ class Lock:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.bind(NAME)
-            self._socket.listen(1)
+            self._socket.listen(_ASKED_MOST)
         except OSError as error:
             self._socket.close()
             if error.errno == errno.EADDRINUSE:

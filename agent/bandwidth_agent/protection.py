@@ -43,7 +43,7 @@ class Protection:
     @staticmethod
     def _judge(entry: plan.PlanEntry, protected: Sequence[plan.Prefix]) -> verdict.Trouble | None:
         rejection = compiler.protected(entry, protected)
-        return None if rejection is None else verdict.Trouble(rejection.reason, str(rejection))
+        return None if rejection is None else verdict.Trouble(rejection.reason, rejection.message, rejection.field)
 
 
 def prefixes(facts: model.Facts, settings: Settings) -> frozenset[plan.Prefix]:

@@ -17,6 +17,7 @@ from bandwidth_api.conditions import Reason
 class Trouble(NamedTuple):
     reason: Reason
     message: str
+    field: str = ""  # the field of the limit that its author must change, if that helps
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,8 +109,18 @@ def _refused(what: str, message: str) -> Trouble:
     return Trouble(Reason.KERNEL_REFUSED, f"{what}: {message}; tried again by itself")
 
 
-def failing(troubles: Mapping[str, Trouble], problems: Iterable[Failing]) -> tuple[Failing, ...]:
+def failing(
+    troubles: Mapping[str, Trouble], problems: Iterable[Failing], file_of: Callable[[str], str]
+) -> tuple[Failing, ...]:
     """Troubles of this pass and problems of the source as one list by name; a source's problem comes first."""
-    found = [*problems, *(Failing(name, t.reason.value, t.message) for name, t in troubles.items())]
+    found = [*problems, *(_failing(name, trouble, file_of(name)) for name, trouble in troubles.items())]
     found.sort(key=lambda f: f.name)
     return tuple(found)
+
+
+def _failing(name: str, trouble: Trouble, file: str) -> Failing:
+    """What its author must change names the file and the field; what the node lacks names neither."""
+    if not trouble.field:
+        return Failing(name, trouble.reason.value, trouble.message)
+    message = ": ".join(filter(None, (file, trouble.field, trouble.message)))
+    return Failing(name, trouble.reason.value, message, file, trouble.field)

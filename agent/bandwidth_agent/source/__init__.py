@@ -7,11 +7,15 @@ decides what is deleted. Bad input is part of its answer, never an exception.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from bandwidth_agent import report
 from bandwidth_api import limit, plan
+
+
+def _nowhere(_limit: str) -> str:
+    return ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Snapshot:
     problems: tuple[report.Failing, ...]
     complete: bool  # False: not everything has been read yet, so nothing may be deleted
     warnings: tuple[str, ...] = ()  # worth knowing, but no limit suffers from it
+    file_of: Callable[[str], str] = dataclasses.field(default=_nowhere, compare=False)  # by name of a limit
 
 
 class Source(Protocol):
@@ -53,3 +58,4 @@ class Wanted:
     complete: bool = True  # False: something is not read yet, so nothing may be deleted
     until: float | None = None  # when the next of them expires, seconds since the epoch
     warnings: tuple[str, ...] = ()
+    file_of: Callable[[str], str] = dataclasses.field(default=_nowhere, compare=False)  # "" where there is no file

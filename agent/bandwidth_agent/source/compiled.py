@@ -37,4 +37,5 @@ class Compiled:
             complete=self._snapshot.complete,
             until=compiler.next_expiry(plan, now),
             warnings=self._snapshot.warnings,
+            file_of=self._snapshot.file_of,
         )

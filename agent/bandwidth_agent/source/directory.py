@@ -293,7 +293,11 @@ class Directory:
             warnings.append(self._store.warning)
         if self._watch.error and not self._gone:
             warnings.append(f"{self._path} is polled, because it cannot be watched: {self._watch.error}")
-        return Snapshot(dict(self._limits), tuple(problems), self._complete, tuple(warnings))
+        return Snapshot(dict(self._limits), tuple(problems), self._complete, tuple(warnings), self._file_of)
+
+    def _file_of(self, name: str) -> str:
+        owner = self._owners.get(name)
+        return "" if owner is None else str(self._path / owner)
 
     def _duplicates(self, key: str) -> Iterable[report.Failing]:
         owner = self._path / self._owners[key]
