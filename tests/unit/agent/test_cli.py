@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import re
 
 import pytest
 
 from bandwidth_agent import cli, settings
 from bandwidth_agent.commands import options
+from bandwidth_api.conditions import Reason
+from unit import documents
 
 PROGRAMS = ("run", "plan", "show", "cleanup")
+CLI = documents.REFERENCE / "cli.md"
 
 
 def parsed(*words: str) -> options.Options:
@@ -135,3 +140,35 @@ def test_addresses_to_listen_on() -> None:
     assert options.address("127.0.0.1:80") == ("127.0.0.1", 80)
     assert options.address("[::]:80") == ("::", 80)
     assert options.address(":80") == ("", 80)
+
+
+def test_every_option_is_documented_and_no_other() -> None:
+    """docs/reference/cli.md has each option of each program, under the programs that take it."""
+    rows = re.findall(r"^\| `(-[^|]*)\| ([^|]*) \|", CLI.read_text().replace("\\|", "/"), re.MULTILINE)
+    told = {
+        option: set(PROGRAMS) if programs == "all" else {word.strip() for word in programs.split(",")}
+        for options_, programs in rows
+        for option in re.findall(r"(?<![\w-])--?[a-z-]+", options_)
+    }
+    taken: dict[str, set[str]] = {}
+    actions = cli.parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr, index]
+    for program, parser in actions.items():  # type: ignore[union-attr]
+        for action in parser._actions:
+            for option in set(action.option_strings) - {"-h", "--help", "--output"}:
+                taken.setdefault(option, set()).add(program)
+    assert told == taken
+
+
+def test_the_documented_report_is_one() -> None:
+    """The example of docs/reference/report.md is as the schema says."""
+    [example] = re.findall(r"```json\n(.*?)```", (documents.REFERENCE / "report.md").read_text(), re.DOTALL)
+    documents.check("report", json.loads(example))
+
+
+def test_documented_reasons_exist() -> None:
+    """What docs/reference/report.md says of `failing[].reason` are words that can stand there."""
+    text = (documents.REFERENCE / "report.md").read_text()
+    cells = re.findall(r"^\| (`[A-Z][^|]*`) \|", text, re.MULTILINE)
+    told = {word for cell in cells for word in re.findall(r"`(\w+)`", cell)}
+    assert len(told) > 10
+    assert told <= {reason.value for reason in Reason}
