@@ -14,7 +14,19 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from bandwidth_agent import allocate, apply, classify, desired, diff, drift, placement, protection, report, verdict
+from bandwidth_agent import (
+    allocate,
+    apply,
+    classify,
+    desired,
+    diff,
+    drift,
+    placement,
+    protection,
+    report,
+    uplinks,
+    verdict,
+)
 from bandwidth_agent.kernel import change, interface, model
 from bandwidth_agent.settings import Settings
 from bandwidth_agent.source import Wanted
@@ -57,6 +69,7 @@ class Reconciler:
         self._numbers: Mapping[allocate.Slot, int] | None = None
         self._resting: dict[int, float] = {}  # class number → when it was freed
         self._ledger = drift.Ledger()
+        self._uplinks = uplinks.Uplinks()
         self._given_up: frozenset[drift.Object] = frozenset()
         self._protection = protection.Protection()
         self.drift_repairs: dict[str, int] = {}  # by layer, since the start
@@ -88,13 +101,10 @@ class Reconciler:
         observed, facts = believed, facts_before
         if read or observed is None or facts is None:
             started = self._clock()
-            facts = self._kernel.facts()
+            facts = self._uplinks.held(self._kernel.facts(), started)
             observed = self._kernel.observe()
             self.read_seconds = self._clock() - started
-        placements = {
-            i.name: placement.decide(self._settings.placement, i, facts.features)
-            for i in placement.egress(facts, self._settings.interfaces)
-        }
+        placements = placement.decide_all(self._settings, facts)
         classifier = classify.choose(self._settings, facts, placements)
         goal, troubles = self._goal(wanted, facts, observed, placements, classifier)
         now = self._clock()
