@@ -62,7 +62,7 @@ except PermissionError:
 
 def as_root_with(node: Node, capabilities: str, program: str, *arguments: str) -> int:
     limited = ["setpriv", f"--bounding-set=-all{capabilities}", f"--inh-caps=-all{capabilities}"]
-    done = node.namespace.run([*limited, sys.executable, "-c", program, *arguments], check=False)
+    done = node.namespace.run([*limited, sys.executable, "-c", program, *arguments], check=False, timeout=120)
     assert done.returncode in (0, 7), done.stderr
     return int(done.returncode)
 

@@ -330,6 +330,27 @@ def test_sets_can_go_at_once_behind_their_chain(tables: Node) -> None:
         )
 
 
+def test_writers_at_the_same_time_do_not_hurt_each_other(tables: Node) -> None:
+    """While others write rules as fast as they can, each of our puts and deletes works and none of theirs is lost."""
+    with_sets(tables)
+    program = tables.tool(4, backend(tables))
+    writers = [
+        tables.namespace.start(["sh", "-ec", f"for n in $(seq 20); do {program} -w 10 -t mangle {command}; done"])
+        for command in (
+            "-I POSTROUTING -o a$n -j ACCEPT",
+            "-A POSTROUTING -o b$n -j ACCEPT",
+            "-A OUTPUT -o c$n -j ACCEPT",
+        )
+    ]
+    while any(writer.poll() is None for writer in writers):
+        tables.apply(change.PutChain(4, simple_chain(4)), change.PutChain(4, model.Chain((), True)))
+        tables.apply(change.DeleteChain(4))
+    assert [writer.returncode for writer in writers] == [0, 0, 0], [writer.communicate()[0] for writer in writers]
+    tables.apply(change.PutChain(4, simple_chain(4)))
+    assert tables.observed_chains() == {4: simple_chain(4)}
+    assert tables.out(f"{program}-save", "-t", "mangle").count("-j ACCEPT") == 60
+
+
 KILLED = """
 import os, signal, sys
 from bandwidth_agent.kernel import change, iptables, model
@@ -359,7 +380,7 @@ def test_a_kill_at_any_step_leaves_all_or_nothing(tables: Node) -> None:
     for what in ("put", "delete"):
         for steps in range(30):
             command = [sys.executable, "-c", KILLED, what, chosen, str(steps)]
-            done = tables.namespace.run(command, check=False)
+            done = tables.namespace.run(command, check=False, timeout=120)
             assert tables.observed_chains() in ({}, {4: simple_chain(4)})
             if done.returncode == 0:
                 break

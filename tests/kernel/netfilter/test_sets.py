@@ -256,7 +256,7 @@ def test_a_kill_at_any_message_leaves_the_old_set_or_the_new_one(node: Node) -> 
     for messages in range(20):
         node.apply(old)
         node.out("iptables", "-A", "OUTPUT", "-m", "set", "--match-set", "cbl-v4", "dst")
-        done = node.namespace.run([sys.executable, "-c", KILLED, str(messages)], check=False)
+        done = node.namespace.run([sys.executable, "-c", KILLED, str(messages)], check=False, timeout=120)
         observed = node.observed_sets()
         assert observed["cbl-v4"].entries in (old.set.entries, new), messages
         assert set(observed) <= {"cbl-v4", "cbl-v4-new"}
