@@ -45,7 +45,7 @@ class Kinds:
     routes: bool = False
     addresses: bool = False
     lost: bool = False  # more came than the socket could hold: anything may have changed
-    lost_links: frozenset[str] = frozenset()  # devices that went away or down
+    lost_links: frozenset[str] = frozenset()  # devices that went away or down, or were made and are not up yet
 
     def __bool__(self) -> bool:
         return self.tc or self.links or self.routes or self.addresses or self.lost

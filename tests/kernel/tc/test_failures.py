@@ -50,15 +50,25 @@ def test_a_class_whose_leaf_fails_is_told_as_failed(kernel: tc.TrafficControl, d
     assert driver.classes("eth0")[1] == wanted[1]
 
 
-def test_fq_codel_inside_the_leaf_is_had_or_refused_per_class(kernel: tc.TrafficControl, driver: Driver) -> None:
-    """Where the kernel has fq_codel it is put and observed inside the leaf; where not, the class is told as failed."""
+def test_fq_codel_inside_the_leaf_is_had_or_refused_per_class(
+    kernel: tc.TrafficControl, driver: Driver, node: namespaces.Namespace
+) -> None:
+    """Where the kernel has fq_codel it is put, kept through a change and repaired; where not, the class is failed."""
     driver.apply(change.PutRoot("eth0", 0))
     wanted = {7: shapes.enforce(625_000, shapes.CUTTING._replace(inner="fq_codel"))}
     outcome = kernel.apply_one(change.PutClasses("eth0", wanted, {}))
     _, _, fq_codel = kernel.features()
     if fq_codel:
-        driver.apply(change.PutClasses("eth0", wanted, {}))
         assert driver.classes("eth0") == wanted
+        driver.apply(change.PutClasses("eth0", wanted, {}))
+        faster = {7: shapes.enforce(125_000_000, shapes.WHOLE._replace(inner="fq_codel"))}
+        driver.apply(change.PutClasses("eth0", faster, wanted))
+        assert driver.classes("eth0") == faster
+        node.tc("qdisc replace dev eth0 parent 7:1 handle 66: pfifo limit 5")
+        damaged = driver.classes("eth0")
+        assert damaged != faster
+        driver.apply(change.PutClasses("eth0", faster, damaged))
+        assert driver.classes("eth0") == faster
     else:
         assert {minor: failure.errno for minor, failure in outcome.failed_classes.items()} == {7: errno.ENOENT}
         assert driver.classes("eth0") != wanted
