@@ -302,6 +302,8 @@ def _logs(program: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one program and return its exit code."""
     chosen = options.parsed(parser().parse_args(argv))
+    # structlog takes rich, where some other package has brought it, to paint tracebacks that we print plainly: 90 ms.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     program = importlib.import_module(f"bandwidth_agent.commands.{chosen.command}")
     try:
         code: int = program.main(chosen)

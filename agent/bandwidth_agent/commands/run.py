@@ -42,6 +42,8 @@ def main(options: Options) -> int:
 
 
 def _run(options: Options) -> int:
+    # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
+    gc.set_threshold(50_000, 20, 100)
     kernel = parts.kernel(options)
     source = parts.source(options, kernel, writes=True)
     try:
@@ -70,8 +72,6 @@ def _once(turning: loop.Loop, options: Options) -> int:
 
 
 def _follow(turning: loop.Loop, reconciler: reconcile.Reconciler, vitals: health.Health, options: Options) -> int:
-    # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
-    gc.set_threshold(50_000, 20, 100)
     log.info("started", manifests=str(options.manifests), version=parts.version())
     if options.metrics_address is None:
         return turning.run()

@@ -14,7 +14,9 @@ import os
 import pathlib
 import stat
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from bandwidth_agent import report
 from bandwidth_agent.source import Snapshot, accepted, judge, manifest, watch
@@ -27,6 +29,13 @@ RELIST_SECONDS = 60.0  # a look at everything, should an event have been missed
 SETTLED_SECONDS = 0.3  # without events: a file younger than this may be half written
 RACY_SECONDS = 0.05  # a file changed so recently can change again without a new time
 MAX_LINK_DIRECTORIES = 32
+
+
+class _Listed(NamedTuple):
+    """A file as a listing shows it."""
+
+    link: bool
+    signature: judge.Signature | None  # None: a symlink that leads nowhere
 
 
 class Directory:
@@ -105,7 +114,7 @@ class Directory:
             return set()
         before, self._unsettled = self._unsettled, {}
         differing = self._records.keys() - found.keys()
-        for name, signature in found.items():
+        for name, (_, signature) in found.items():
             record = self._records.get(name)
             if record is not None and record.signature == signature:
                 continue
@@ -116,13 +125,13 @@ class Directory:
                 self._unsettled[name] = signature
         return differing
 
-    def _listing(self) -> dict[str, judge.Signature | None] | None:
+    def _listing(self) -> dict[str, _Listed] | None:
         """All files that count, with their signatures; None when the directory cannot be listed."""
         self._listed_at = self._monotonic()
         try:
             with os.scandir(self._path) as entries:
                 files = [entry for entry in entries if counts(entry.name) and not _is_directory(entry)]
-                found = {entry.name: _listed(entry) for entry in files}
+                found = {entry.name: _Listed(entry.is_symlink(), _signature_of(entry)) for entry in files}
         except OSError as error:
             self._gone = f"{self._path}: {_why(error)}; what was accepted from it stays until it is back"
             return None
@@ -152,21 +161,28 @@ class Directory:
         if found is None:
             return  # looked for again at every poll
         self._unsettled = {}
-        changed = {n for n, s in found.items() if n not in self._records or self._records[n].signature != s}
-        self._take(changed | (self._records.keys() - found.keys()) | self._dirty)
+        changed = {
+            name
+            for name, (_, signature) in found.items()
+            if name not in self._records or self._records[name].signature != signature
+        }
+        self._take(changed | (self._records.keys() - found.keys()) | self._dirty, found)
         if not self._complete:
             # Every file has a record of its own now; of what is gone nothing is remembered.
             self._memory, self._complete = accepted.EMPTY, True
             self._first_seen = {name: self._first_seen[name] for name in self._first_seen if name in self._claims}
 
-    def _take(self, files: Iterable[str]) -> None:
-        """Read these files again, or find them gone, and settle who owns the names they use or used."""
+    def _take(self, files: Iterable[str], listed: Mapping[str, _Listed] = MappingProxyType({})) -> None:
+        """Read these files again, or find them gone, and settle who owns the names they use or used.
+
+        `listed`: what a listing a moment ago said, which saves asking again for each of ten thousand files.
+        """
         touched: set[str] = set()
         moved = False
         for name in sorted(files):
             before = self._records.get(name)
             self._newborn = {}
-            record = self._read_file(name, before)
+            record = self._read_file(name, before, listed.get(name))
             if record is not before:
                 moved = True
                 touched |= self._replace(name, before, record)
@@ -177,18 +193,19 @@ class Directory:
             contested = {name: self._owners[name] for name in self._contested}
             self._store.save_soon(dict(self._records), dict(self._first_seen), contested)
 
-    def _read_file(self, name: str, before: judge.Record | None) -> judge.Record | None:
+    def _read_file(self, name: str, before: judge.Record | None, listed: _Listed | None) -> judge.Record | None:
         """The record of a file as it is now; None when it is not there."""
-        path = self._path / name
+        path = os.path.join(self._path, name)
         self._links.pop(name, None)
-        if path.is_symlink():
+        if os.path.islink(path) if listed is None else listed.link:
             self._links[name] = os.path.dirname(os.path.realpath(path))
-        signature = None
+        signature = None if listed is None else listed.signature
         try:
-            found = os.stat(path)
-            if stat.S_ISDIR(found.st_mode):
-                return None
-            signature = _signature(found)
+            if signature is None:
+                found = os.stat(path)
+                if stat.S_ISDIR(found.st_mode):
+                    return None
+                signature = _signature(found)
             known = self._unchanged(path, signature) if before is None else None
             if known is not None:
                 return known
@@ -215,9 +232,9 @@ class Directory:
 
     # ── what an earlier process accepted ───────────────────────────────────────────────────────────────────────
 
-    def _unchanged(self, path: pathlib.Path, signature: judge.Signature) -> judge.Record | None:
+    def _unchanged(self, path: str, signature: judge.Signature) -> judge.Record | None:
         """The record of a file that an earlier process read without finding anything broken, if it is still that."""
-        file = self._memory.files.get(path.name)
+        file = self._memory.files.get(os.path.basename(path))
         if file is None or not file.clean or file.signature != signature or not self._memory.same_program:
             return None
         born = self._born(signature)
@@ -241,7 +258,7 @@ class Directory:
             item = judge.remembered(document, self._born(file.signature))
             if item is not None:
                 kept[key] = item
-        return judge.Record(self._path / name, None, kept)
+        return judge.Record(os.path.join(self._path, name), None, kept)
 
     # ── names ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -328,7 +345,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _listed(entry: os.DirEntry[str]) -> judge.Signature | None:
+def _signature_of(entry: os.DirEntry[str]) -> judge.Signature | None:
     try:
         return _signature(entry.stat())
     except OSError:
@@ -339,7 +356,7 @@ def _signature(found: os.stat_result) -> judge.Signature:
     return judge.Signature(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
 
 
-def _content(path: pathlib.Path) -> bytes:
+def _content(path: str) -> bytes:
     """The bytes of a regular file of a bounded size; never waits for a writer of a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with open(descriptor, "rb", buffering=0) as file:

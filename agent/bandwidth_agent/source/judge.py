@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import pathlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ class Accepted:
 class Record:
     """All that is known of one file."""
 
-    path: pathlib.Path
+    path: str
     signature: Signature | None  # None: it could not be read
     accepted: Mapping[str, Accepted]  # by name, in the order of the file, those included that are only kept
     problems: tuple[report.Failing, ...] = ()
@@ -69,14 +69,14 @@ class _Fault(NamedTuple):
 Born = Callable[[str], float]  # the time at which a limit of this name was first seen, seconds since the epoch
 
 
-def text(path: pathlib.Path, signature: Signature | None, data: bytes, before: Record | None, born: Born) -> Record:
+def text(path: str, signature: Signature | None, data: bytes, before: Record | None, born: Born) -> Record:
     """Judge the whole content of a file; what `before` accepted stays in force where the text is broken."""
     reading = _Reading(path, before, born)
     try:
         decoded = manifest.decode(data)
         if not decoded.strip():
             raise manifest.UnreadableError("the file is empty; delete it to lift its limits")
-        if path.suffix.lower() == ".json":
+        if path.lower().endswith(".json"):
             reading.take(None, lambda: manifest.read_json(decoded), 1)
         else:
             for chunk in manifest.split(decoded):
@@ -86,7 +86,7 @@ def text(path: pathlib.Path, signature: Signature | None, data: bytes, before: R
     return reading.record(signature)
 
 
-def unreadable(path: pathlib.Path, signature: Signature | None, why: str, before: Record | None) -> Record:
+def unreadable(path: str, signature: Signature | None, why: str, before: Record | None) -> Record:
     """The record of a file that cannot be read at all."""
     reading = _Reading(path, before, lambda _: 0.0)
     reading.faults.append(_Fault(0, "", Reason.UNREADABLE, "", why))
@@ -102,7 +102,7 @@ def remembered(document: Mapping[str, object], born: Born) -> Accepted | None:
 class _Reading:
     """One file while it is read."""
 
-    def __init__(self, path: pathlib.Path, before: Record | None, born: Born) -> None:
+    def __init__(self, path: str, before: Record | None, born: Born) -> None:
         self._path = path
         self._before: Mapping[str, Accepted] = before.accepted if before is not None else {}
         self._known: Mapping[str, tuple[Accepted, ...]] = before.chunks if before is not None else {}
@@ -175,7 +175,7 @@ class _Reading:
         return _of_rejections(line, name, judged)
 
     def _where(self, line: int) -> str:
-        return f"{self._path}:{line}" if line else str(self._path)
+        return f"{self._path}:{line}" if line else self._path
 
     def record(self, signature: Signature | None) -> Record:
         """The outcome, with what has to be kept of the reading before."""
@@ -191,7 +191,7 @@ class _Reading:
             problems.append(self._failing(name, (own or nameless)[0], kept=True))
             told.add(name if own else "")
         problems += [
-            self._failing(fault.name or self._path.name, fault, kept=False)
+            self._failing(fault.name or os.path.basename(self._path), fault, kept=False)
             for fault in self.faults
             if fault.name not in told
         ]
@@ -205,7 +205,7 @@ class _Reading:
         if kept:
             message += " (the limit stays in force as it was before)"
         reason = Reason.KEPT_PREVIOUS if kept else fault.reason
-        return report.Failing(name, reason.value, message, str(self._path), fault.field)
+        return report.Failing(name, reason.value, message, self._path, fault.field)
 
 
 def _items(value: object) -> Iterator[object]:
@@ -231,7 +231,8 @@ def _of_rejections(line: int, name: str, rejections: tuple[Rejection, ...]) -> _
 
 def _parsed(document: Mapping[str, object], born: Born) -> limit.Limit | tuple[Rejection, ...]:
     """The limit or what is wrong with it; a limit without a creationTimestamp counts from when it was first seen."""
-    parsed = limit.parse(document)
-    if isinstance(parsed, limit.Limit) and parsed.created_at is None:
-        return limit.dated(parsed, datetime.datetime.fromtimestamp(born(parsed.name), datetime.UTC))
-    return parsed
+    metadata, name = document.get("metadata"), _name(document)
+    if isinstance(metadata, dict) and name and metadata.get("creationTimestamp") is None:
+        created = datetime.datetime.fromtimestamp(born(name), datetime.UTC)
+        document = {**document, "metadata": {**metadata, "creationTimestamp": created}}
+    return limit.parse(document)
