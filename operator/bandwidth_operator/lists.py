@@ -32,12 +32,11 @@ class MissingKindError(Exception):
 def fill(api: client.Client, memory: Memory, kind: Kind) -> int:
     """Make one list and merge it into the memory. Returns how many objects it corrected. Raises client.ApiError."""
     try:
-        page = api.listed(PATHS[kind])
+        return memory.merge(kind, ((page.items, int(page.resource_version)) for page in api.pages(PATHS[kind])))
     except client.RefusedError as refused:
         if refused.status == 404:
             raise MissingKindError(f"the API server does not know {PATHS[kind]}; apply deploy/crds") from refused
         raise
-    return memory.merge(kind, page.items, int(page.resource_version))
 
 
 class Checker:
@@ -57,7 +56,8 @@ class Checker:
     def stop(self) -> None:
         """Stop and wait for a list under way."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         due = {kind: time.monotonic() + settings.RELIST_SECONDS for kind in Kind}

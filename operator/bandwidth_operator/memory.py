@@ -7,6 +7,7 @@ newer one, so that both may come late and in any order. Never talks to anybody. 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -24,6 +25,7 @@ class Memory:
         self._lock = threading.Lock()
         self._known: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
         self._gone: collections.OrderedDict[tuple[Kind, str], int] = collections.OrderedDict()
+        self._expected: dict[str, known.Object] = {}  # statuses that we wrote, by limit
         self._changed: set[Kind] = set()
         self.woken = threading.Event()
 
@@ -35,19 +37,29 @@ class Memory:
         with self._lock:
             self._note(kind, item, deleted, own)
 
+    def expect(self, name: str, status: known.Object) -> None:
+        """We are about to write this status of a limit: an event that brings it is no news."""
+        with self._lock:
+            self._expected[name] = status
+
     def drop(self, kind: Kind, name: str) -> None:
         """We deleted this object ourselves just now, or were told that it is gone."""
         with self._lock:
             self._known[kind].pop(name, None)
 
-    def merge(self, kind: Kind, items: Iterable[known.Object], version: int) -> int:
-        """A whole list, taken at `version`. Returns how many objects the events had failed to bring or to take away."""
-        corrected = 0
+    def merge(self, kind: Kind, pages: Iterable[tuple[Iterable[known.Object], int]]) -> int:
+        """A whole list in pages, each with the version at which the list was taken.
+
+        Returns how many objects the events had failed to bring or to take away. Keeps no page while the next comes.
+        """
+        corrected, version = 0, 0
+        present: set[str] = set()
+        for items, version in pages:  # noqa: B007
+            with self._lock:
+                for item in items:
+                    present.add(item["metadata"]["name"])
+                    corrected += self._note(kind, item, False, False)
         with self._lock:
-            present = set()
-            for item in items:
-                present.add(item["metadata"]["name"])
-                corrected += self._note(kind, item, False, False)
             of_kind = self._known[kind]
             for name in [n for n, each in of_kind.items() if n not in present and each.version <= version]:
                 self._forget(kind, name)
@@ -97,13 +109,24 @@ class Memory:
             return before is not None
         if version <= self._gone.get((kind, uid), -1):
             return False
-        of_kind[name] = known.read(kind, item, before)
-        if not own and known.differs(before, of_kind[name]):
+        after = of_kind[name] = known.read(kind, item, before)
+        if not own and known.differs(before, after) and not self._is_expected(before, after):
             self._wake(kind)
         return True
 
+    def _is_expected(self, before: known.Known | None, after: known.Known) -> bool:
+        """Whether all that changed is the status that we wrote ourselves."""
+        return (
+            isinstance(after, known.Limit)
+            and isinstance(before, known.Limit)
+            and after.status == self._expected.get(after.name)
+            and not known.differs(dataclasses.replace(before, status=after.status), after)
+        )
+
     def _forget(self, kind: Kind, name: str) -> None:
         self._known[kind].pop(name, None)
+        if kind is Kind.LIMIT:
+            self._expected.pop(name, None)
         self._wake(kind)
 
     def _wake(self, kind: Kind) -> None:

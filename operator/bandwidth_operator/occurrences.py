@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import structlog
+
 from bandwidth_api import names
 from bandwidth_api.conditions import ConditionType, Reason
 from bandwidth_kube import client
@@ -20,6 +22,8 @@ COMPONENT = "client-bandwidth-operator"
 MESSAGE_MAX = 1024
 NAME_MAX = 253
 PATH = "/api/v1/namespaces/default/events"
+
+log = structlog.get_logger(__name__)
 
 
 class Occurrence(NamedTuple):
@@ -44,7 +48,7 @@ def between(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, An
 
 
 def post(writer: Writer, limit: known.Limit, occurrence: Occurrence, now: float) -> bool:
-    """Write an event if there is room for it; False if there is none. Raises as `Writer`, but for refusals."""
+    """Write an event if there is room for it; False if there is none now. One that is refused is given up."""
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     event = {
         "apiVersion": "v1",
@@ -69,5 +73,6 @@ def post(writer: Writer, limit: known.Limit, occurrence: Occurrence, now: float)
     }
     try:
         return writer.write_if_spare("event", "POST", PATH, event)
-    except client.ApiError:
-        return False
+    except client.ApiError as error:
+        log.info("an event could not be written", limit=limit.name, error=str(error))
+        return True

@@ -8,14 +8,14 @@ or the limit itself changed. Owns the queue; the verdicts come from outside.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import heapq
 from collections.abc import Iterable
 from typing import Any
 
-import structlog
-
 from bandwidth_kube import client
 from bandwidth_operator import known, occurrences, verdicts
+from bandwidth_operator.fence import LeadershipLostError
 from bandwidth_operator.known import Kind
 from bandwidth_operator.memory import Memory
 from bandwidth_operator.metrics import Metrics
@@ -25,8 +25,8 @@ from bandwidth_operator.writer import Writer
 
 PENDING_SECONDS = 1.0
 AGAIN_SECONDS = 2.0
-
-log = structlog.get_logger(__name__)
+AT_ONCE = 4  # statuses written side by side: the API server's answers are waited for, not its work
+UNTOLD_MAX = 500  # events that wait; of 10,000 limits applied in one go not every one is told
 
 
 class Statuses:
@@ -43,6 +43,8 @@ class Statuses:
         self._later: list[tuple[float, str]] = []
         self._held: set[str] = set()
         self._written_at: dict[str, tuple[float, int]] = {}  # when, and at which generation
+        self._untold: collections.deque[tuple[known.Limit, occurrences.Occurrence]] = collections.deque()
+        self._pool = concurrent.futures.ThreadPoolExecutor(AT_ONCE, thread_name_prefix="status")
 
     def judge(self, verdict: Verdict, limit: known.Limit, now: float) -> None:
         """What became of a limit, as known now."""
@@ -70,38 +72,36 @@ class Statuses:
 
     def next_at(self) -> float | None:
         """When the next status may be written; None if none waits."""
-        if self._due:
+        if self._due or self._untold:
             return 0.0
         return self._later[0][0] if self._later else None
 
-    def write_next(self, now: float) -> bool:
-        """Write the next status that is due, if it differs; False if none is due. Raises as `Writer`."""
+    def write_some(self, now: float) -> None:
+        """Write the next few statuses that are due and differ; when none is due, an event. Raises as `Writer`."""
         while self._later and self._later[0][0] <= now:
             name = heapq.heappop(self._later)[1]
             self._held.discard(name)
             self._due[name] = None
-        if not self._due:
-            return False
-        name, _ = self._due.popitem(last=False)
-        verdict, _ = self._judged.get(name, (None, None))
-        limit = self._memory.limit(name)
-        if verdict is None or limit is None:
-            return True
-        status = verdicts.status(verdict, limit, now)
-        if status == limit.status:
-            return True
-        try:
-            self._write(limit, status, now)
-        except client.RefusedError as refused:
-            if refused.status == 409:
-                self._look_again(name)
-            elif refused.status != 404:
-                self._due[name] = None
-                raise
-        except client.UnreachableError:
-            self._due[name] = None
-            raise
-        return True
+        batch: list[tuple[known.Limit, dict[str, Any]]] = []
+        while self._due and len(batch) < AT_ONCE:
+            name, _ = self._due.popitem(last=False)
+            limit = self._memory.limit(name)
+            if limit is not None and name in self._judged:
+                status = verdicts.status(self._judged[name][0], limit, now)
+                if status != limit.status:
+                    batch.append((limit, status))
+        if not batch:
+            self._tell(now)
+            return
+        failures = [f for f in self._pool.map(lambda each: self._write(*each), batch) if f is not None]
+        for limit, status in batch:
+            self._after_write(limit, status, now)
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        """Wait for writes under way."""
+        self._pool.shutdown()
 
     def _queue(self, name: str, now: float) -> None:
         if name in self._due:
@@ -120,29 +120,44 @@ class Statuses:
             self._held.add(name)
             heapq.heappush(self._later, (not_before, name))
 
-    def _write(self, limit: known.Limit, status: dict[str, Any], now: float) -> None:
+    def _write(self, limit: known.Limit, status: dict[str, Any]) -> Exception | None:
+        """One write, in a thread of the pool; what went wrong is a value, so that each of a batch is looked at."""
         removed = {key: None for key in limit.status if key not in status}
-        patch = {
-            "metadata": {"uid": limit.uid, "resourceVersion": str(limit.version)},
-            "status": status | removed,
-        }
-        path = f"{PATHS[Kind.LIMIT]}/{limit.name}/status"
-        answer = self._writer.write("status", "PATCH", path, patch, client.MERGE_PATCH)
-        self._memory.note(Kind.LIMIT, answer, own=True)
+        patch = {"metadata": {"uid": limit.uid, "resourceVersion": str(limit.version)}, "status": status | removed}
+        path = f"{PATHS[Kind.LIMIT]}/{limit.name}"
+        self._memory.expect(limit.name, status)
+        try:
+            try:
+                answer = self._writer.write("status", "PATCH", f"{path}/status", patch, client.MERGE_PATCH)
+            except client.RefusedError as refused:
+                if refused.status == 404:
+                    return None
+                if refused.status != 409:
+                    raise
+                answer = self._api.request("GET", path)  # written from another version: look again
+            self._memory.note(Kind.LIMIT, answer, own=True)
+        except (client.ApiError, LeadershipLostError) as error:
+            return error
+        return None
+
+    def _after_write(self, limit: known.Limit, status: dict[str, Any], now: float) -> None:
+        after = self._memory.limit(limit.name)
+        if after is None:
+            return
+        if after.status != status:
+            self._due[limit.name] = None  # it was not written
+            return
         verdict, judged = self._judged[limit.name]
-        now_known = self._memory.limit(limit.name)
-        if judged is limit and now_known is not None:
-            self._judged[limit.name] = (verdict, now_known)
+        if judged is limit:
+            self._judged[limit.name] = (verdict, after)
         self._written_at[limit.name] = (now, limit.generation)
         for occurrence in occurrences.between(limit.status.get("conditions") or (), status["conditions"]):
-            if not occurrences.post(self._writer, limit, occurrence, now):
+            if len(self._untold) == UNTOLD_MAX:
                 self._metrics.events_dropped.inc()
+            else:
+                self._untold.append((limit, occurrence))
 
-    def _look_again(self, name: str) -> None:
-        try:
-            self._memory.note(Kind.LIMIT, self._api.request("GET", f"{PATHS[Kind.LIMIT]}/{name}"))
-        except client.RefusedError as refused:
-            if refused.status != 404:
-                raise
-            return
-        self._due[name] = None
+    def _tell(self, now: float) -> None:
+        """Post the oldest event that waits, if there is room."""
+        if self._untold and occurrences.post(self._writer, *self._untold[0], now):
+            self._untold.popleft()

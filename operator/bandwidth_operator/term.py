@@ -34,8 +34,6 @@ from bandwidth_operator.statuses import Statuses
 from bandwidth_operator.watch import Watch
 from bandwidth_operator.writer import Writer
 
-STATUSES_PER_TURN = 20
-
 log = structlog.get_logger(__name__)
 
 
@@ -92,14 +90,13 @@ class Term:
             self._fence.end()
             self._watch.stop()
             self._checker.stop()
+            self._statuses.close()
             self._health.standing_by()
 
     # ── the beginning ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, stopping: threading.Event) -> bool:
-        """List everything, then start watching. False if the term ended before that was done."""
-        self._watch.start()
-        self._checker.start()
+        """List everything. False if the term ended before that was done."""
         waiting = list(Kind)
         for seconds in _retries():
             try:
@@ -117,6 +114,10 @@ class Term:
         self._health.listed()
         self._began_at = time.monotonic()
         self._dirty_since = self._dirty_at = time.monotonic() - settings.LONGEST_WAIT_SECONDS
+        # The plan first: kopf reads everything once more, and what changes meanwhile is in its list or missing in ours.
+        self._turn()
+        self._watch.start()
+        self._checker.start()
         return True
 
     def _begin_history(self) -> None:
@@ -150,9 +151,7 @@ class Term:
                 self._compile()
             if self._rollup_due is not None and self._rollup_at() <= time.monotonic():
                 self._rollup()
-            for _ in range(STATUSES_PER_TURN):
-                if self._memory.woken.is_set() or not self._statuses.write_next(time.time()):
-                    break
+            self._statuses.write_some(time.time())
             self._failures = 0
         except client.ApiError as error:
             self._back_off(error)

@@ -96,7 +96,8 @@ class Watch:
     def stop(self) -> None:
         """Stop watching and wait for it."""
         self._stopping.set()
-        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         for seconds in _backoffs():

@@ -49,13 +49,13 @@ def test_any_order_of_events_and_lists_ends_the_same(data: st.DataObject) -> Non
     while position < len(history):
         if data.draw(st.booleans()):
             at = data.draw(st.integers(0, len(history)))
-            memory.merge(Kind.LIMIT, states[at].values(), at)
+            memory.merge(Kind.LIMIT, [(states[at].values(), at)])
         item = history[position][2]
         assert item is not None
         deleted = bool(item.get("deleted"))
         memory.note(Kind.LIMIT, {k: v for k, v in item.items() if k != "deleted"}, deleted=deleted)
         position += 1
-    memory.merge(Kind.LIMIT, states[-1].values(), len(history))
+    memory.merge(Kind.LIMIT, [(states[-1].values(), len(history))])
     known = memory.snapshot().limits
     assert {n: k.version for n, k in known.items()} == {
         n: int(i["metadata"]["resourceVersion"]) for n, i in alive.items()
@@ -68,7 +68,7 @@ def test_a_list_finds_what_the_watch_missed() -> None:
     memory.note(Kind.LIMIT, version(examples.document("a"), 5))
     memory.note(Kind.LIMIT, version(examples.document("b"), 6))
     memory.take_changed()
-    assert memory.merge(Kind.LIMIT, [version(examples.document("b"), 6)], 9) == 1
+    assert memory.merge(Kind.LIMIT, [([version(examples.document("b"), 6)], 9)]) == 1
     assert set(memory.snapshot().limits) == {"b"}
     assert memory.take_changed() == {Kind.LIMIT}
 
@@ -79,7 +79,7 @@ def test_an_old_list_takes_nothing_away() -> None:
     memory.note(Kind.LIMIT, version(examples.document("a"), 7))
     memory.note(Kind.LIMIT, version(examples.document("b"), 3))
     memory.note(Kind.LIMIT, version(examples.document("b"), 8), deleted=True)
-    assert memory.merge(Kind.LIMIT, [version(examples.document("b"), 3)], 5) == 0
+    assert memory.merge(Kind.LIMIT, [([version(examples.document("b"), 3)], 5)]) == 0
     assert set(memory.snapshot().limits) == {"a"}
 
 
@@ -208,3 +208,18 @@ def test_the_pure_modules_import_nothing_that_acts() -> None:
         text = (root / f"{name}.py").read_text()
         for word in ("bandwidth_kube", "threading", "import time", "kopf", "structlog"):
             assert word not in text, (name, word)
+
+
+def test_the_status_that_we_write_is_no_news_when_the_event_is_faster_than_the_answer() -> None:
+    """Somebody else's status, or a change beside it, is."""
+    memory = Memory()
+    memory.note(Kind.LIMIT, version(examples.document("a"), 5))
+    memory.take_changed()
+    memory.expect("a", {"observedGeneration": 1})
+    memory.note(Kind.LIMIT, version(examples.document("a"), 6) | {"status": {"observedGeneration": 1}})
+    assert memory.take_changed() == frozenset()
+    memory.note(Kind.LIMIT, version(examples.document("a"), 7) | {"status": {"observedGeneration": 7}})
+    assert memory.take_changed() == {Kind.LIMIT}
+    edited = examples.document("a", generation=2)
+    memory.note(Kind.LIMIT, version(edited, 8) | {"status": {"observedGeneration": 1}})
+    assert memory.take_changed() == {Kind.LIMIT}
