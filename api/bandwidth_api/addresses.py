@@ -29,6 +29,7 @@ _NOT_UNICAST = (
 )
 
 
+@functools.lru_cache(maxsize=32768)  # each client's text is read twice: by the limit's check and by the compiler
 def parse(text: str) -> Prefix:
     """Read an address or CIDR in canonical form; a bare address is a prefix of full length."""
     prefix = _read(text)
@@ -74,7 +75,6 @@ def write_cidr(prefix: Prefix) -> str:
     return f"{write_address(prefix.family, prefix.network)}/{prefix.length}"
 
 
-@functools.lru_cache(maxsize=65536)
 def write_address(family: int, address: int) -> str:
     """The canonical text of one address."""
     if family == 4:

@@ -8,8 +8,7 @@ nothing about limits that overlap (`overlap`).
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bandwidth_api import addresses, selector, units
@@ -32,11 +31,35 @@ def compile(limits: Iterable[Limit], *, now: float, nodes: int | Sequence[select
     time of creation counts as created at `now`, so that its `ttlSeconds` begins anew with each call: date it first
     (`limit.dated`). The same Limit object gives the same PlanEntry object as long as nothing about it changes.
     """
+    global _last
+    last = _last
+    seen: dict[int, _Compiled] = {}
     entries: dict[str, PlanEntry] = {}
     for limit in limits:
-        if left_out(limit, now) is None and limit.name not in entries:
-            entries[limit.name] = entry(limit, now=now, nodes=nodes)
+        known = last.get(id(limit))
+        if known is None or known.limit is not limit or (known.split and known.share != _share(limit, nodes)):
+            share = _share(limit, nodes)
+            split = limit.spec.egress.distribution is Distribution.SPLIT_EVENLY
+            known = _Compiled(limit, split, share, _entry(limit, now, share))
+        if limit.metadata.creation_timestamp is not None:
+            seen[id(limit)] = known
+        made = known.entry
+        is_over = made.expires_at is not None and made.expires_at <= now
+        if made.mode is not Mode.DISABLED and not is_over:
+            entries.setdefault(made.limit, made)
+    _last = seen
     return Plan(entries)
+
+
+class _Compiled(NamedTuple):
+    limit: Limit
+    split: bool
+    share: int
+    entry: PlanEntry
+
+
+# What the last call compiled, by id of the limit. Saves compiling 10,000 limits again when one changed; nothing else.
+_last: Mapping[int, _Compiled] = {}
 
 
 def left_out(limit: Limit, now: float) -> Rejection | None:
@@ -52,27 +75,14 @@ def left_out(limit: Limit, now: float) -> Rejection | None:
 
 def entry(limit: Limit, *, now: float, nodes: int | Sequence[selector.Labels] = 1) -> PlanEntry:
     """One limit in the units of the plan, whether or not it is in force."""
-    share = 1
-    if limit.spec.egress.distribution is Distribution.SPLIT_EVENLY:
-        share = max(1, selector.count(selector.terms(limit.spec.node_selector), nodes))
-    known = _known.get(id(limit))
-    if known is not None and known.limit() is limit and known.share == share:
-        return known.entry
-    made = _entry(limit, now, share)
-    if limit.created_at is not None:
-        key = id(limit)
-        _known[key] = _Known(weakref.ref(limit, lambda _: _known.pop(key, None)), share, made)
-    return made
+    return _entry(limit, now, _share(limit, nodes))
 
 
-class _Known(NamedTuple):
-    limit: weakref.ref[Limit]
-    share: int
-    entry: PlanEntry
-
-
-# By id of the limit. Saves the time of compiling 10,000 limits again when one of them changed; nothing else.
-_known: dict[int, _Known] = {}
+def _share(limit: Limit, nodes: int | Sequence[selector.Labels]) -> int:
+    """By how many nodes the rate is divided."""
+    if limit.spec.egress.distribution is Distribution.PER_NODE:
+        return 1
+    return max(1, selector.count(selector.terms(limit.spec.node_selector), nodes))
 
 
 def _entry(limit: Limit, now: float, share: int) -> PlanEntry:
