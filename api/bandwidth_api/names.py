@@ -15,7 +15,7 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 LIMIT_KIND = "ClientBandwidthLimit"
 
-# Links. An ifb is ours when its name, its alias and its group number all are.
+# Links. An ifb is ours when its name and its group number are; the alias is for people.
 IFB_PREFIX = "cbl"
 IFB_ALIAS = "clientbandwidth.io"
 IFB_GROUP = 0x7CB1

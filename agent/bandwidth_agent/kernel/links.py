@@ -1,14 +1,16 @@
 """Network devices: all of them as records, and the ifbs that are ours.
 
-Owns the making and removing of our ifbs. Never changes a device that does not bear our name, alias and group.
+Owns the making and removing of our ifbs. Never changes a device that does not bear our name and group.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import model, netlink
@@ -21,12 +23,15 @@ NAME, MTU, QDISC, QUEUE_LENGTH, LINK_INFO, ALIAS, AF_SPEC, GROUP, EXT_MASK = 3, 
 _INFO_KIND = 1
 _SKIP_STATISTICS = 1 << 3
 _UP = 0x1
-_AF_INET6 = 10
-_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
+_ADDR_GEN_NONE = 1
+_NO_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]})]}
 
 _QUEUE_LENGTH = 1000  # an ifb's own default is 32
 
 _IFB_NAME = re.compile(rf"{names.IFB_PREFIX}(0|[1-9][0-9]{{0,3}})")
+
+
+_Change = tuple[str, Mapping[str, object]]  # pyroute2's verb, and what of the device
 
 
 class Link(NamedTuple):
@@ -67,7 +72,7 @@ def _decode(part: netlink.Part) -> Link:
     kind = netlink.text(netlink.payloads(info, 0, len(info)).get(_INFO_KIND, b""))
     name, alias = netlink.text(fields.get(NAME, b"")), netlink.text(fields.get(ALIAS, b""))
     group = _number(fields, GROUP)
-    ours = kind == "ifb" and alias == names.IFB_ALIAS and group == names.IFB_GROUP
+    ours = kind == "ifb" and group == names.IFB_GROUP
     return Link(
         ifindex=index,
         name=name,
@@ -102,7 +107,7 @@ def name_if_lost(buffer: bytes, start: int, end: int, *, deleted: bool) -> str:
 def observe(present: Iterable[Link]) -> dict[int, model.Ifb]:
     """Our ifbs by shard."""
     return {
-        link.shard: model.Ifb(healthy=link.up and link.queue_length == _QUEUE_LENGTH)
+        link.shard: model.Ifb(healthy=link.up and link.queue_length == _QUEUE_LENGTH and link.alias == names.IFB_ALIAS)
         for link in present
         if link.shard is not None
     }
@@ -111,30 +116,25 @@ def observe(present: Iterable[Link]) -> dict[int, model.Ifb]:
 def put_ifb(channel: netlink.Socket, shard: int) -> None:
     """Create the ifb of a shard, or set up the one that is there. A stranger's device of that name is EEXIST.
 
-    Created without an IPv6 address of its own (refused, without harm, where there is no IPv6): it would show up
-    among the node's addresses, and daemons would bind to it.
+    Name and group are given at its creation, so that one whose maker was killed before it was up is known as ours.
+    Without an IPv6 address of its own: it would show up among the node's addresses, and daemons would bind to it.
     """
     name = names.ifb(shard)
     present = find(channel, name)
-    messages = []
-    if present is None:
-        create = HEADER.pack(0, 0, 0, 0, 0) + netlink.text_attribute(NAME, name)
-        create += netlink.int_attribute(GROUP, names.IFB_GROUP)
-        create += netlink.nest(LINK_INFO, netlink.text_attribute(_INFO_KIND, "ifb"))
-        messages.append(netlink.Message(NEW_LINK, netlink.CREATE | netlink.EXCLUSIVE, create))
-    elif present.shard is None:
+    if present is not None and present.shard is None:
         raise OSError(errno.EEXIST, f"{name} is a device of somebody else")
-    named = netlink.text_attribute(NAME, name)
-    no_address = netlink.nest(
-        AF_SPEC, netlink.nest(_AF_INET6, netlink.attribute(_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_NONE])))
-    )
-    messages.append(netlink.Message(NEW_LINK, 0, HEADER.pack(0, 0, 0, 0, 0) + named + no_address))
-    harmless = len(messages) - 1
-    set_up = HEADER.pack(0, 0, 0, _UP, _UP) + named + netlink.int_attribute(QUEUE_LENGTH, _QUEUE_LENGTH)
-    messages.append(netlink.Message(NEW_LINK, 0, set_up + netlink.text_attribute(ALIAS, names.IFB_ALIAS)))
-    for position, refusal in channel.execute(messages, together=True).items():
-        if position != harmless:
-            raise OSError(refusal.errno, refusal.text)
+    wanted: list[_Change] = []
+    if present is None:
+        wanted.append(("add", {"ifname": name, "kind": "ifb", "group": names.IFB_GROUP}))
+    wanted += [
+        ("set", {"ifname": name, "IFLA_AF_SPEC": _NO_ADDRESS}),
+        ("set", {"ifname": name, "state": "up", "txqlen": _QUEUE_LENGTH, "ifalias": names.IFB_ALIAS}),
+    ]
+    refusals = _apply(wanted)
+    # Where there is no IPv6 the kernel refuses to give no address, and there is nothing to refuse.
+    refusals.pop(len(wanted) - 2, None)
+    for code in refusals.values():
+        raise OSError(code, os.strerror(code))
 
 
 def delete_ifb(channel: netlink.Socket, shard: int) -> None:
@@ -142,7 +142,27 @@ def delete_ifb(channel: netlink.Socket, shard: int) -> None:
     present = find(channel, names.ifb(shard))
     if present is None or present.shard is None:
         return
-    gone = netlink.Message(DELETE_LINK, 0, HEADER.pack(0, 0, present.ifindex, 0, 0))
-    refusal = channel.execute([gone]).get(0)
-    if refusal is not None and refusal.errno != errno.ENODEV:
-        raise OSError(refusal.errno, refusal.text)
+    code = _apply([("del", {"index": present.ifindex})]).get(0, errno.ENODEV)
+    if code != errno.ENODEV:
+        raise OSError(code, os.strerror(code))
+
+
+def _apply(changes: Sequence[_Change]) -> dict[int, int]:
+    """Change devices one after the other as `pyroute2.IPRoute.link` does; the errno of each refused one, by position.
+
+    Making and removing devices is rare, so it is left to pyroute2, which is loaded only then: 24 MiB and 0.2 s. Its
+    asynchronous side, because the other works in threads of its own, which may be in another network namespace.
+    """
+    import pyroute2
+
+    async def apply() -> dict[int, int]:
+        refusals = {}
+        async with pyroute2.AsyncIPRoute() as kernel:
+            for position, (verb, what) in enumerate(changes):
+                try:
+                    await kernel.link(verb, **what)
+                except pyroute2.NetlinkError as error:
+                    refusals[position] = error.code
+        return refusals
+
+    return asyncio.run(apply())
