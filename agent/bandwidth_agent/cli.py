@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -308,6 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = program.main(chosen)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         # Who read our output has seen enough (`| head`); the interpreter must not complain while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -76,6 +76,11 @@ class Reconciler:
         self.read_seconds = 0.0  # what the last reading of the kernel took
 
     @property
+    def facts(self) -> model.Facts | None:
+        """What the last pass knew of the node; None before the first."""
+        return self._facts
+
+    @property
     def believed(self) -> model.State | None:
         """The kernel state that the last pass left behind; None if it left something undone."""
         return self._believed

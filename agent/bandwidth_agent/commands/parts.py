@@ -7,9 +7,10 @@ import importlib.metadata
 import os
 from collections.abc import Container
 
+from bandwidth_agent import reconcile
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import interface, real
-from bandwidth_agent.source import accepted, directory
+from bandwidth_agent.source import accepted, directory, guard
 from bandwidth_api import names
 
 
@@ -28,7 +29,9 @@ def kernel(options: Options) -> real.RealKernel:
     return real.RealKernel(options.iptables_backend)
 
 
-def source(options: Options, of: interface.Kernel, *, writes: bool) -> directory.Directory:
+def source(
+    options: Options, of: interface.Kernel, reconciler: reconcile.Reconciler, *, writes: bool
+) -> directory.Directory:
     """The manifest directory as a source; raises ManifestsError. `writes`: remember in the state directory."""
     path = options.manifests
     if path is None:
@@ -40,7 +43,9 @@ def source(options: Options, of: interface.Kernel, *, writes: bool) -> directory
         raise ManifestsError(f"--manifests {path}: {reason}; it must be a directory that can be read") from None
     absolute = path if path.is_absolute() else path.absolute()
     store = accepted.Store(options.state_dir, absolute, version(), writes=writes)
-    return directory.Directory(path, store, in_force=functools.cache(lambda: _limits_in(of)))
+    first = functools.cache(of.facts)
+    refuse = guard.Guard(lambda: reconciler.facts or first(), options.settings, options.node_labels)
+    return directory.Directory(path, store, in_force=functools.cache(lambda: _limits_in(of)), refuse=refuse)
 
 
 def _limits_in(of: interface.Kernel) -> Container[str]:

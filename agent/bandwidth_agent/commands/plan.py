@@ -22,10 +22,10 @@ def main(options: Options) -> int:
         return host.fail(why_not)
     kernel = parts.kernel(options)
     try:
-        source = parts.source(options, kernel, writes=False)
+        reconciler = reconcile.Reconciler(kernel, options.settings)
+        source = parts.source(options, kernel, reconciler, writes=False)
         wanted = compiled.Compiled(source, options.node_labels).wanted(time.time())
         source.close()
-        reconciler = reconcile.Reconciler(kernel, options.settings)
         prepared = reconciler.prepare(wanted, read=True)
         outlook = reconciler.outlook(prepared)
     except parts.ManifestsError as error:

@@ -45,10 +45,10 @@ def _run(options: Options) -> int:
     # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
     gc.set_threshold(50_000, 20, 100)
     kernel = parts.kernel(options)
-    source = parts.source(options, kernel, writes=True)
+    reconciler = reconcile.Reconciler(kernel, options.settings)
+    source = parts.source(options, kernel, reconciler, writes=True)
     try:
         vitals = health.Health(time.monotonic())
-        reconciler = reconcile.Reconciler(kernel, options.settings)
         turning = loop.Loop(
             compiled.Compiled(source, options.node_labels),
             reconciler,

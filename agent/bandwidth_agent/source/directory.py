@@ -47,12 +47,14 @@ class Directory:
         store: accepted.Store,
         *,
         in_force: Callable[[], Container[str]],
+        refuse: judge.Refuse = judge.refuse_none,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = pathlib.Path(os.path.abspath(path))
         self._store = store
         self._in_force = in_force
+        self._refuse = refuse
         self._monotonic = monotonic
         self._wall = wall
         self._memory = store.load()
@@ -70,7 +72,7 @@ class Directory:
         self._unsettled: dict[str, judge.Signature] = {}
         self._newborn: dict[str, float] = {}  # first seen in the file that is being read
         self._relist = True
-        self._listed_at = float("-inf")
+        self._listed_at = self._again_at = float("-inf")
         self._complete = False
         self._gone = ""  # why the directory cannot be listed now
 
@@ -94,6 +96,9 @@ class Directory:
         since = self._monotonic() - self._listed_at
         if not self._relist and since >= (POLL_SECONDS if self._polled() else RELIST_SECONDS):
             self._dirty |= self._differing()
+        if self._monotonic() - self._again_at >= RELIST_SECONDS:
+            self._again_at = self._monotonic()
+            self._dirty |= {name for name in self._troubled if self._records[name].again}
         return self._relist or bool(self._dirty)
 
     def _identity(self) -> tuple[str, int, int] | None:
@@ -218,7 +223,8 @@ class Directory:
             return judge.unreadable(path, signature, _why(error), before or self._remembered(name))
         racy = self._wall() - signature.modified_ns / 1e9 < RACY_SECONDS
         born = self._born(signature)
-        return judge.text(path, None if racy else signature, data, before or self._remembered(name), born)
+        before = before or self._remembered(name)
+        return judge.text(path, None if racy else signature, data, before, born, self._refuse)
 
     def _born(self, signature: judge.Signature | None) -> judge.Born:
         """When a limit without a creationTimestamp was first seen: at its file's time when it was new to us."""

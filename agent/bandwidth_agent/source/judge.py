@@ -50,6 +50,7 @@ class Record:
     problems: tuple[report.Failing, ...] = ()
     warnings: tuple[str, ...] = ()
     chunks: Mapping[str, tuple[Accepted, ...]] = dataclasses.field(default_factory=dict)  # wholly accepted text
+    again: bool = False  # what is wrong may become right without an edit
 
     @property
     def clean(self) -> bool:
@@ -67,11 +68,20 @@ class _Fault(NamedTuple):
 
 
 Born = Callable[[str], float]  # the time at which a limit of this name was first seen, seconds since the epoch
+# What a limit's own rules do not know, such as the addresses of this node.
+Refuse = Callable[[limit.Limit], Rejection | None]
 
 
-def text(path: str, signature: Signature | None, data: bytes, before: Record | None, born: Born) -> Record:
+def refuse_none(_judged: limit.Limit) -> Rejection | None:
+    """For sources that judge a limit by itself."""
+    return None
+
+
+def text(
+    path: str, signature: Signature | None, data: bytes, before: Record | None, born: Born, refuse: Refuse
+) -> Record:
     """Judge the whole content of a file; what `before` accepted stays in force where the text is broken."""
-    reading = _Reading(path, before, born)
+    reading = _Reading(path, before, born, refuse)
     try:
         decoded = manifest.decode(data)
         if not decoded.strip():
@@ -88,7 +98,7 @@ def text(path: str, signature: Signature | None, data: bytes, before: Record | N
 
 def unreadable(path: str, signature: Signature | None, why: str, before: Record | None) -> Record:
     """The record of a file that cannot be read at all."""
-    reading = _Reading(path, before, lambda _: 0.0)
+    reading = _Reading(path, before, lambda _: 0.0, refuse_none)
     reading.faults.append(_Fault(0, "", Reason.UNREADABLE, "", why))
     return reading.record(signature)
 
@@ -102,11 +112,12 @@ def remembered(document: Mapping[str, object], born: Born) -> Accepted | None:
 class _Reading:
     """One file while it is read."""
 
-    def __init__(self, path: str, before: Record | None, born: Born) -> None:
+    def __init__(self, path: str, before: Record | None, born: Born, refuse: Refuse) -> None:
         self._path = path
         self._before: Mapping[str, Accepted] = before.accepted if before is not None else {}
         self._known: Mapping[str, tuple[Accepted, ...]] = before.chunks if before is not None else {}
         self._born = born
+        self._refuse = refuse
         self._accepted: dict[str, Accepted] = {}
         self._lines: dict[str, int] = {}
         self._warnings: list[str] = []
@@ -171,7 +182,10 @@ class _Reading:
             return _Fault(line, name, Reason.INVALID, "kind", message)
         judged = _parsed(value, self._born)
         if isinstance(judged, limit.Limit):
-            return Accepted(judged, value, 0)
+            rejection = self._refuse(judged)
+            if rejection is None:
+                return Accepted(judged, value, 0)
+            judged = (rejection,)
         return _of_rejections(line, name, judged)
 
     def _where(self, line: int) -> str:
@@ -195,7 +209,8 @@ class _Reading:
             for fault in self.faults
             if fault.name not in told
         ]
-        return Record(self._path, signature, accepted, tuple(problems), tuple(self._warnings), self._chunks)
+        again = any(fault.reason is Reason.PROTECTED_ADDRESS for fault in self.faults)
+        return Record(self._path, signature, accepted, tuple(problems), tuple(self._warnings), self._chunks, again)
 
     def _failing(self, name: str, fault: _Fault, *, kept: bool) -> report.Failing:
         words = [self._where(fault.line)]

@@ -93,7 +93,7 @@ def test_bad_input_is_one_clear_error_and_the_others_are_applied(host: Host) -> 
     )
     assert "spec.egress.rate" in failing["impossible"]["message"]
     own = failing["own"]
-    assert own["message"].startswith(f"{host.manifests}/own.yaml: spec.clients[0]: ")
+    assert own["message"].startswith(f"{host.manifests}/own.yaml:1: spec.clients[0]: ")
     assert (own["file"], own["field"]) == (f"{host.manifests}/own.yaml", "spec.clients[0]")
     assert host.rate_of("203.0.113.10") == 5_000_000
     for client in ("203.0.113.20", "203.0.113.21", "192.0.2.1", "198.51.100.7"):
@@ -113,6 +113,18 @@ def test_a_limit_in_force_survives_its_file_becoming_invalid(host: Host) -> None
     host.lift("mail")
     assert host.once()["limits"]["desired"] == 0
     assert host.rate_of("203.0.113.10") is None
+
+
+def test_a_limit_in_force_survives_an_edit_that_takes_in_a_protected_address(host: Host) -> None:
+    """The edit is refused as a whole, and what was accepted before goes on, also over a restart."""
+    host.limit("mail", ["203.0.113.10"], "5Mbit")
+    host.once()
+    host.limit("mail", ["203.0.113.10", "192.0.2.10"], "6Mbit")
+    for _ in range(2):
+        made = host.once(check=False)
+        [failing] = made["failing"]
+        assert (failing["name"], failing["reason"], failing["field"]) == ("mail", "KeptPrevious", "spec.clients[1]")
+        assert host.rate_of("203.0.113.10") == 5_000_000
 
 
 def test_after_a_cleanup_a_broken_file_brings_nothing_back(host: Host) -> None:

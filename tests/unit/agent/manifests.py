@@ -7,6 +7,8 @@ import pathlib
 import textwrap
 
 from bandwidth_agent.source import Snapshot, accepted, directory
+from bandwidth_api import limit as api_limit
+from bandwidth_api.conditions import Reason, Rejection
 
 NOON = 1_800_000_000.0  # seconds since the epoch
 
@@ -48,14 +50,24 @@ class Place:
         self.monotonic, self.wall = Clock(), Clock(NOON)
         self.in_force: frozenset[str] = frozenset()
         self.program = "1"
+        self.refused: set[str] = set()  # clients that the node refuses
         self.source = self._started()
 
     def _started(self, path: pathlib.Path | None = None) -> directory.Directory:
         path = self.path if path is None else path
         store = accepted.Store(self.state, path, self.program, writes=True)
         return directory.Directory(
-            path, store, in_force=lambda: self.in_force, monotonic=self.monotonic, wall=self.wall
+            path,
+            store,
+            in_force=lambda: self.in_force,
+            refuse=self._refuse,
+            monotonic=self.monotonic,
+            wall=self.wall,
         )
+
+    def _refuse(self, judged: api_limit.Limit) -> Rejection | None:
+        protected = [client for client in judged.spec.clients if client in self.refused]
+        return Rejection(Reason.PROTECTED_ADDRESS, "spec.clients[0]", "is protected") if protected else None
 
     def follow(self, path: pathlib.Path) -> None:
         """Follow another path from now on."""

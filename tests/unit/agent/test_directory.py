@@ -477,3 +477,32 @@ def test_what_events_missed_is_found_by_and_by(place: manifests.Place) -> None:
     place.monotonic.now += directory.RELIST_SECONDS
     place.wall.now += directory.RELIST_SECONDS
     assert rates(place.read()) == {"a": "6Mbit"}
+
+
+# ── what only the node knows ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_the_node_refuses_is_a_problem_and_kept_as_it_was(place: manifests.Place) -> None:
+    """A limit that touches a protected address is as wrong as one that cannot be read."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.refused = {"203.0.113.8"}
+    path = place.write("a.yaml", limit("a", client="203.0.113.8"))
+    place.write("b.yaml", limit("b", client="203.0.113.8"))
+    snapshot = place.read()
+    assert snapshot.limits["a"].spec.clients == ("203.0.113.7",)
+    assert problems(snapshot) == [("a", "KeptPrevious"), ("b", "ProtectedAddress")]
+    assert snapshot.problems[0].message.startswith(f"{path}:1: spec.clients[0]: ")
+
+
+def test_what_the_node_does_not_refuse_any_more_is_accepted_by_and_by(place: manifests.Place) -> None:
+    """Addresses come and go without an edit of any file."""
+    place.refused = {"203.0.113.7"}
+    place.write("a.yaml", limit("a"))
+    assert problems(place.read()) == [("a", "ProtectedAddress")]
+    place.refused = set()
+    assert not place.source.drain()
+    place.monotonic.now += directory.RELIST_SECONDS
+    assert place.source.drain()
+    snapshot = place.source.read()
+    assert (names(snapshot), snapshot.problems) == ({"a"}, ())
