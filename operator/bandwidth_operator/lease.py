@@ -80,14 +80,18 @@ class Lease:
         return self.fence
 
     def at_least(self, term: int) -> None:
-        """Begin a term that is higher than one seen in a slice; needed when somebody deleted the Lease."""
+        """Begin a term that is higher than one seen in a slice; needed when somebody deleted the Lease.
+
+        Raises client.ApiError; to be tried again then.
+        """
         fence = self.fence
         if fence is None or fence.term > term:
             return
         record = self._api.request("GET", f"{self._path}/{NAME}", timeout_seconds=REQUEST_SECONDS)
         if record["spec"].get("holderIdentity") == self.holder:
             record["spec"]["leaseTransitions"] = term + 1
-            self._put(record)
+            if not self._put(record):  # by our own renewal, at the same moment
+                raise client.UnreachableError("the lease was written meanwhile")
             fence.term = term + 1
 
     def resign(self) -> None:

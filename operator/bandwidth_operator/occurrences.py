@@ -53,7 +53,10 @@ def post(writer: Writer, limit: known.Limit, occurrence: Occurrence, now: float)
     event = {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{limit.name[: NAME_MAX - 17]}.{secrets.token_hex(8)}", "namespace": "default"},
+        "metadata": {
+            "name": f"{limit.name[: NAME_MAX - 17].rstrip('.-')}.{secrets.token_hex(8)}",
+            "namespace": "default",
+        },
         "involvedObject": {
             "apiVersion": names.API_VERSION,
             "kind": names.LIMIT_KIND,
