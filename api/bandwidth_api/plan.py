@@ -112,4 +112,4 @@ class Resolution:
 
     tables: tuple[Table, ...]
     classes: Mapping[ClassKey, PlanEntry]  # only classes that at least one table entry names
-    overridden: Mapping[str, tuple[str, ...]]  # limit → the limits that win over it somewhere, sorted
+    overridden: Mapping[str, tuple[str, ...]]  # limit → limits that win over it somewhere, sorted; not more than a few

@@ -50,8 +50,9 @@ class Rule:
 
 
 def _dialled(packet: Packet, port: dict[str, Any]) -> bool:
-    first = port["port"]
-    return port.get("protocol", "TCP") == packet.protocol and first <= packet.port <= port.get("endPort", first)
+    first: int = port["port"]
+    last: int = port.get("endPort", first)
+    return packet.protocol == port.get("protocol", "TCP") and first <= packet.port <= last
 
 
 def in_force(document: Document, labels: Mapping[str, str], now: datetime.datetime) -> bool:

@@ -17,13 +17,15 @@ CREATED = 1_893_456_000.0  # 2030-01-01T00:00:00Z
 NOW = CREATED + 100
 
 
-def written(name: str = "a", *, created: str | None = "2030-01-01T00:00:00Z", **spec: Any) -> limit.Limit:
+def written(
+    name: str = "a", *, created: str | None = "2030-01-01T00:00:00Z", excepted: Any = None, **spec: Any
+) -> limit.Limit:
     metadata = {"name": name, "uid": "u", "generation": 3, "creationTimestamp": created}
     document = {
         "apiVersion": "clientbandwidth.io/v1alpha1",
         "kind": "ClientBandwidthLimit",
         "metadata": metadata,
-        "spec": {"clients": ["203.0.113.7"], "egress": {"rate": "5Mbit"}} | copy.deepcopy(spec),
+        "spec": {"clients": ["203.0.113.7"], "egress": {"rate": "5Mbit"}, "except": excepted} | copy.deepcopy(spec),
     }
     parsed = limit.parse(document)
     assert isinstance(parsed, limit.Limit), parsed
@@ -49,7 +51,7 @@ def test_an_entry_has_all_of_its_limit() -> None:
         mode="Observe",
         priority=7,
         expiresAt="2030-01-01T01:00:00Z",
-        **{"except": ["10.1.0.0/16"]},
+        excepted=["10.1.0.0/16"],
     )
     assert only(parsed) == PlanEntry(
         limit="a",

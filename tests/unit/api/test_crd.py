@@ -35,7 +35,7 @@ def document(spec: object) -> dict[str, object]:
 
 # ── the schema, without CEL ────────────────────────────────────────────────────────────────────────────────────
 
-TYPES = {"string": str, "integer": int, "object": dict, "array": list}
+TYPES: dict[str, Any] = {"string": str, "integer": int, "object": dict, "array": list}
 
 
 def faults(value: Any, schema: Schema, path: str = "") -> Iterator[str]:

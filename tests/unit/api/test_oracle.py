@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bandwidth_api import compile as compiler
 from bandwidth_api import limit, overlap
-from bandwidth_api.plan import PlanEntry
+from bandwidth_api.plan import PlanEntry, Prefix, Table
 from unit.api import oracle
 from unit.api.oracle import Document, Packet
 
@@ -158,10 +158,10 @@ def test_resolutions_are_well_formed(written: tuple[Document, ...]) -> None:
             assert one.protocol != other.protocol or one.last < other.first or other.last < one.first
 
 
-def is_needed(prefix: oracle.Prefix, table: oracle.Table) -> bool:
+def is_needed(prefix: Prefix, table: Table) -> bool:
     """Whether some address is answered differently without this entry."""
     without = {p: key for p, key in table.entries.items() if p != prefix}
-    rest = oracle.Table(table.family, table.ports, without)
+    rest = Table(table.family, table.ports, without)
     addresses = [int(p.address) for p in PACKETS if p.address.version == table.family]
     return any(oracle.longest_match(a, table) != oracle.longest_match(a, rest) for a in addresses)
 
