@@ -193,8 +193,8 @@ class _Kernel(Collector):
         if self.counters is not None:
             text = "Packets that passed in no class."
             yield _labelled("direct_packets", text, "device", self.counters.direct_packets)
-            looked_up = {f"IPv{family}": packets for family, packets in self.counters.rules.items()}
-            yield _labelled("looked_up_packets", "Packets whose destination was looked up.", "family", looked_up)
+            matched = {f"IPv{family}": packets for family, packets in self.counters.rules.items()}
+            yield _labelled("matched_packets", "Packets to limited clients.", "family", matched)
 
 
 def _counter(name: str, text: str, value: float) -> Metric:

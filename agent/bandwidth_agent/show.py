@@ -50,7 +50,7 @@ class View:
 
     rows: tuple[Row, ...]
     direct_packets: Mapping[str, int]  # by device: what passed the tree in no class
-    looked_up_packets: Mapping[int, int]  # by family
+    matched_packets: Mapping[int, int]  # by family
     warnings: tuple[str, ...]  # what is there but cannot work
     interval_seconds: float
 
@@ -71,7 +71,7 @@ def view(state: model.State, before: model.Counters, after: model.Counters) -> V
     return View(
         rows=tuple(rows),
         direct_packets=after.direct_packets,
-        looked_up_packets=after.rules,
+        matched_packets=after.rules,
         warnings=tuple(_warnings(state, rows)),
         interval_seconds=seconds,
     )
@@ -239,7 +239,7 @@ def as_json(shown: View) -> dict[str, object]:
     return {
         "limits": [_row_json(row) for row in shown.rows],
         "directPackets": dict(shown.direct_packets),
-        "lookedUpPackets": {f"IPv{family}": packets for family, packets in shown.looked_up_packets.items()},
+        "matchedPackets": {f"IPv{family}": packets for family, packets in shown.matched_packets.items()},
         "warnings": list(shown.warnings),
         "intervalSeconds": round(shown.interval_seconds, 6),
     }

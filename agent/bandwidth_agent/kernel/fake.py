@@ -126,8 +126,9 @@ class FakeKernel:
         self, family: int, address: int, protocol: str, port: int, interface: str, *, packets: int = 1, size: int = 1514
     ) -> tracer.Verdict:
         """Send packets and count them where the kernel would."""
-        verdict = self.trace(family, address, protocol, port, interface)
-        if family in self.state.chains:
+        way = tracer.Tracer(self.state, self._astray_redirects)
+        verdict = way.trace(family, address, protocol, port, interface)
+        if any(way.classify(family, address, protocol, port)):
             self._rule_packets[family] += packets
         if isinstance(verdict, tracer.ClassAddress):
             had = self._class_counters.get(verdict, _NO_CLASS_COUNTERS)

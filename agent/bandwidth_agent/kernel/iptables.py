@@ -87,9 +87,12 @@ class IpTables:
         return _outcome(step, "; ".join(refusal for refusal in refusals if refusal))
 
     def counters(self) -> dict[int, int]:
-        """By family, the packets that our jump led to our chain."""
+        """By family, the packets that found an entry, since our chain was last written.
+
+        One that also finds an entry for the port that its client dialled is counted twice.
+        """
         readings = {family: self._read(self.backend, family) for family in FAMILIES}
-        return {family: reading.packets for family, reading in readings.items() if reading.jumps}
+        return {family: reading.packets for family, reading in readings.items() if reading.chain_present}
 
     def mark_uses(self) -> tuple[model.MarkUse, ...]:
         """Rules that are not ours and read or write packet marks: of both back ends, of nft itself, of `ip rule`."""

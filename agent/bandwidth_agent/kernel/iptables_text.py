@@ -3,10 +3,12 @@
     *mangle
     :CBL-POSTROUTING - [0:0]                                       our chain, emptied if it is there
     -I POSTROUTING 1 -m comment --comment … -j CBL-POSTROUTING     only if it is not there yet, or not first
-    -A CBL-POSTROUTING -j SET --map-set cbl-v4 dst --map-mark
-    -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigdstport 993 --ctdir REPLY -j SET --map-set … dst --map-mark
+    -A CBL-POSTROUTING -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-mark
+    -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigdstport 993 --ctdir REPLY -m set … -j SET …
     COMMIT
 
+The match before the target looks the destination up once more, for limited clients only. For everybody else the rule
+costs what it did, and its packet counter tells who found an entry: what ought to arrive in our classes.
 Must never write a line about a chain that is not ours, but for the jump.
 """
 
@@ -24,8 +26,8 @@ from bandwidth_api.plan import PortRange
 TABLE = "mangle"
 HOOK = "POSTROUTING"
 
-_COUNTERS = re.compile(r"-c \d+ \d+ (?=-[jg] )")
-_JUMP = re.compile(rf" -c (\d+) \d+( -[jg] {re.escape(names.CHAIN)})$")
+_COUNTERS = re.compile(r"-c (\d+) \d+ (?=-[jg] )")
+_JUMP = re.compile(rf" -c \d+ \d+( -[jg] {re.escape(names.CHAIN)})$")
 
 # The comment of the jump: whose it is and, behind the slash, what iptables made only because of us.
 _COMMENT = names.GROUP
@@ -46,7 +48,7 @@ class Reading:
     jumps: tuple[str, ...]  # every rule of another chain that leads to ours, without its -A
     jump_first: bool  # exactly one jump, with our comment, first of POSTROUTING
     created: tuple[str, ...]  # chains of the table (or the table's name) that exist only because of us
-    packets: int  # counted by our jump
+    packets: int  # that found an entry, counted by each rule of our chain
 
     @property
     def chain(self) -> model.Chain | None:
@@ -98,13 +100,14 @@ def read(listing: str) -> Reading:
             chain_present = True
         elif command == "-A" and chain == names.CHAIN:
             rules.append(_read_rule(_words(_COUNTERS.sub("", rule))))
+            counted = _COUNTERS.search(rule)
+            packets += int(counted.group(1)) if counted is not None else 0
         elif command == "-A":
             hook_rules += chain == HOOK
-            if (counted := _JUMP.search(rest)) is None:
+            if _JUMP.search(rest) is None:
                 continue
-            jumps.append(_JUMP.sub(r"\2", rest))
-            packets += int(counted.group(1))
-            match _words(_JUMP.sub(r"\2", rule)):
+            jumps.append(_JUMP.sub(r"\1", rest))
+            match _words(_JUMP.sub(r"\1", rule)):
                 case ["-m", "comment", "--comment", comment, "-j", _] if comment.startswith(_COMMENT):
                     comments.append(comment)
                     jump_first = jump_first or (chain == HOOK and hook_rules == 1)
@@ -135,7 +138,7 @@ def _rule(rule: model.Rule) -> str:
         first, last = rule.ports.first, rule.ports.last
         words += ["-m conntrack --ctproto", rule.ports.protocol.lower()]
         words += ["--ctorigdstport", str(first) if first == last else f"{first}:{last}", "--ctdir REPLY"]
-    words += ["-j SET --map-set", rule.set_name, "dst"]
+    words += ["-m set --match-set", rule.set_name, "dst", "-j SET --map-set", rule.set_name, "dst"]
     words += ["--map-mark"] if rule.map_mark else []
     words += ["--map-prio"] if rule.map_priority else []
     return " ".join(words)
@@ -146,32 +149,36 @@ def _read_rule(words: Sequence[str]) -> model.Rule:
     options = _options(words)
     if options is None or options.pop("-j", None) != ("SET",):
         return UNKNOWN_RULE
+    modules = {*options.pop("-m", ())}
     map_set = options.pop("--map-set", ())
+    match_set = options.pop("--match-set", ())
     map_mark = options.pop("--map-mark", None) == ()
     map_priority = options.pop("--map-prio", None) == ()
     ports: PortRange | None = None
     if options:
-        if options.pop("-m", None) != ("conntrack",) or options.pop("--ctdir", None) != ("REPLY",):
+        modules -= {"conntrack"}
+        if options.pop("--ctdir", None) != ("REPLY",):
             return UNKNOWN_RULE
         protocol = _PROTOCOLS.get(" ".join(options.pop("--ctproto", ())).lower())
         first, _, last = " ".join(options.pop("--ctorigdstport", ())).partition(":")
         if protocol is None or not first.isdigit() or not (last or first).isdigit():
             return UNKNOWN_RULE
         ports = PortRange(protocol, int(first), int(last or first))
-    if options or len(map_set) != 2 or map_set[1] != "dst":
+    if options or modules != {"set"} or match_set != map_set or len(map_set) != 2 or map_set[1] != "dst":
         return UNKNOWN_RULE
     return model.Rule(map_set[0], ports, map_mark, map_priority)
 
 
 def _options(words: Iterable[str]) -> dict[str, tuple[str, ...]] | None:
-    """Option → its values; None when an option is repeated or negated, which ours never are."""
+    """Option → its values; None when an option but -m is repeated, or one is negated, which ours never are."""
     options: dict[str, tuple[str, ...]] = {}
     name = ""
     for word in words:
         if word.startswith("-"):
-            if word in options:
+            if word in options and word != "-m":
                 return None
-            name, options[word] = word, ()
+            name = word
+            options.setdefault(word, ())
         elif word == "!" or not name:
             return None
         else:

@@ -194,4 +194,4 @@ class Counters:
     at: float  # monotonic seconds
     classes: Mapping[str, Mapping[int, ClassCounters]]
     direct_packets: Mapping[str, int]  # by device: HTB's direct_packets_stat
-    rules: Mapping[int, int]  # by family: packets that our chain looked up
+    rules: Mapping[int, int]  # by family: packets that found a set entry, since our chain was last written

@@ -28,7 +28,7 @@ def test_the_measured_rate_is_the_limit_under_load(host: Host, network: Network)
     assert rates["quiet"] == 0
     assert told["intervalSeconds"] == pytest.approx(3, rel=0.2)
     assert told["limits"][0]["bytes"] > 500_000
-    assert told["lookedUpPackets"]["IPv4"] > 0
+    assert told["matchedPackets"]["IPv4"] > 0
 
 
 def test_a_table_without_any_agent_or_file(host: Host) -> None:

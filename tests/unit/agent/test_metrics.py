@@ -64,7 +64,7 @@ def test_each_limit_has_its_counters() -> None:
     assert agent.sample("limit_rate_bits_per_second", limit="mail", client="") == 5_000_000
     for name in ("limit_drops_total", "limit_over_limit_total", "limit_backlog_bytes"):
         assert agent.sample(name, limit="mail", client="") == 0
-    assert agent.sample("looked_up_packets_total", family="IPv4") == 3
+    assert agent.sample("matched_packets_total", family="IPv4") == 3
 
 
 def test_limits_that_come_and_go_are_followed() -> None:
