@@ -25,7 +25,7 @@ from typing import Protocol
 
 import structlog
 
-from bandwidth_agent import health, reconcile, report
+from bandwidth_agent import health, journal, reconcile, report
 from bandwidth_agent.kernel import events
 from bandwidth_agent.source import Wanted
 
@@ -94,7 +94,7 @@ class Loop:
         self._pulse_at = 0.0
         self._retry_at: float | None = None
         self._retries = 0
-        self._failing: frozenset[tuple[str, str]] = frozenset()
+        self._journal = journal.Journal()
 
     def once(self) -> report.Report:
         """One pass with a read-back."""
@@ -208,22 +208,7 @@ class Loop:
                 repairs=self._reconciler.drift_repairs,
                 kernel_failed=self._reconciler.believed is None,
             )
-        if made.changes:
-            log.info(
-                "changed the kernel",
-                changes=made.changes,
-                limits=made.desired,
-                in_force=made.programmed,
-                seconds=round(made.duration_seconds, 4),
-            )
-        failing = frozenset((f.name, f.message) for f in made.failing)
-        for item in made.failing:
-            if (item.name, item.message) not in self._failing:
-                log.warning(item.message, limit=item.name, reason=item.reason)
-        for name, _ in sorted(self._failing - failing):
-            if not any(f.name == name for f in made.failing):
-                log.info("no longer failing", limit=name)
-        self._failing = failing
+        self._journal.tell(made)
 
 
 def _follow(selector: selectors.BaseSelector, registered: int | None, wanted: int | None) -> int | None:
