@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 import re
+import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -113,56 +114,69 @@ def observe(present: Iterable[Link]) -> dict[int, model.Ifb]:
     }
 
 
-def put_ifb(channel: netlink.Socket, shard: int) -> None:
-    """Create the ifb of a shard, or set up the one that is there. A stranger's device of that name is EEXIST.
+class Devices:
+    """Makes and removes our ifbs, in the network namespace of the thread that made this object.
 
-    Name and group are given at its creation, so that one whose maker was killed before it was up is known as ours.
-    Without an IPv6 address of its own: it would show up among the node's addresses, and daemons would bind to it.
+    That is rare, so it is left to pyroute2, which is loaded at the first change: 24 MiB and 0.2 s. The socket is made
+    here, because pyroute2 makes its own when it is first used, in whatever namespace the thread is then.
     """
-    name = names.ifb(shard)
-    present = find(channel, name)
-    if present is not None and present.shard is None:
-        raise OSError(errno.EEXIST, f"{name} is a device of somebody else")
-    wanted: list[_Change] = []
-    if present is None:
-        wanted.append(("add", {"ifname": name, "kind": "ifb", "group": names.IFB_GROUP}))
-    wanted += [
-        ("set", {"ifname": name, "IFLA_AF_SPEC": _NO_ADDRESS}),
-        ("set", {"ifname": name, "state": "up", "txqlen": _QUEUE_LENGTH, "ifalias": names.IFB_ALIAS}),
-    ]
-    refusals = _apply(wanted)
-    # Where there is no IPv6 the kernel refuses to give no address, and there is nothing to refuse.
-    refusals.pop(len(wanted) - 2, None)
-    for code in refusals.values():
-        raise OSError(code, os.strerror(code))
 
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.bind((0, 0))
 
-def delete_ifb(channel: netlink.Socket, shard: int) -> None:
-    """Delete our ifb of a shard with all on it; a stranger's device of that name stays."""
-    present = find(channel, names.ifb(shard))
-    if present is None or present.shard is None:
-        return
-    code = _apply([("del", {"index": present.ifindex})]).get(0, errno.ENODEV)
-    if code != errno.ENODEV:
-        raise OSError(code, os.strerror(code))
+    @property
+    def port_id(self) -> int:
+        """The netlink port that these changes come from."""
+        return int(self._socket.getsockname()[0])
 
+    def close(self) -> None:
+        self._socket.close()
 
-def _apply(changes: Sequence[_Change]) -> dict[int, int]:
-    """Change devices one after the other as `pyroute2.IPRoute.link` does; the errno of each refused one, by position.
+    def put_ifb(self, channel: netlink.Socket, shard: int) -> None:
+        """Create the ifb of a shard, or set up the one that is there. A stranger's device of that name is EEXIST.
 
-    Making and removing devices is rare, so it is left to pyroute2, which is loaded only then: 24 MiB and 0.2 s. Its
-    asynchronous side, because the other works in threads of its own, which may be in another network namespace.
-    """
-    import pyroute2
+        Name and group are given at its creation, so that one whose maker was killed before it was up is known as
+        ours. Without an IPv6 address of its own: it would show up among the node's addresses.
+        """
+        name = names.ifb(shard)
+        present = find(channel, name)
+        if present is not None and present.shard is None:
+            raise OSError(errno.EEXIST, f"{name} is a device of somebody else")
+        changes: list[_Change] = []
+        if present is None:
+            changes.append(("add", {"ifname": name, "kind": "ifb", "group": names.IFB_GROUP}))
+        changes += [
+            ("set", {"ifname": name, "IFLA_AF_SPEC": _NO_ADDRESS}),
+            ("set", {"ifname": name, "state": "up", "txqlen": _QUEUE_LENGTH, "ifalias": names.IFB_ALIAS}),
+        ]
+        refusals = self._apply(changes)
+        # Where there is no IPv6 the kernel refuses to give no address, and there is nothing to refuse.
+        refusals.pop(len(changes) - 2, None)
+        for code in refusals.values():
+            raise OSError(code, os.strerror(code))
 
-    async def apply() -> dict[int, int]:
-        refusals = {}
-        async with pyroute2.AsyncIPRoute() as kernel:
-            for position, (verb, what) in enumerate(changes):
-                try:
-                    await kernel.link(verb, **what)
-                except pyroute2.NetlinkError as error:
-                    refusals[position] = error.code
-        return refusals
+    def delete_ifb(self, channel: netlink.Socket, shard: int) -> None:
+        """Delete our ifb of a shard with all on it; a stranger's device of that name stays."""
+        present = find(channel, names.ifb(shard))
+        if present is None or present.shard is None:
+            return
+        code = self._apply([("del", {"index": present.ifindex})]).get(0)
+        if code is not None and code != errno.ENODEV:
+            raise OSError(code, os.strerror(code))
 
-    return asyncio.run(apply())
+    def _apply(self, changes: Sequence[_Change]) -> dict[int, int]:
+        """Make changes as `pyroute2.IPRoute.link` takes them, in order; the errno of each refused one, by position."""
+        import pyroute2
+
+        async def apply() -> dict[int, int]:
+            refusals = {}
+            async with pyroute2.AsyncIPRoute(fileno=os.dup(self._socket.fileno())) as kernel:
+                for position, (verb, what) in enumerate(changes):
+                    try:
+                        await kernel.link(verb, **what)
+                    except pyroute2.NetlinkError as error:
+                        refusals[position] = error.code
+            return refusals
+
+        return asyncio.run(apply())

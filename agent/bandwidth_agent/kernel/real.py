@@ -9,7 +9,7 @@ the request socket keeps its namespace, the commands that the other parts run in
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bandwidth_agent.kernel import change, ipset, iptables, model, tc
 
@@ -25,7 +25,7 @@ class RealKernel:
     @property
     def port_ids(self) -> tuple[int, ...]:
         """The netlink ports that our own changes of devices and traffic control come from, for `events.Events`."""
-        return (self._tc.port_id,)
+        return self._tc.port_ids
 
     def close(self) -> None:
         self._tc.close()
@@ -33,11 +33,12 @@ class RealKernel:
     def facts(self) -> model.Facts:
         around = self._tc.surroundings()
         ifb, clsact, fq_codel = self._tc.features()
+        ipset = self._sets.supported() and self._tables.supported()
         return model.Facts(
             interfaces=around.interfaces,
             addresses=around.addresses,
             gateways=around.gateways,
-            features=model.Features(ifb=ifb, clsact=clsact, fq_codel=fq_codel, ipset=self._sets.supported()),
+            features=model.Features(ifb=ifb, clsact=clsact, fq_codel=fq_codel, ipset=ipset),
             mark_uses=self._tables.mark_uses(),
             taken_ifb_names=around.taken_ifb_names,
             iptables_backend=self._tables.backend,
@@ -61,6 +62,11 @@ class RealKernel:
             direct_packets=direct_packets,
             rules=self._tables.counters(),
         )
+
+    def passage(self, interfaces: Collection[str]) -> model.Passage:
+        # The rules first: what is counted there before this moment must have come to the hook by the next.
+        matched = sum(self._tables.counters().values())
+        return model.Passage(matched_packets=matched, hooks=self._tc.passage(interfaces))
 
     def entry_counts(self) -> Mapping[str, int]:
         return self._sets.entry_counts()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bandwidth_agent.kernel import (
     change,
@@ -19,6 +19,7 @@ from bandwidth_agent.kernel import (
     links,
     model,
     netlink,
+    passage,
     roots,
     routes,
     tcmsg,
@@ -65,15 +66,17 @@ class TrafficControl:
 
     def __init__(self) -> None:
         self._channel = netlink.Socket()
+        self._devices = links.Devices()
         self._features: tuple[bool, bool, bool] | None = None
 
     @property
-    def port_id(self) -> int:
-        """The netlink port that our changes come from."""
-        return self._channel.port_id
+    def port_ids(self) -> tuple[int, ...]:
+        """The netlink ports that our changes come from."""
+        return self._channel.port_id, self._devices.port_id
 
     def close(self) -> None:
         self._channel.close()
+        self._devices.close()
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,6 +124,10 @@ class TrafficControl:
         """Counters by device and class, and direct packets by device."""
         return trees.counters(self._channel, {link.ifindex: link.name for link in links.dump(self._channel)})
 
+    def passage(self, interfaces: Collection[str]) -> dict[str, model.HookPassage]:
+        """What the hooks on these interfaces have counted."""
+        return passage.read(self._channel, interfaces)
+
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def apply_one(self, step: Change) -> change.Outcome:
@@ -137,9 +144,9 @@ class TrafficControl:
         channel = self._channel
         match step:
             case change.PutIfb(shard=shard):
-                links.put_ifb(channel, shard)
+                self._devices.put_ifb(channel, shard)
             case change.DeleteIfb(shard=shard):
-                links.delete_ifb(channel, shard)
+                self._devices.delete_ifb(channel, shard)
             case change.PutRoot(device=device, default_minor=default_minor):
                 link = self._present(device)
                 roots.put(channel, link.ifindex, link.queue_length, default_minor, own_device=link.shard is not None)

@@ -14,7 +14,7 @@ PROGRAM = """
 from bandwidth_agent.kernel import change, events, tc
 from kernel.tc import shapes
 kernel = tc.TrafficControl()
-subscription = events.Events(ignore=(kernel.port_id,))
+subscription = events.Events(ignore=kernel.port_ids)
 errors = set()
 for step in (
     change.PutIfb(0),

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def subscription(kernel: tc.TrafficControl, node: namespaces.Namespace) -> Iterator[events.Events]:
-    made = node.call(lambda: events.Events(ignore=(kernel.port_id,)))
+    made = node.call(lambda: events.Events(ignore=kernel.port_ids))
     yield made
     made.close()
 
