@@ -168,4 +168,4 @@ def test_the_largest_egress_mtu_shapes_the_leaves() -> None:
     facts = fake.facts(fake.interface("eth0"), fake.interface("eth1", mtu=9000))
     state = built(worlds.Setup(MARK, ("ifb", "interface")), plan.Table(4, (), {HOST: ONE}), facts=facts)
     leaves = {device: tree.classes[1].leaf for device, tree in state.trees.items()}
-    assert leaves == dict.fromkeys(("cbl0", "eth1"), model.Leaf("tbf", 9086, 90860, "bfifo"))
+    assert leaves == dict.fromkeys(("cbl0", "eth1"), model.Leaf("tbf", 9086, 72688, "bfifo"))

@@ -56,12 +56,12 @@ def test_a_burst_of_more_time_than_the_kernel_can_hold_is_cut() -> None:
 @pytest.mark.parametrize(
     ("rate", "mtu", "leaf"),
     [
-        (64_000, 1500, model.Leaf("tbf", 1586, 15_860, "bfifo")),
-        (20_000_000, 1500, model.Leaf("tbf", 1586, 125_000, "bfifo")),
-        (199_999_999, 1500, model.Leaf("tbf", 1586, 1_249_999, "bfifo")),
-        (199_999_999, 9000, model.Leaf("tbf", 9086, 1_249_999, "bfifo")),
-        (200_000_000, 1500, model.Leaf("tbf", 131_072, 262_144, "bfifo")),
-        (1_000_000_000, 1500, model.Leaf("tbf", 131_072, 1_250_000, "bfifo")),
+        (64_000, 1500, model.Leaf("tbf", 1586, 12_688, "bfifo")),
+        (20_000_000, 1500, model.Leaf("tbf", 1586, 100_000, "bfifo")),
+        (199_999_999, 1500, model.Leaf("tbf", 1586, 100_000, "bfifo")),
+        (199_999_999, 9000, model.Leaf("tbf", 9086, 100_000, "bfifo")),
+        (200_000_000, 1500, model.Leaf("tbf", 1_048_576, 262_144, "bfifo")),
+        (1_000_000_000, 1500, model.Leaf("tbf", 1_048_576, 625_000, "bfifo")),
     ],
 )
 def test_packets_are_cut_below_200_mbit_and_pass_whole_above(rate: int, mtu: int, leaf: model.Leaf) -> None:
