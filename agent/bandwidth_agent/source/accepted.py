@@ -30,7 +30,7 @@ class File(NamedTuple):
 
     signature: judge.Signature | None
     clean: bool  # nothing in it was broken, so with the same signature it need not be read again
-    documents: Mapping[str, Mapping[str, object]]  # accepted, by name
+    documents: Mapping[str, str]  # accepted, as JSON, by name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _body(records: Mapping[str, judge.Record], first_seen: Mapping[str, float], 
     for name, record in records.items():
         documents = [[key, item.document] for key, item in record.accepted.items()]
         # One file at a time, so that the loop's thread gets its turn in between.
-        files.append(json.dumps([name, record.signature, record.clean, documents], separators=(",", ":"), default=str))
+        files.append(json.dumps([name, record.signature, record.clean, documents], separators=(",", ":")))
     rest = json.dumps({"firstSeen": first_seen, "owners": owners}, separators=(",", ":"))
     lines = ",\n".join(files)
     return f'{{"rest":{rest},"files":[\n{lines}\n]}}\n'.encode()
@@ -147,7 +147,7 @@ def _memory(header: Mapping[str, object], body: Mapping[str, object], program: s
         raise TypeError("unexpected content")
     for name, signature, clean, documents in entries:
         known = judge.Signature(*signature) if signature is not None else None
-        files[str(name)] = File(known, bool(clean), dict(documents))
+        files[str(name)] = File(known, bool(clean), {str(key): str(document) for key, document in documents})
     return Memory(
         files=files,
         first_seen=rest["firstSeen"],

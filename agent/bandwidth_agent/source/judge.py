@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -33,10 +34,13 @@ class Signature(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Accepted:
-    """A limit as it was last accepted. `document` is as written, so that it can be judged again after a restart."""
+    """A limit as it was last accepted.
+
+    `document` is what was written, as JSON: to be judged again after a restart, and a tenth of the size of objects.
+    """
 
     limit: limit.Limit
-    document: Mapping[str, object]
+    document: str
     line: int  # in its chunk, from 0
 
 
@@ -103,9 +107,10 @@ def unreadable(path: str, signature: Signature | None, why: str, before: Record 
     return reading.record(signature)
 
 
-def remembered(document: Mapping[str, object], born: Born) -> Accepted | None:
+def remembered(document: str, born: Born) -> Accepted | None:
     """Judge a document again that was accepted by an earlier process; None if it is not acceptable any more."""
-    judged = _parsed(document, born)
+    value = json.loads(document)
+    judged = _parsed(value, born) if isinstance(value, dict) else ()
     return Accepted(judged, document, 0) if isinstance(judged, limit.Limit) else None
 
 
@@ -184,7 +189,7 @@ class _Reading:
         if isinstance(judged, limit.Limit):
             rejection = self._refuse(judged)
             if rejection is None:
-                return Accepted(judged, value, 0)
+                return Accepted(judged, json.dumps(value, separators=(",", ":"), default=str), 0)
             judged = (rejection,)
         return _of_rejections(line, name, judged)
 
@@ -210,7 +215,9 @@ class _Reading:
             if fault.name not in told
         ]
         again = any(fault.reason is Reason.PROTECTED_ADDRESS for fault in self.faults)
-        return Record(self._path, signature, accepted, tuple(problems), tuple(self._warnings), self._chunks, again)
+        # A file of one document that changed has no other to save the judging of.
+        chunks = self._chunks if len(self._chunks) > 1 else {}
+        return Record(self._path, signature, accepted, tuple(problems), tuple(self._warnings), chunks, again)
 
     def _failing(self, name: str, fault: _Fault, *, kept: bool) -> report.Failing:
         words = [self._where(fault.line)]
