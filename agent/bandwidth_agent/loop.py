@@ -8,6 +8,7 @@ One thread, one selector. Owns all waiting of the agent; decides nothing about t
     an event from the kernel          pass with a read-back                            at once; in a storm, spaced
     a device of ours went away        pass with a read-back                            at once, always
     a set's size is not as believed   pass with a read-back                            within PULSE_SECONDS
+    a new hook is passed by           pass with a read-back                            within PULSE_SECONDS
     a limit expires                   pass                                             to the second
     the last pass left work undone    pass with a read-back                            0.2 s, doubling up to 30 s
     nothing for `resync` seconds      pass with a read-back                            then
@@ -142,7 +143,7 @@ class Loop:
         read = heard or retry or now >= self._resync_at
         if not read and now >= self._pulse_at:
             self._pulse_at = now + PULSE_SECONDS
-            read = not self._reconciler.sizes_match()
+            read = not self._reconciler.sizes_match() or self._reconciler.leaks()
         if not (read or expired or self._limits_changed):
             return
         try:

@@ -41,6 +41,13 @@ class _Obstacle(NamedTuple):
     remedy: str
 
 
+_NO_SETS = _Obstacle(
+    "MissingFeature",
+    "clients cannot be told apart: the kernel lacks ipset's hash:net with skbinfo, or iptables the SET target",
+    "load the modules ip_set_hash_net and xt_set",
+)
+
+
 def egress(facts: model.Facts, globs: tuple[str, ...]) -> tuple[model.Interface, ...]:
     """The interfaces through which clients are answered, by name.
 
@@ -80,6 +87,8 @@ def decide(
     An explicit setting is obeyed, or refused with what stands in its way. Filters of others on the egress hook make
     `auto` avoid the ifb, but do not refuse an explicit `ifb`: ours come after theirs and cut nothing off from them.
     """
+    if not features.ipset:
+        return _none(_NO_SETS)
     ifb, root = _ifb_obstacle(interface, features, bypassed), _root_obstacle(interface)
     shared = f"{_filters(interface)}; ours come after" if interface.foreign_egress_filters else ""
     match setting:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from bandwidth_agent import (
     allocate,
     apply,
+    bypass,
     classify,
     desired,
     diff,
@@ -70,6 +71,7 @@ class Reconciler:
         self._resting: dict[int, float] = {}  # class number → when it was freed
         self._ledger = drift.Ledger()
         self._uplinks = uplinks.Uplinks()
+        self._bypass = bypass.Watch()
         self._given_up: frozenset[drift.Object] = frozenset()
         self._protection = protection.Protection()
         self.drift_repairs: dict[str, int] = {}  # by layer, since the start
@@ -92,6 +94,14 @@ class Reconciler:
         believed = {name: len(ipset.entries) for name, ipset in self._believed.sets.items()}
         return dict(self._kernel.entry_counts()) == believed
 
+    def leaks(self) -> bool:
+        """Whether a hook that was put lately turns out to be passed by; cheap enough for every second."""
+        hooks = self._believed.hooks if self._believed is not None else {}
+        try:
+            return self._bypass.in_doubt(hooks, self._clock()) and bool(self._watch(hooks))
+        except OSError:
+            return True  # the read-back that follows tells what is wrong
+
     def uses(self, links: Collection[str]) -> bool:
         """Whether one of these devices is an ifb that we redirect to: while it is away, its clients get nothing."""
         believed = self._believed
@@ -108,8 +118,9 @@ class Reconciler:
             started = self._clock()
             facts = self._uplinks.held(self._kernel.facts(), started)
             observed = self._kernel.observe()
+            self._watch(observed.hooks)
             self.read_seconds = self._clock() - started
-        placements = placement.decide_all(self._settings, facts)
+        placements = placement.decide_all(self._settings, facts, self._bypass.bypassed(facts.interfaces, self._clock()))
         classifier = classify.choose(self._settings, facts, placements)
         goal, troubles = self._goal(wanted, facts, observed, placements, classifier)
         now = self._clock()
@@ -149,6 +160,11 @@ class Reconciler:
     def outlook(self, prepared: Prepared) -> report.Report:
         """The report of a pass that is not made: what can be said before anything is written."""
         return self._report(prepared, None, 0.0)
+
+    def _watch(self, hooks: Collection[str]) -> frozenset[str]:
+        """Look whether marked packets come to our hooks; returns the interfaces where they were seen not to."""
+        reading = self._kernel.passage(hooks) if hooks else model.Passage(0, {})
+        return self._bypass.note(reading, self._clock())
 
     def _goal(
         self,

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 from bandwidth_agent import placement
@@ -53,6 +53,7 @@ class FakeKernel:
         self.at = 0.0  # what the counters say of the time
         self.applied: list[change.Change] = []
         self.read_error: int | None = None  # errno of every reading until it is None again
+        self.bypassed: set[str] = set()  # interfaces where somebody's program ends the walk before our hook
         self._astray_redirects: set[tuple[str, int]] = set()  # interface, shard: its ifb was deleted under it
         self._failing_classes: dict[tuple[str, int], int] = {}
         self._failing_entries: dict[tuple[str, Prefix], int] = {}
@@ -61,6 +62,7 @@ class FakeKernel:
         self._class_counters: dict[tracer.ClassAddress, model.ClassCounters] = {}
         self._direct_packets: collections.Counter[str] = collections.Counter()
         self._rule_packets: collections.Counter[int] = collections.Counter()
+        self._passed: dict[str, model.HookPassage] = {}
 
     # ── interface.Kernel ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,6 +111,17 @@ class FakeKernel:
             rules={family: self._rule_packets[family] for family in self.state.chains},
         )
 
+    def passage(self, interfaces: Collection[str]) -> model.Passage:
+        self._read()
+        return model.Passage(
+            matched_packets=sum(self._rule_packets[family] for family in self.state.chains),
+            hooks={
+                name: self._passed.get(name, model.HookPassage(self.node.interfaces[name].index, 0, 0, 0, 0))
+                for name in interfaces
+                if name in self.state.hooks
+            },
+        )
+
     def entry_counts(self) -> Mapping[str, int]:
         self._read()
         return {name: len(ipset.entries) for name, ipset in self.state.sets.items()}
@@ -120,16 +133,17 @@ class FakeKernel:
 
     def trace(self, family: int, address: int, protocol: str, port: int, interface: str) -> tracer.Verdict:
         """Where a packet to `address` is queued: a class, nowhere ("unshaped"), or "dropped"."""
-        return tracer.Tracer(self.state, self._astray_redirects).trace(family, address, protocol, port, interface)
+        return self._way().trace(family, address, protocol, port, interface)
 
     def transmit(
         self, family: int, address: int, protocol: str, port: int, interface: str, *, packets: int = 1, size: int = 1514
     ) -> tracer.Verdict:
         """Send packets and count them where the kernel would."""
-        way = tracer.Tracer(self.state, self._astray_redirects)
+        way = self._way()
         verdict = way.trace(family, address, protocol, port, interface)
         if any(way.classify(family, address, protocol, port)):
             self._rule_packets[family] += packets
+        self._pass(interface, verdict, packets, packets * size)
         if isinstance(verdict, tracer.ClassAddress):
             had = self._class_counters.get(verdict, _NO_CLASS_COUNTERS)
             self._class_counters[verdict] = had._replace(
@@ -138,6 +152,25 @@ class FakeKernel:
         elif verdict == "unshaped" and interface in self.state.trees:
             self._direct_packets[interface] += packets
         return verdict
+
+    def _way(self) -> tracer.Tracer:
+        """What packets see of the state: no hook where somebody's program comes first."""
+        hooks = {name: hook for name, hook in self.state.hooks.items() if name not in self.bypassed}
+        return tracer.Tracer(dataclasses.replace(self.state, hooks=hooks), self._astray_redirects)
+
+    def _pass(self, interface: str, verdict: tracer.Verdict, packets: int, size: int) -> None:
+        """Count at the hook of an interface and behind it."""
+        if interface not in self.state.hooks:
+            return
+        had = self._passed.get(interface, model.HookPassage(self.node.interfaces[interface].index, 0, 0, 0, 0))
+        redirected = verdict == "dropped" or (isinstance(verdict, tracer.ClassAddress) and verdict.device != interface)
+        reached = 0 if interface in self.bypassed else 2 * size if redirected else size
+        self._passed[interface] = had._replace(
+            left_bytes=had.left_bytes + size,
+            reached_bytes=had.reached_bytes + reached,
+            redirected_bytes=had.redirected_bytes + size * redirected,
+            redirected_packets=had.redirected_packets + packets * redirected,
+        )
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -196,6 +229,7 @@ class FakeKernel:
         self.state = dataclasses.replace(self.state, ifbs=_without(self.state.ifbs, shard), trees=trees)
 
     def delete_hook(self, name: str) -> None:
+        self._passed.pop(name, None)
         self._astray_redirects = {(other, shard) for other, shard in self._astray_redirects if other != name}
         self.state = dataclasses.replace(self.state, hooks=_without(self.state.hooks, name))
 

@@ -17,7 +17,8 @@ from bandwidth_api import names
 _CHAIN = 11
 _ACTIONS, _OPS_LENGTH, _OPS, _FLAGS = 1, 4, 5, 8
 _DIRECT_ACTION = 1
-_ACTION_KIND, _ACTION_OPTIONS = 1, 2
+_ACTION_KIND, _ACTION_OPTIONS, _ACTION_STATS = 1, 2, 4
+_BASIC = struct.Struct("=QI")  # bytes, packets
 _MIRRED_PARAMETERS = 2
 _MIRRED = struct.Struct("=IIiiiiI")  # ifindex, capabilities, action, references, bindings, direction, target
 _STOLEN = 4
@@ -29,7 +30,10 @@ _CLASSIFY_HANDLE = 1
 
 
 class Filter(NamedTuple):
-    """One filter of a dump. `target`: interface index of its only action, a mirred redirect; None: other actions."""
+    """One filter of a dump. `target`: interface index of its only action, a mirred redirect; None: other actions.
+
+    `acted_*`: what went through its actions.
+    """
 
     chain: int
     pref: int
@@ -39,6 +43,8 @@ class Filter(NamedTuple):
     direct_action: bool
     target: int | None
     actions: bool
+    acted_bytes: int
+    acted_packets: int
 
 
 def dump(channel: netlink.Socket, ifindex: int, parent: int) -> Iterator[Filter]:
@@ -58,6 +64,7 @@ def dump(channel: netlink.Socket, ifindex: int, parent: int) -> Iterator[Filter]
         kind = netlink.text(fields.get(tcmsg.KIND, b""))
         chain = int.from_bytes(fields.get(_CHAIN, b""), "little")
         bpf = options if kind == "bpf" else {}
+        acted = _acted(bpf.get(_ACTIONS, b""))
         yield Filter(
             chain=chain,
             pref=info >> 16,
@@ -67,7 +74,23 @@ def dump(channel: netlink.Socket, ifindex: int, parent: int) -> Iterator[Filter]
             direct_action=bool(int.from_bytes(bpf.get(_FLAGS, b""), "little") & _DIRECT_ACTION),
             target=_redirect_target(bpf.get(_ACTIONS, b"")),
             actions=_ACTIONS in bpf,
+            acted_bytes=acted[0],
+            acted_packets=acted[1],
         )
+
+
+def _acted(actions: bytes) -> tuple[int, int]:
+    """Bytes and packets of all actions."""
+    total_bytes = total_packets = 0
+    for _, start, end in netlink.attributes(actions, 0, len(actions)):
+        told = netlink.payloads(actions, start, end).get(_ACTION_STATS, b"")
+        statistics = netlink.payloads(told, 0, len(told))
+        basic = statistics.get(tcmsg.STATS_BASIC, b"")
+        count, packets = _BASIC.unpack_from(basic) if len(basic) >= _BASIC.size else (0, 0)
+        if tcmsg.STATS_PACKETS64 in statistics:  # after 2³² packets
+            (packets,) = struct.unpack_from("=Q", statistics[tcmsg.STATS_PACKETS64])
+        total_bytes, total_packets = total_bytes + count, total_packets + packets
+    return total_bytes, total_packets
 
 
 def _redirect_target(actions: bytes) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from bandwidth_agent.kernel import change, model
@@ -25,6 +25,9 @@ class Kernel(Protocol):
 
     def counters(self) -> model.Counters:
         """Read the counters of all that is ours."""
+
+    def passage(self, interfaces: Collection[str]) -> model.Passage:
+        """Read what tells whether marked packets come to our hooks on these interfaces; cheap."""
 
     def entry_counts(self) -> Mapping[str, int]:
         """The number of entries of each of our sets, without reading the entries; cheap enough for every second."""

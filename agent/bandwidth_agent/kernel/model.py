@@ -195,3 +195,21 @@ class Counters:
     classes: Mapping[str, Mapping[int, ClassCounters]]
     direct_packets: Mapping[str, int]  # by device: HTB's direct_packets_stat
     rules: Mapping[int, int]  # by family: packets that found a set entry, since our chain was last written
+
+
+class HookPassage(NamedTuple):
+    """What one interface with our hook has counted. Bytes as on the wire; all but `left_bytes` tell GSO segments."""
+
+    index: int  # type: ignore[assignment]  # tuple.index is nobody's loss
+    left_bytes: int  # sent by the interface
+    reached_bytes: int  # came to the clsact qdisc; what we redirect comes a second time, after the ifb
+    redirected_bytes: int
+    redirected_packets: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Passage:
+    """Whether what our rules mark comes to our hooks: a reading of few counters, whatever the number of classes."""
+
+    matched_packets: int  # found a set entry, of both families, whatever interface they leave by
+    hooks: Mapping[str, HookPassage]  # by interface
