@@ -1,0 +1,202 @@
+"""A proxy before an API server that misbehaves on command: cuts, freezes and ends watches, refuses requests.
+
+    client ── TLS ──▶ FaultProxy ── TLS ──▶ API server
+
+Speaks with the API server's own certificate, so that a kubeconfig only needs another address. Changes no request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import http.server
+import json
+import pathlib
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+
+TIMEOUT_SECONDS = 120.0
+
+
+@dataclasses.dataclass
+class _Refusal:
+    matches: Callable[[str, str], bool]  # method, path with query
+    status: int
+    reason: str
+    retry_after_seconds: int | None
+    left: int
+
+
+class FaultProxy:
+    """Forwards everything until told otherwise."""
+
+    def __init__(self, server: str, certificates: pathlib.Path) -> None:
+        self._upstream = server.removeprefix("https://")
+        self._lock = threading.Lock()
+        self._refusals: list[_Refusal] = []
+        self._thawed = threading.Event()
+        self._thawed.set()
+        self._cuts = 0  # grows with each command to cut; a stream older than it is cut at its next line
+        self._ends = 0
+        self.requests: list[str] = []  # method and path of each, for the tests to count
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / "apiserver.crt", certificates / "apiserver.key")
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _any(self) -> None:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    proxy._forward(self)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815
+
+            def log_message(self, format: str, *_: object) -> None:  # noqa: A002
+                pass
+
+        class Listener(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def get_request(self) -> tuple[ssl.SSLSocket, object]:
+                connection, address = super().get_request()
+                connection.settimeout(TIMEOUT_SECONDS)
+                return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+            def handle_error(self, *_: object) -> None:
+                """A client that went away is no news."""
+
+        self._listener = Listener(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._listener.serve_forever, name="proxy", daemon=True)
+        self._thread.start()
+        self.server = f"https://127.0.0.1:{self._listener.server_address[1]}"
+
+    def close(self) -> None:
+        """Stop accepting; open streams end with this process."""
+        self._thawed.set()
+        self.cut()
+        self._listener.shutdown()
+        self._listener.server_close()
+
+    # ── faults ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def refuse(
+        self,
+        status: int,
+        reason: str,
+        matches: Callable[[str, str], bool] = lambda method, path: True,
+        *,
+        times: int = 1,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        """Answer the next so many matching requests with an error."""
+        with self._lock:
+            self._refusals.append(_Refusal(matches, status, reason, retry_after_seconds, times))
+
+    def freeze(self) -> None:
+        """Open watches bring nothing any more and stay open."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """What was held back is delivered."""
+        self._thawed.set()
+
+    def cut(self) -> None:
+        """Every open watch breaks off in the middle of its next line."""
+        with self._lock:
+            self._cuts += 1
+
+    def end_gone(self) -> None:
+        """Every open watch gets, instead of its next line, the error 410 and ends."""
+        with self._lock:
+            self._ends += 1
+
+    def count(self, method: str, word: str = "") -> int:
+        """How many requests there were with this method and this word in their path."""
+        return sum(1 for each in list(self.requests) if each.startswith(f"{method} ") and word in each)
+
+    # ── forwarding ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _forward(self, client: http.server.BaseHTTPRequestHandler) -> None:
+        body = client.rfile.read(int(client.headers.get("content-length") or 0))
+        self.requests.append(f"{client.command} {client.path}")
+        refusal = self._refusal(client.command, client.path)
+        if refusal is not None:
+            _answer(client, refusal)
+            return
+        context = ssl._create_unverified_context()  # noqa: S323
+        upstream = http.client.HTTPSConnection(self._upstream, timeout=TIMEOUT_SECONDS, context=context)
+        try:
+            headers = {k: v for k, v in client.headers.items() if k.lower() not in ("host", "accept-encoding")}
+            upstream.request(client.command, client.path, body=body or None, headers=headers)
+            answer = upstream.getresponse()
+            if "watch=true" in client.path and answer.status == 200:
+                self._stream(client, answer)
+            else:
+                data = answer.read()
+                client.send_response(answer.status)
+                client.send_header("content-type", answer.headers.get("content-type", "application/json"))
+                client.send_header("content-length", str(len(data)))
+                client.end_headers()
+                client.wfile.write(data)
+        finally:
+            upstream.close()
+
+    def _refusal(self, method: str, path: str) -> _Refusal | None:
+        with self._lock:
+            for refusal in self._refusals:
+                if refusal.left > 0 and refusal.matches(method, path):
+                    refusal.left -= 1
+                    return refusal
+        return None
+
+    def _stream(self, client: http.server.BaseHTTPRequestHandler, answer: http.client.HTTPResponse) -> None:
+        cuts, ends = self._cuts, self._ends
+        client.send_response(200)
+        client.send_header("content-type", "application/json")
+        client.send_header("transfer-encoding", "chunked")
+        client.end_headers()
+        client.wfile.flush()
+        client.close_connection = True
+        for line in _lines(answer):
+            self._thawed.wait()
+            if self._cuts != cuts:
+                _chunk(client, line[: len(line) // 2])
+                client.connection.close()
+                return
+            if self._ends != ends:
+                gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+                _chunk(client, json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
+                break
+            _chunk(client, line)
+        client.wfile.write(b"0\r\n\r\n")
+
+
+def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while line := answer.readline():
+        yield line
+
+
+def _chunk(client: http.server.BaseHTTPRequestHandler, data: bytes) -> None:
+    client.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+    client.wfile.flush()
+
+
+def _answer(client: http.server.BaseHTTPRequestHandler, refusal: _Refusal) -> None:
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "code": refusal.status,
+        "reason": refusal.reason,
+        "message": "fault",
+    }
+    data = json.dumps(status).encode()
+    client.send_response(refusal.status)
+    client.send_header("content-type", "application/json")
+    client.send_header("content-length", str(len(data)))
+    if refusal.retry_after_seconds is not None:
+        client.send_header("retry-after", str(refusal.retry_after_seconds))
+    client.end_headers()
+    client.wfile.write(data)

@@ -1,0 +1,100 @@
+"""An API server that misbehaves towards the operator: cut, frozen and ended watches, refusals, expired lists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bandwidth_lab.control_plane import ControlPlane
+from bandwidth_lab.fault_proxy import FaultProxy
+from cluster.world import LIMITS, World, limit
+
+
+@pytest.fixture
+def proxy(plane: ControlPlane) -> Iterator[FaultProxy]:
+    """A proxy before the API server."""
+    made = FaultProxy(plane.server, plane.directory / "certificates")
+    yield made
+    made.close()
+
+
+def test_a_watch_that_is_cut_in_the_middle_of_a_line_goes_on(world: World, proxy: FaultProxy) -> None:
+    """Nothing is lost and nothing is taken from half a line."""
+    agent = world.agent("node-0")
+    operator = world.operator(server=proxy.server)
+    world.create(limit("a"))
+    world.wait_ready("a")
+    for rate in (6, 7, 8):
+        proxy.cut()
+        world.edit("a", egress={"rate": f"{rate}Mbit"})
+        world.wait(lambda rate=rate: agent.limits == {"a": rate * 1_000_000}, "the edit is on the node", 30)  # type: ignore[misc]
+    world.wait_ready("a")
+    assert operator.process.poll() is None
+
+
+def test_a_watch_that_is_too_old_is_followed_by_a_new_list(world: World, proxy: FaultProxy) -> None:
+    """After 410 everything is listed again, and what was deleted meanwhile is lifted."""
+    agent = world.agent("node-0")
+    world.operator(server=proxy.server)
+    world.create(limit("a"), limit("b", ["203.0.113.8"]))
+    world.wait_ready("a", "b")
+    proxy.end_gone()
+    world.delete("a")
+    world.wait(lambda: set(agent.limits) == {"b"}, "a is lifted", 30)
+    world.create(limit("c", ["203.0.113.9"]))
+    world.wait_ready("c", seconds=30)
+
+
+def test_refusals_are_waited_out(world: World, proxy: FaultProxy) -> None:
+    """429 with Retry-After and 503, on reads and writes: the operator waits as told and gets there."""
+    world.agent("node-0")
+    proxy.refuse(429, "TooManyRequests", lambda method, path: "leases" not in path, times=6, retry_after_seconds=1)
+    proxy.refuse(503, "ServiceUnavailable", lambda method, path: "leases" not in path, times=6)
+    began = time.monotonic()
+    world.operator(server=proxy.server)
+    world.create(limit("a"))
+    world.wait_ready("a", seconds=60)
+    proxy.refuse(429, "TooManyRequests", lambda method, path: method == "PATCH", times=3, retry_after_seconds=2)
+    before, began = proxy.count("PATCH"), time.monotonic()
+    world.edit("a", egress={"rate": "6Mbit"})
+    world.wait(lambda: world.conditions("a")["Ready"]["observedGeneration"] == 2, "the edit is observed", 60)
+    assert time.monotonic() - began >= 3
+    assert proxy.count("PATCH") - before <= 10
+
+
+def test_a_list_whose_continue_token_expired_is_begun_again(world: World, proxy: FaultProxy) -> None:
+    """Nothing is concluded from half a list: no limit is lifted, all are planned."""
+    agent = world.agent("node-0")
+    world.create(*(limit(f"a-{n:04d}", [f"10.0.{n // 250}.{n % 250 + 1}"]) for n in range(520)))
+    proxy.refuse(410, "Expired", lambda method, path: "continue=" in path, times=2)
+    world.operator(server=proxy.server)
+    world.wait(lambda: len(agent.limits) == 520, "all are on the node", 60)
+
+
+def test_a_frozen_watch_is_noticed(world: World, proxy: FaultProxy) -> None:
+    """A watch that brings nothing and does not end is begun anew after a little more than a minute."""
+    agent = world.agent("node-0")
+    world.operator(server=proxy.server)
+    world.create(limit("a"))
+    world.wait_ready("a")
+    proxy.freeze()
+    world.edit("a", egress={"rate": "6Mbit"})
+    watches = proxy.count("GET", "watch=true")
+    world.wait(lambda: proxy.count("GET", "watch=true") > watches, "watches are begun anew", 100)
+    proxy.thaw()
+    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node", 20)
+    world.wait_ready("a")
+    assert world.get(f"{LIMITS}/a")["status"]["observedGeneration"] == 2
+
+
+def test_agents_that_come_later_than_everything_else_are_counted(world: World) -> None:
+    """Operator first, then limits, then agents: each order ends the same."""
+    world.operator()
+    world.create(limit("a"))
+    world.wait_ready("a", reason="NoNodeSelected")
+    world.agent("node-0")
+    world.agent("node-1")
+    world.wait(lambda: (world.get(f"{LIMITS}/a")["status"]["nodes"]["programmed"]) == 2, "both nodes have it")
+    world.wait_ready("a")
