@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from bandwidth_agent.kernel import model
 from bandwidth_lab import Network
 from kernel.programs.conftest import Host
 
@@ -44,7 +45,7 @@ def test_a_limit_ends_when_its_time_is_over(host: Host) -> None:
     host.until_rate("203.0.113.10", None)
     late = time.time() - int(end.timestamp())
     assert -0.5 < late < WITHIN_SECONDS + 0.5
-    assert host.kernel().sets == {}
+    host.until(lambda: host.kernel() == model.EMPTY)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
