@@ -100,7 +100,7 @@ class Reconciler:
         try:
             return self._bypass.in_doubt(hooks, self._clock()) and bool(self._watch(hooks))
         except OSError:
-            return True  # the read-back that follows tells what is wrong
+            return False  # the next read-back tells what is wrong
 
     def uses(self, links: Collection[str]) -> bool:
         """Whether one of these devices is an ifb that we redirect to: while it is away, its clients get nothing."""

@@ -12,7 +12,7 @@ from bandwidth_agent.settings import PlacementSetting, Settings
 
 AUTO, IFB, INTERFACE = PlacementSetting.AUTO, PlacementSetting.IFB, PlacementSetting.INTERFACE
 ALL = model.Features(ifb=True, clsact=True, fq_codel=True, ipset=True)
-NO_IFB, NO_CLSACT = ALL._replace(ifb=False), ALL._replace(clsact=False)
+NO_IFB, NO_CLSACT, NO_SETS = ALL._replace(ifb=False), ALL._replace(clsact=False), ALL._replace(ipset=False)
 
 DEFAULT = fake.interface(root=model.RootQdisc("mq", 0, False))
 OURS = fake.interface(root=model.RootQdisc("htb", 0x7CB1, True))
@@ -46,6 +46,9 @@ CLSACT = FOREIGN._replace(clsact=True)
         (IFB, DEFAULT, ALL, True, "none", "ForeignFilter"),
         (IFB, DEFAULT, NO_IFB, False, "none", "MissingFeature"),
         (IFB, DEFAULT, NO_CLSACT, False, "none", "MissingFeature"),
+        (AUTO, DEFAULT, NO_SETS, False, "none", "MissingFeature"),
+        (IFB, DEFAULT, NO_SETS, False, "none", "MissingFeature"),
+        (INTERFACE, DEFAULT, NO_SETS, False, "none", "MissingFeature"),
         (INTERFACE, DEFAULT, NO_IFB, False, "interface", "Configured"),
         (INTERFACE, OURS, ALL, False, "interface", "Configured"),
         (INTERFACE, FOREIGN, ALL, False, "none", "ForeignQdisc"),

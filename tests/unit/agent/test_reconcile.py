@@ -9,7 +9,7 @@ import pytest
 
 from bandwidth_agent import reconcile
 from bandwidth_agent.kernel import change, fake, model, tracer
-from bandwidth_agent.settings import Settings
+from bandwidth_agent.settings import PlacementSetting, Settings
 from bandwidth_agent.source import Wanted
 from bandwidth_api import addresses, names
 from bandwidth_api.plan import Mode, PlanEntry, Sharing
@@ -283,3 +283,68 @@ def test_unreadable_kernel_changes_nothing(kernel: fake.FakeKernel, reconciler: 
     with pytest.raises(InterruptedError):
         reconciler.run(wanted(B), read=True)
     assert kernel.state == before
+
+
+def _send(kernel: fake.FakeKernel, text: str, packets: int) -> None:
+    prefix = addresses.parse(text)
+    kernel.transmit(prefix.family, prefix.network, "TCP", 443, "eth0", packets=packets)
+
+
+def test_bypassed_hook_moves_to_the_interface(
+    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+) -> None:
+    """Where somebody's program keeps packets from our hook, the next pass limits at the root, and it stays there."""
+    kernel.bypassed.add("eth0")
+    reconciler.run(wanted(A, B), read=True)
+    assert not reconciler.leaks()
+    _send(kernel, "203.0.113.7", 100)
+    assert class_of(kernel, "203.0.113.7") == "unshaped"
+    clock.now += 1
+    assert reconciler.leaks()
+    (told,) = reconciler.run(wanted(A, B), read=True).interfaces
+    assert (told.placement, told.reason) == ("interface", "ForeignFilter")
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+    assert not kernel.state.hooks
+    assert not kernel.state.ifbs
+    kernel.bypassed.clear()
+    clock.now += 3600
+    assert reconciler.run(wanted(A, B), read=True).changes == 0
+
+
+def test_bypassed_hook_fails_where_an_ifb_was_asked_for(kernel: fake.FakeKernel, clock: Clock) -> None:
+    """With placement `ifb` every limit fails with the reason; ten minutes later it is tried again."""
+    reconciler = reconcile.Reconciler(kernel, Settings(placement=PlacementSetting.IFB), clock=clock)
+    kernel.bypassed.add("eth0")
+    reconciler.run(wanted(A), read=True)
+    reconciler.run(wanted(A), read=True)
+    _send(kernel, "203.0.113.7", 100)
+    made = reconciler.run(wanted(A), read=True)
+    assert [(item.name, item.reason) for item in made.failing] == [("a", "ForeignFilter")]
+    assert kernel.state == model.EMPTY
+    clock.now += 599
+    assert not reconciler.run(wanted(A), read=True).ok
+    kernel.bypassed.clear()
+    clock.now += 1
+    assert reconciler.run(wanted(A), read=True).ok
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+
+
+def test_hook_that_works_is_left_alone(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock) -> None:
+    """Traffic of the limited and of others through the hook is no reason for anything."""
+    for _ in range(5):
+        clock.now += 1
+        assert not reconciler.leaks()
+        reconciler.run(wanted(A, B), read=True)
+        _send(kernel, "203.0.113.7", 1000)
+        _send(kernel, "192.0.2.1", 1000)
+    assert kernel.state.hooks
+
+
+def test_node_without_sets_says_so(clock: Clock) -> None:
+    """Where clients cannot be told apart nothing is put anywhere, and every limit says what is missing."""
+    node = fake.facts()
+    kernel = fake.FakeKernel(dataclasses.replace(node, features=node.features._replace(ipset=False)))
+    made = reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
+    assert [item.reason for item in made.failing] == ["MissingFeature", "MissingFeature"]
+    assert "ipset" in made.missing_features
+    assert kernel.applied == []
