@@ -10,7 +10,7 @@ import dataclasses
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from bandwidth_agent.kernel import change, fake, interface, model
@@ -113,6 +113,9 @@ class RealHost:
 
     def entry_counts(self) -> Mapping[str, int]:
         return self._do(self._kernel.entry_counts)
+
+    def passage(self, interfaces: Collection[str]) -> model.Passage:
+        return self._do(lambda: self._kernel.passage(interfaces))
 
     def send(self, client: Prefix) -> None:
         family = socket.AF_INET if client.family == 4 else socket.AF_INET6

@@ -174,6 +174,35 @@ def test_packets_are_counted_in_the_class_of_their_client(host: hosts.Host, way:
     assert counted == expected
 
 
+@every_way
+def test_what_comes_to_the_hook_is_counted_there(host: hosts.Host, way: Way) -> None:
+    """Packets to limited clients are matched, and redirected where there is a hook; others only leave through it."""
+    scenes.apply(host, way.state(host, EVERYTHING))
+    names_of_hooks = [*host.observe().hooks]
+    before = host.passage([hosts.UPLINK])
+    assert [*before.hooks] == names_of_hooks
+    for text in CLIENTS:
+        host.send(addresses.parse(text))
+    limited = sum(minor is not None for minor in CLIENTS.values())
+    deadline = time.monotonic() + 5
+    while not _arrived(host, before, limited) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert _arrived(host, before, limited)
+    assert host.passage(["gone0"]).hooks == {}
+
+
+def _arrived(host: hosts.Host, before: model.Passage, limited: int) -> bool:
+    """Whether what was sent since then is counted in every place, and nothing that left is missing at a hook."""
+    now = host.passage([hosts.UPLINK])
+    return now.matched_packets - before.matched_packets >= limited and all(
+        hook.redirected_packets - before.hooks[name].redirected_packets == limited
+        and hook.left_bytes - before.hooks[name].left_bytes > hook.redirected_bytes > 0
+        and hook.left_bytes - before.hooks[name].left_bytes + hook.redirected_bytes
+        <= hook.reached_bytes - before.hooks[name].reached_bytes + before.hooks[name].redirected_bytes
+        for name, hook in now.hooks.items()
+    )
+
+
 def _packets(host: hosts.Host) -> collections.Counter[int]:
     """Packets by class number; a parent counts its children's."""
     classes = host.counters().classes.values()
