@@ -40,6 +40,7 @@ class FaultProxy:
         self._thawed.set()
         self._cuts = 0  # grows with each command to cut; a stream older than it is cut at its next line
         self._ends = 0
+        self._error: dict[str, object] = {}
         self.requests: list[str] = []  # method and path of each, for the tests to count
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates / "apiserver.crt", certificates / "apiserver.key")
@@ -108,10 +109,11 @@ class FaultProxy:
         with self._lock:
             self._cuts += 1
 
-    def end_gone(self) -> None:
-        """Every open watch gets, instead of its next line, the error 410 and ends."""
+    def end(self, code: int = 410, reason: str = "Expired") -> None:
+        """Every open watch gets, instead of its next line, an error and ends."""
         with self._lock:
             self._ends += 1
+            self._error = {"kind": "Status", "code": code, "reason": reason, "message": "fault"}
 
     def count(self, method: str, word: str = "") -> int:
         """How many requests there were with this method and this word in their path."""
@@ -167,8 +169,7 @@ class FaultProxy:
                 client.connection.close()
                 return
             if self._ends != ends:
-                gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
-                _chunk(client, json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
+                _chunk(client, json.dumps({"type": "ERROR", "object": self._error}).encode() + b"\n")
                 break
             _chunk(client, line)
         client.wfile.write(b"0\r\n\r\n")

@@ -9,6 +9,7 @@ How long a stream has been silent is seen at its bytes: the API server sends a b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -34,6 +35,8 @@ PATHS = {
 }
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0)  # the last one again and again
 STOP_SECONDS = 15.0
+LOOK_SECONDS = 0.5
+GIVEN_UP_SECONDS = 3.0  # without a session, or after being told to stop
 
 log = structlog.get_logger(__name__)
 
@@ -87,8 +90,9 @@ class Watch:
         self._user_agent = user_agent
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._end: Callable[[], object] | None = None
+        self._sessions: list[aiohttp.ClientSession] = []  # of the present loop, closed ones included
         self.streams = Streams()
-        self.restarts = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -96,28 +100,51 @@ class Watch:
     def stop(self) -> None:
         """Stop watching and wait for it."""
         self._stopping.set()
+        if self._end is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._end()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         for seconds in _backoffs():
+            loop = asyncio.new_event_loop()
             try:
-                asyncio.run(self._watch())
+                loop.run_until_complete(self._watch())
             except Exception as error:
                 # Whatever kopf could not deal with: what was missed meanwhile is found by the list that follows.
                 log.warning("the watch broke off and is begun again", error=repr(error), after_seconds=seconds)
+            finally:
+                _abandon(loop)
             if self._stopping.wait(seconds):
                 return
-            self.restarts += 1
 
     async def _watch(self) -> None:
-        await kopf.operator(
-            registry=self._registry(),
-            settings=settings(),
-            clusterwide=True,
-            standalone=True,
-            stop_flag=self._stopping,
+        """kopf, until it ends, is told to, or has given up: after some errors it closes its sessions and never ends."""
+        # No threading.Event: kopf would wait for it in a thread that nothing ends.
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._end = lambda: loop.call_soon_threadsafe(stop.set)
+        self._sessions.clear()
+        operator = asyncio.create_task(
+            kopf.operator(
+                registry=self._registry(), settings=settings(), clusterwide=True, standalone=True, stop_flag=stop
+            )
         )
+        idle_since: float | None = None
+        while not operator.done():
+            await asyncio.wait({operator}, timeout=LOOK_SECONDS)
+            connected = not self._sessions or any(not session.closed for session in self._sessions)
+            if connected and not self._stopping.is_set():
+                idle_since = None
+            elif idle_since is None:
+                idle_since = loop.time()
+            elif loop.time() - idle_since > GIVEN_UP_SECONDS:
+                break
+        if operator.done():
+            operator.result()
+        elif not self._stopping.is_set():
+            raise RuntimeError("kopf has given up")
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -146,11 +173,13 @@ class Watch:
 
         trace.on_request_end.append(answered)
         tls = self._connection.tls()
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True),
             headers={"user-agent": self._user_agent, **self._connection.headers()},
             trace_configs=[trace],
         )
+        self._sessions.append(session)
+        return session
 
 
 def settings() -> kopf.OperatorSettings:
@@ -182,6 +211,14 @@ def _backoffs() -> Iterator[float]:
     yield from BACKOFF_SECONDS
     while True:
         yield BACKOFF_SECONDS[-1]
+
+
+def _abandon(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop whose tasks may not want to end."""
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0.1))
+    loop.close()
 
 
 def quiet_kopf() -> None:

@@ -40,11 +40,39 @@ def test_a_watch_that_is_too_old_is_followed_by_a_new_list(world: World, proxy: 
     world.operator(server=proxy.server)
     world.create(limit("a"), limit("b", ["203.0.113.8"]))
     world.wait_ready("a", "b")
-    proxy.end_gone()
+    proxy.end()
     world.delete("a")
     world.wait(lambda: set(agent.limits) == {"b"}, "a is lifted", 30)
     world.create(limit("c", ["203.0.113.9"]))
     world.wait_ready("c", seconds=30)
+
+
+def test_an_error_that_ends_kopf_does_not_end_the_watching(world: World, proxy: FaultProxy) -> None:
+    """An error in a watch that kopf gives up at is followed by a new start of the watches."""
+    agent = world.agent("node-0")
+    operator = world.operator(server=proxy.server)
+    world.create(limit("a"), limit("b", ["203.0.113.8"]))
+    world.wait_ready("a", "b")
+    for rate in (6, 7):
+        proxy.end(500, "InternalError")
+        world.delete("b") if rate == 6 else world.edit("a", reason="another event")
+        world.wait(lambda: "begun again" in operator.log, "the watch is begun again", 30)
+        world.edit("a", egress={"rate": f"{rate}Mbit"})
+        world.wait(lambda rate=rate: agent.limits == {"a": rate * 1_000_000}, "the edit is on the node", 30)  # type: ignore[misc]
+
+
+def test_a_token_that_is_refused_is_read_again(world: World, proxy: FaultProxy) -> None:
+    """After 401 the watches log in anew and go on."""
+    agent = world.agent("node-0")
+    world.operator(server=proxy.server)
+    world.create(limit("a"))
+    world.wait_ready("a")
+    proxy.refuse(401, "Unauthorized", lambda method, path: "watch=true" in path, times=1)
+    proxy.cut()
+    world.edit("a", egress={"rate": "6Mbit"})
+    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node", 60)
+    world.edit("a", egress={"rate": "7Mbit"})
+    world.wait(lambda: agent.limits == {"a": 7_000_000}, "and the next one", 60)
 
 
 def test_refusals_are_waited_out(world: World, proxy: FaultProxy) -> None:
