@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from bandwidth_agent import report
-from bandwidth_api import limit, plan
+from bandwidth_api import plan
 
 
 def _nowhere(_limit: str) -> str:
@@ -22,11 +22,12 @@ def _nowhere(_limit: str) -> str:
 class Snapshot:
     """All limits of a source at one time.
 
-    `limits` holds every accepted limit by name, those included that are kept as they were because what is written
-    now is broken. `problems` has one entry for each thing that is broken, a kept limit's included.
+    `entries` holds every accepted limit by name, in the units of the plan: also the disabled, the expired, and those
+    that are kept as they were because what is written now is broken. `problems` has one entry for each thing that is
+    broken, a kept limit's included.
     """
 
-    limits: Mapping[str, limit.Limit]
+    entries: Mapping[str, plan.PlanEntry]
     problems: tuple[report.Failing, ...]
     complete: bool  # False: not everything has been read yet, so nothing may be deleted
     warnings: tuple[str, ...] = ()  # worth knowing, but no limit suffers from it

@@ -15,12 +15,12 @@ import json
 import os
 import pathlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bandwidth_agent.source import judge
+from bandwidth_agent.source import encoded, judge
 
-VERSION = 1
+VERSION = 2
 DELAY_SECONDS = 5.0
 _BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
 
@@ -30,7 +30,7 @@ class File(NamedTuple):
 
     signature: judge.Signature | None
     clean: bool  # nothing in it was broken, so with the same signature it need not be read again
-    documents: Mapping[str, str]  # accepted, as JSON, by name
+    accepted: Mapping[str, judge.Accepted]  # by limit name
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,10 +41,9 @@ class Memory:
     first_seen: Mapping[str, float]  # by limit name, seconds since the epoch
     owners: Mapping[str, str]  # limit name → the file whose object counts
     same_boot: bool  # the kernel state of that process can still be there
-    same_program: bool  # what it accepted, this program accepts
 
 
-EMPTY = Memory(files={}, first_seen={}, owners={}, same_boot=False, same_program=False)
+EMPTY = Memory(files={}, first_seen={}, owners={}, same_boot=False)
 
 
 class Store:
@@ -117,6 +116,7 @@ class Store:
         header = {
             "version": VERSION,
             "program": self._program,
+            "layout": encoded.LAYOUT,
             "boot": _boot(),
             "sha256": hashlib.sha256(body).hexdigest(),
         }
@@ -132,9 +132,9 @@ class Store:
 def _body(records: Mapping[str, judge.Record], first_seen: Mapping[str, float], owners: Mapping[str, str]) -> bytes:
     files = []
     for name, record in records.items():
-        documents = [[key, item.document] for key, item in record.accepted.items()]
+        limits = [[key, item.document, encoded.encode(item.entry)] for key, item in record.accepted.items()]
         # One file at a time, so that the loop's thread gets its turn in between.
-        files.append(json.dumps([name, record.signature, record.clean, documents], separators=(",", ":")))
+        files.append(json.dumps([name, record.signature, record.clean, limits], separators=(",", ":")))
     rest = json.dumps({"firstSeen": first_seen, "owners": owners}, separators=(",", ":"))
     lines = ",\n".join(files)
     return f'{{"rest":{rest},"files":[\n{lines}\n]}}\n'.encode()
@@ -145,16 +145,33 @@ def _memory(header: Mapping[str, object], body: Mapping[str, object], program: s
     entries, rest = body["files"], body["rest"]
     if not isinstance(entries, list) or not isinstance(rest, dict):
         raise TypeError("unexpected content")
-    for name, signature, clean, documents in entries:
+    same_program = header["program"] == program and header["layout"] == encoded.LAYOUT
+    first_seen: dict[str, float] = rest["firstSeen"]
+    for name, signature, clean, limits in entries:
         known = judge.Signature(*signature) if signature is not None else None
-        files[str(name)] = File(known, bool(clean), {str(key): str(document) for key, document in documents})
+        if same_program:
+            found = {key: judge.Accepted(encoded.decode(fields), document, 0) for key, document, fields in limits}
+        else:
+            # What another version accepted is judged anew, and the files are read again.
+            found, clean = _judged_again(limits, first_seen), False
+        files[name] = File(known, clean, found)
     return Memory(
         files=files,
-        first_seen=rest["firstSeen"],
+        first_seen=first_seen,
         owners=rest["owners"],
         same_boot=header["boot"] == _boot(),
-        same_program=header["program"] == program,
     )
+
+
+def _judged_again(
+    limits: Iterable[tuple[str, str, object]], first_seen: Mapping[str, float]
+) -> dict[str, judge.Accepted]:
+    found = {}
+    for key, document, _ in limits:
+        item = judge.remembered(document, lambda name: first_seen.get(name, 0.0))
+        if item is not None:
+            found[key] = item
+    return found
 
 
 def _boot() -> str:

@@ -1,4 +1,4 @@
-"""Without a cluster: compiles the limits of a source into what this host should enforce. Reads no clock."""
+"""Without a cluster: from the limits of a source, what this host should enforce. Reads no clock."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bandwidth_agent.source import Snapshot, Source, Wanted
 from bandwidth_api import compile as compiler
+from bandwidth_api import plan
 
 
 class Compiled:
@@ -30,12 +31,13 @@ class Compiled:
         if self._changed or self._snapshot is None:
             self._snapshot = self._source.read()
             self._changed = False
-        plan = compiler.compile(self._snapshot.limits.values(), now=now, nodes=[self._labels])
+        entries = self._snapshot.entries.items()
+        of_all = plan.Plan({name: entry for name, entry in entries if entry.mode is not plan.Mode.DISABLED})
         return Wanted(
-            entries=tuple(compiler.active(plan, self._labels, now)),
+            entries=compiler.active(of_all, self._labels, now),
             problems=self._snapshot.problems,
             complete=self._snapshot.complete,
-            until=compiler.next_expiry(plan, now),
+            until=compiler.next_expiry(of_all, now),
             warnings=self._snapshot.warnings,
             file_of=self._snapshot.file_of,
         )

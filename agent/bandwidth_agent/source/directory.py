@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from bandwidth_agent import report
 from bandwidth_agent.source import Snapshot, accepted, judge, manifest, watch
-from bandwidth_api import limit, names
+from bandwidth_api import names, plan
 from bandwidth_api.conditions import Reason
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -63,7 +63,7 @@ class Directory:
         self._records: dict[str, judge.Record] = {}
         self._claims: dict[str, set[str]] = {}  # limit name → files that use it
         self._owners: dict[str, str] = {}  # limit name → the file whose object counts
-        self._limits: dict[str, limit.Limit] = {}
+        self._entries: dict[str, plan.PlanEntry] = {}
         self._first_seen: dict[str, float] = dict(self._memory.first_seen)
         self._troubled: set[str] = set()  # files with problems or warnings
         self._contested: set[str] = set()  # limit names in several files
@@ -74,6 +74,7 @@ class Directory:
         self._relist = True
         self._listed_at = self._again_at = float("-inf")
         self._complete = False
+        self._unsaved = False
         self._gone = ""  # why the directory cannot be listed now
 
     # ── what may have changed ──────────────────────────────────────────────────────────────────────────────────
@@ -152,6 +153,10 @@ class Directory:
         else:
             self._take(self._dirty)
         self._dirty = set()
+        if self._unsaved:
+            contested = {name: self._owners[name] for name in self._contested}
+            self._store.save_soon(dict(self._records), dict(self._first_seen), contested)
+            self._unsaved = False
         return self._snapshot()
 
     def _read_all(self) -> None:
@@ -173,6 +178,7 @@ class Directory:
         }
         self._take(changed | (self._records.keys() - found.keys()) | self._dirty, found)
         if not self._complete:
+            self._unsaved |= not self._memory.same_boot or bool(self._memory.files.keys() - found.keys())
             # Every file has a record of its own now; of what is gone nothing is remembered.
             self._memory, self._complete = accepted.EMPTY, True
             self._first_seen = {name: self._first_seen[name] for name in self._first_seen if name in self._claims}
@@ -190,13 +196,12 @@ class Directory:
             record = self._read_file(name, before, listed.get(name))
             if record is not before:
                 moved = True
+                self._unsaved |= record is None or not self._known(name, record)
                 touched |= self._replace(name, before, record)
         for key in touched:
             self._settle(key)
         if moved:
             self._follow_links()
-            contested = {name: self._owners[name] for name in self._contested}
-            self._store.save_soon(dict(self._records), dict(self._first_seen), contested)
 
     def _read_file(self, name: str, before: judge.Record | None, listed: _Listed | None) -> judge.Record | None:
         """The record of a file as it is now; None when it is not there."""
@@ -241,12 +246,14 @@ class Directory:
     def _unchanged(self, path: str, signature: judge.Signature) -> judge.Record | None:
         """The record of a file that an earlier process read without finding anything broken, if it is still that."""
         file = self._memory.files.get(os.path.basename(path))
-        if file is None or not file.clean or file.signature != signature or not self._memory.same_program:
+        if file is None or not file.clean or file.signature != signature:
             return None
-        born = self._born(signature)
-        found = {name: judge.remembered(document, born) for name, document in file.documents.items()}
-        whole = {name: item for name, item in found.items() if item is not None}
-        return judge.Record(path, signature, whole) if len(whole) == len(found) else None
+        return judge.Record(path, signature, file.accepted)
+
+    def _known(self, name: str, record: judge.Record) -> bool:
+        """Whether the record is what the memory has of the file."""
+        file = self._memory.files.get(name)
+        return file is not None and record.accepted is file.accepted
 
     def _remembered(self, name: str) -> judge.Record | None:
         """What was accepted from a file by an earlier process, as far as it is still in force.
@@ -257,13 +264,11 @@ class Directory:
         file = self._memory.files.get(name)
         if file is None:
             return None
-        kept = {}
-        for key, document in file.documents.items():
-            if self._memory.same_boot and names.short_limit(key) not in self._in_force():
-                continue
-            item = judge.remembered(document, self._born(file.signature))
-            if item is not None:
-                kept[key] = item
+        kept = {
+            key: item
+            for key, item in file.accepted.items()
+            if not self._memory.same_boot or names.short_limit(key) in self._in_force()
+        }
         return judge.Record(os.path.join(self._path, name), None, kept)
 
     # ── names ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,14 +297,14 @@ class Directory:
         """Decide whose object counts: the one accepted first stays; among new ones the first file by path."""
         claims = self._claims[key]
         if not claims:
-            for mapping in (self._claims, self._owners, self._limits, self._first_seen):
+            for mapping in (self._claims, self._owners, self._entries, self._first_seen):
                 mapping.pop(key, None)
             self._contested.discard(key)
             return
         known = (self._owners.get(key), self._memory.owners.get(key))
         owner = next((file for file in known if file in claims), None) or min(claims)
         self._owners[key] = owner
-        self._limits[key] = self._records[owner].accepted[key].limit
+        self._entries[key] = self._records[owner].accepted[key].entry
         (self._contested.add if len(claims) > 1 else self._contested.discard)(key)
 
     def _snapshot(self) -> Snapshot:
@@ -316,7 +321,7 @@ class Directory:
             warnings.append(self._store.warning)
         if self._watch.error and not self._gone:
             warnings.append(f"{self._path} is polled, because it cannot be watched: {self._watch.error}")
-        return Snapshot(dict(self._limits), tuple(problems), self._complete, tuple(warnings), self._file_of)
+        return Snapshot(dict(self._entries), tuple(problems), self._complete, tuple(warnings), self._file_of)
 
     def _file_of(self, name: str) -> str:
         owner = self._owners.get(name)

@@ -12,7 +12,7 @@ from bandwidth_agent import protection
 from bandwidth_agent.kernel import model
 from bandwidth_agent.settings import Settings
 from bandwidth_api import compile as compiler
-from bandwidth_api import limit, plan, selector
+from bandwidth_api import plan, selector
 from bandwidth_api.conditions import Rejection
 
 
@@ -26,12 +26,9 @@ class Guard:
         self._seen: model.Facts | None = None
         self._protected: frozenset[plan.Prefix] = frozenset()
 
-    def __call__(self, judged: limit.Limit) -> Rejection | None:
+    def __call__(self, entry: plan.PlanEntry) -> Rejection | None:
         """Why this node may not enforce the limit; None where it may, or is not asked to."""
-        if judged.spec.mode is plan.Mode.DISABLED:
-            return None
-        entry = compiler.entry(judged, now=0.0, nodes=[self._labels])
-        if not selector.selects(entry.node_selector, self._labels):
+        if entry.mode is plan.Mode.DISABLED or not selector.selects(entry.node_selector, self._labels):
             return None
         facts = self._facts()
         if facts is not self._seen:

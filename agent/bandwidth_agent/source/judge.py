@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from bandwidth_agent import report
 from bandwidth_agent.source import manifest
-from bandwidth_api import limit, names
+from bandwidth_api import compile as compiler
+from bandwidth_api import limit, names, plan
 from bandwidth_api.conditions import Reason, Rejection
 
 _LIST_KINDS = ("List", f"{names.LIMIT_KIND}List")
@@ -36,10 +37,10 @@ class Signature(NamedTuple):
 class Accepted:
     """A limit as it was last accepted.
 
-    `document` is what was written, as JSON: to be judged again after a restart, and a tenth of the size of objects.
+    `document` is what was written, as JSON: to be judged again by another version of this program.
     """
 
-    limit: limit.Limit
+    entry: plan.PlanEntry
     document: str
     line: int  # in its chunk, from 0
 
@@ -73,10 +74,10 @@ class _Fault(NamedTuple):
 
 Born = Callable[[str], float]  # the time at which a limit of this name was first seen, seconds since the epoch
 # What a limit's own rules do not know, such as the addresses of this node.
-Refuse = Callable[[limit.Limit], Rejection | None]
+Refuse = Callable[[plan.PlanEntry], Rejection | None]
 
 
-def refuse_none(_judged: limit.Limit) -> Rejection | None:
+def refuse_none(_entry: plan.PlanEntry) -> Rejection | None:
     """For sources that judge a limit by itself."""
     return None
 
@@ -108,10 +109,15 @@ def unreadable(path: str, signature: Signature | None, why: str, before: Record 
 
 
 def remembered(document: str, born: Born) -> Accepted | None:
-    """Judge a document again that was accepted by an earlier process; None if it is not acceptable any more."""
+    """Judge a document again that was accepted by another program; None if it is not acceptable any more."""
     value = json.loads(document)
     judged = _parsed(value, born) if isinstance(value, dict) else ()
-    return Accepted(judged, document, 0) if isinstance(judged, limit.Limit) else None
+    return Accepted(_entry(judged), document, 0) if isinstance(judged, limit.Limit) else None
+
+
+def _entry(judged: limit.Limit) -> plan.PlanEntry:
+    """A limit in the units of the plan; one host divides no rate."""
+    return compiler.entry(judged, now=0.0)  # it is dated, so now does not matter
 
 
 class _Reading:
@@ -150,7 +156,7 @@ class _Reading:
 
     def _add(self, line: int, found: Iterable[Accepted]) -> None:
         for item in found:
-            name = item.limit.name
+            name = item.entry.limit
             if name in self._accepted:
                 message = f"the name is already used in line {self._lines[name]} of this file; the first one counts"
                 fault = _Fault(line + item.line, name, Reason.DUPLICATE_NAME, "metadata.name", message)
@@ -187,9 +193,10 @@ class _Reading:
             return _Fault(line, name, Reason.INVALID, "kind", message)
         judged = _parsed(value, self._born)
         if isinstance(judged, limit.Limit):
-            rejection = self._refuse(judged)
+            entry = _entry(judged)
+            rejection = self._refuse(entry)
             if rejection is None:
-                return Accepted(judged, json.dumps(value, separators=(",", ":"), default=str), 0)
+                return Accepted(entry, json.dumps(value, separators=(",", ":"), default=str), 0)
             judged = (rejection,)
         return _of_rejections(line, name, judged)
 

@@ -7,7 +7,7 @@ import pathlib
 import textwrap
 
 from bandwidth_agent.source import Snapshot, accepted, directory
-from bandwidth_api import limit as api_limit
+from bandwidth_api import addresses, plan
 from bandwidth_api.conditions import Reason, Rejection
 
 NOON = 1_800_000_000.0  # seconds since the epoch
@@ -65,8 +65,8 @@ class Place:
             wall=self.wall,
         )
 
-    def _refuse(self, judged: api_limit.Limit) -> Rejection | None:
-        protected = [client for client in judged.spec.clients if client in self.refused]
+    def _refuse(self, entry: plan.PlanEntry) -> Rejection | None:
+        protected = [prefix for prefix in entry.clients if addresses.write(prefix) in self.refused]
         return Rejection(Reason.PROTECTED_ADDRESS, "spec.clients[0]", "is protected") if protected else None
 
     def follow(self, path: pathlib.Path) -> None:

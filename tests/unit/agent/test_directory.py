@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from bandwidth_agent.source import Snapshot, directory, watch
+from bandwidth_api import addresses, units
 from unit.agent import manifests
 from unit.agent.manifests import limit
 
@@ -23,11 +24,11 @@ def place(tmp_path: pathlib.Path) -> Iterator[manifests.Place]:
 
 
 def names(snapshot: Snapshot) -> set[str]:
-    return set(snapshot.limits)
+    return set(snapshot.entries)
 
 
 def rates(snapshot: Snapshot) -> dict[str, str]:
-    return {name: item.spec.egress.rate for name, item in snapshot.limits.items()}
+    return {name: units.write_rate(entry.rate_bits_per_second) for name, entry in snapshot.entries.items()}
 
 
 def problems(snapshot: Snapshot) -> list[tuple[str, str]]:
@@ -61,7 +62,7 @@ def test_hidden_files_and_what_editors_leave_are_no_manifests(place: manifests.P
     """A backup of a limit is not a second limit."""
     place.write("a.yaml", limit("a"))
     place.write(name, limit("a"))
-    assert place.read() == Snapshot(place.read().limits, (), complete=True)
+    assert place.read() == Snapshot(place.read().entries, (), complete=True)
 
 
 def test_directories_are_passed_over(place: manifests.Place) -> None:
@@ -86,7 +87,7 @@ def test_a_file_may_hold_several_documents_and_lists(place: manifests.Place) -> 
 
 def test_a_change_an_addition_and_a_deletion_are_seen(place: manifests.Place) -> None:
     """What is written, moved into place or removed is wanted to be read, and read."""
-    assert place.read().limits == {}
+    assert place.read().entries == {}
     assert not place.source.drain()
     path = place.write("a.yaml", limit("a"))
     assert place.source.drain()
@@ -99,7 +100,7 @@ def test_a_change_an_addition_and_a_deletion_are_seen(place: manifests.Place) ->
     assert rates(place.read()) == {"a": "7Mbit"}
     path.unlink()
     assert place.source.drain()
-    assert place.source.read().limits == {}
+    assert place.source.read().entries == {}
 
 
 def test_a_file_is_not_read_before_it_is_closed(place: manifests.Place) -> None:
@@ -126,11 +127,11 @@ def test_a_linked_file_is_read_at_once(place: manifests.Place, tmp_path: pathlib
 def test_a_second_reading_gives_the_same_objects(place: manifests.Place) -> None:
     """What did not change is not judged again, not even in a file in which something else did."""
     place.write("all.yaml", limit("a") + "---\n" + limit("b"))
-    before = place.read().limits
+    before = place.read().entries
     place.write("all.yaml", limit("a") + "---\n" + limit("b", rate="9Mbit"))
-    after = place.read().limits
+    after = place.read().entries
     assert after["a"] is before["a"]
-    assert after["b"].spec.egress.rate == "9Mbit"
+    assert after["b"].rate_bits_per_second == 9_000_000
 
 
 # ── what is broken ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,7 +160,7 @@ def test_a_wrong_field_is_one_problem_that_names_object_and_field(place: manifes
         "spec.egress.rate",
     )
     assert problem.message.startswith(f"{path}:2: spec.egress.rate: ")
-    assert snapshot.limits == {}
+    assert snapshot.entries == {}
 
 
 def test_a_broken_document_does_not_hide_the_others_of_its_file(place: manifests.Place) -> None:
@@ -270,7 +271,7 @@ def test_a_file_that_was_always_invalid_keeps_nothing(place: manifests.Place) ->
     assert problems(place.read()) == [("a", "Invalid")]
     place.write("a.yaml", "foo: [")
     snapshot = place.read()
-    assert (snapshot.limits, problems(snapshot)) == ({}, [("a.yaml", "Unreadable")])
+    assert (snapshot.entries, problems(snapshot)) == ({}, [("a.yaml", "Unreadable")])
 
 
 # ── one name twice ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,7 +323,7 @@ def test_a_renamed_file_keeps_its_limits_and_their_age(place: manifests.Place) -
     path.rename(place.path / "b.yaml")
     os.utime(place.path / "b.yaml", (manifests.NOON, manifests.NOON))
     after = place.read()
-    assert after.limits["x"].created_at == before.limits["x"].created_at
+    assert after.entries["x"].created_at == before.entries["x"].created_at
     assert after.problems == ()
 
 
@@ -449,7 +450,7 @@ def test_without_inotify_the_directory_is_polled(without_inotify: manifests.Plac
     path.unlink()
     polled = place.poll()
     assert polled is not None
-    assert polled.limits == {}
+    assert polled.entries == {}
 
 
 def test_a_file_being_written_is_left_until_it_rests_when_polled(without_inotify: manifests.Place) -> None:
@@ -490,7 +491,7 @@ def test_what_the_node_refuses_is_a_problem_and_kept_as_it_was(place: manifests.
     path = place.write("a.yaml", limit("a", client="203.0.113.8"))
     place.write("b.yaml", limit("b", client="203.0.113.8"))
     snapshot = place.read()
-    assert snapshot.limits["a"].spec.clients == ("203.0.113.7",)
+    assert snapshot.entries["a"].clients == (addresses.parse("203.0.113.7"),)
     assert problems(snapshot) == [("a", "KeptPrevious"), ("b", "ProtectedAddress")]
     assert snapshot.problems[0].message.startswith(f"{path}:1: spec.clients[0]: ")
 

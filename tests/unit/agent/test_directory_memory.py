@@ -8,8 +8,11 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bandwidth_agent.source import accepted
+from bandwidth_agent.source import accepted, encoded
+from bandwidth_api import plan
 from unit.agent import manifests
 from unit.agent.manifests import NOON, limit
 
@@ -36,9 +39,9 @@ def test_a_limit_in_force_is_kept_by_a_restart_on_an_invalid_file(place: manifes
     place.write("a.yaml", "foo: [")
     place.in_force = frozenset({"a"})
     snapshot = place.restart()
-    assert set(snapshot.limits) == {"a"}
+    assert set(snapshot.entries) == {"a"}
     assert [p.reason for p in snapshot.problems] == ["KeptPrevious"]
-    assert set(place.restart().limits) == {"a"}
+    assert set(place.restart().entries) == {"a"}
 
 
 def test_what_is_not_in_the_kernel_any_more_is_not_brought_back(place: manifests.Place) -> None:
@@ -48,7 +51,7 @@ def test_what_is_not_in_the_kernel_any_more_is_not_brought_back(place: manifests
     place.source.close()
     place.write("a.yaml", "foo: [")
     snapshot = place.restart()
-    assert snapshot.limits == {}
+    assert snapshot.entries == {}
     assert [p.reason for p in snapshot.problems] == ["Unreadable"]
 
 
@@ -59,7 +62,7 @@ def test_after_a_reboot_what_was_accepted_counts(place: manifests.Place) -> None
     place.source.close()
     forget_boot(place)
     place.write("a.yaml", "foo: [")
-    assert set(place.restart().limits) == {"a"}
+    assert set(place.restart().entries) == {"a"}
 
 
 def test_a_file_that_went_away_meanwhile_is_lifted(place: manifests.Place) -> None:
@@ -70,7 +73,7 @@ def test_a_file_that_went_away_meanwhile_is_lifted(place: manifests.Place) -> No
     place.source.close()
     path.unlink()
     place.in_force = frozenset({"a", "b"})
-    assert set(place.restart().limits) == {"b"}
+    assert set(place.restart().entries) == {"b"}
 
 
 def test_an_unchanged_file_is_not_read_again(place: manifests.Place) -> None:
@@ -80,10 +83,10 @@ def test_an_unchanged_file_is_not_read_again(place: manifests.Place) -> None:
     place.source.close()
     before = path.stat()
     snapshot = place.restart()
-    assert set(snapshot.limits) == {"a"}
+    assert set(snapshot.entries) == {"a"}
     assert path.stat().st_atime_ns == before.st_atime_ns
     place.program = "2"
-    assert place.restart().limits == snapshot.limits
+    assert place.restart().entries == snapshot.entries
 
 
 def test_a_file_that_changed_meanwhile_is_read(place: manifests.Place) -> None:
@@ -92,7 +95,7 @@ def test_a_file_that_changed_meanwhile_is_read(place: manifests.Place) -> None:
     place.read()
     place.source.close()
     place.write("a.yaml", limit("a", rate="6Mbit"), at=NOON - 10)
-    assert place.restart().limits["a"].spec.egress.rate == "6Mbit"
+    assert place.restart().entries["a"].rate_bits_per_second == 6_000_000
 
 
 # ── ages ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -101,12 +104,12 @@ def test_a_file_that_changed_meanwhile_is_read(place: manifests.Place) -> None:
 def test_a_limit_is_as_old_as_its_file_was_when_first_seen(place: manifests.Place) -> None:
     """An edit makes a limit no younger, neither now nor after a restart: its time goes on running."""
     place.write("a.yaml", limit("a"), at=NOON - 3600)
-    assert place.read().limits["a"].created_at == NOON - 3600
+    assert place.read().entries["a"].created_at == NOON - 3600
     place.write("a.yaml", limit("a", rate="6Mbit"), at=NOON)
-    assert place.read().limits["a"].created_at == NOON - 3600
+    assert place.read().entries["a"].created_at == NOON - 3600
     place.source.close()
     place.write("a.yaml", limit("a", rate="7Mbit"), at=NOON)
-    assert place.restart().limits["a"].created_at == NOON - 3600
+    assert place.restart().entries["a"].created_at == NOON - 3600
 
 
 def test_a_limit_that_was_gone_begins_anew(place: manifests.Place) -> None:
@@ -116,19 +119,19 @@ def test_a_limit_that_was_gone_begins_anew(place: manifests.Place) -> None:
     path.unlink()
     place.read()
     place.write("a.yaml", limit("a"), at=NOON)
-    assert place.read().limits["a"].created_at == NOON
+    assert place.read().entries["a"].created_at == NOON
     path.unlink()
     place.source.close()
     place.restart()
     place.write("a.yaml", limit("a"), at=NOON + 60)
-    assert place.read().limits["a"].created_at == NOON + 60
+    assert place.read().entries["a"].created_at == NOON + 60
 
 
 def test_a_creation_timestamp_counts_before_the_file_time(place: manifests.Place) -> None:
     """What kubectl printed keeps the age it had there."""
     text = limit("a").replace("  name: a\n", "  name: a\n  creationTimestamp: 2026-01-01T00:00:00Z\n")
     place.write("a.yaml", text)
-    assert place.read().limits["a"].created_at == 1767225600.0
+    assert place.read().entries["a"].created_at == 1767225600.0
 
 
 # ── the state directory ────────────────────────────────────────────────────────────────────────────────────────
@@ -142,7 +145,7 @@ def test_a_damaged_memory_costs_a_warning(place: manifests.Place) -> None:
     [path] = place.state.iterdir()
     path.write_bytes(path.read_bytes()[:-10])
     snapshot = place.restart()
-    assert set(snapshot.limits) == {"a"}
+    assert set(snapshot.entries) == {"a"}
     assert "starts anew" in snapshot.warnings[0]
     place.source.close()
     assert place.restart().warnings == ()
@@ -156,7 +159,7 @@ def test_a_memory_of_any_content_is_survived(place: manifests.Place, content: by
     place.source.close()
     [path] = place.state.iterdir()
     path.write_bytes(content)
-    assert set(place.restart().limits) == {"a"}
+    assert set(place.restart().entries) == {"a"}
 
 
 def test_an_unusable_state_directory_costs_a_warning(tmp_path: pathlib.Path) -> None:
@@ -164,10 +167,10 @@ def test_an_unusable_state_directory_costs_a_warning(tmp_path: pathlib.Path) -> 
     (tmp_path / "state").write_text("in the way")
     place = manifests.Place(tmp_path)
     place.write("a.yaml", limit("a"))
-    assert set(place.read().limits) == {"a"}
+    assert set(place.read().entries) == {"a"}
     place.source.close()
     snapshot = place.restart()
-    assert set(snapshot.limits) == {"a"}
+    assert set(snapshot.entries) == {"a"}
     assert snapshot.problems == ()
     assert any(str(tmp_path / "state") in warning for warning in snapshot.warnings)
     place.source.close()
@@ -191,7 +194,7 @@ def test_two_directories_do_not_share_their_memory(place: manifests.Place, tmp_p
     place.write("a.yaml", limit("a"))
     place.read()
     place.follow(other)
-    assert set(place.source.read().limits) == {"z"}
+    assert set(place.source.read().entries) == {"z"}
     place.source.close()
     assert len(list(place.state.iterdir())) == 2
 
@@ -213,3 +216,68 @@ def test_everything_remembered_can_be_forgotten(place: manifests.Place) -> None:
     accepted.forget(place.state)
     assert os.listdir(place.state) == ["other"]
     accepted.forget(place.state / "absent")
+
+
+def test_what_nobody_changed_is_not_written_again(place: manifests.Place) -> None:
+    """A restart that found everything as it was costs no disk anything."""
+    place.write("a.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    [path] = place.state.iterdir()
+    before = path.stat()
+    place.restart()
+    place.source.close()
+    assert path.stat() == before
+    (place.path / "a.yaml").unlink()
+    place.restart()
+    place.source.close()
+    assert path.stat().st_ino != before.st_ino
+
+
+def test_another_program_judges_anew(place: manifests.Place) -> None:
+    """What an older version accepted is read again; what is broken now is kept if it is still acceptable."""
+    place.write("a.yaml", limit("a"))
+    place.write("b.yaml", limit("b"), at=NOON - 7200)
+    place.read()
+    place.source.close()
+    place.write("a.yaml", "foo: [")
+    place.in_force = frozenset({"a", "b"})
+    place.program = "2"
+    snapshot = place.restart()
+    assert set(snapshot.entries) == {"a", "b"}
+    assert snapshot.entries["b"].created_at == NOON - 7200
+
+
+TEXT = st.text(max_size=8)
+PREFIXES = st.builds(plan.Prefix, st.sampled_from((4, 6)), st.integers(0, 2**128 - 1), st.integers(0, 128))
+PORTS = st.builds(plan.PortRange, st.sampled_from(("TCP", "UDP")), st.integers(1, 65535), st.integers(1, 65535))
+TERMS = st.builds(plan.SelectorTerm, TEXT, st.sampled_from(("In", "Exists")), st.lists(TEXT, max_size=2).map(tuple))
+TIMES = st.floats(0, 4e9)
+
+
+@given(
+    st.builds(
+        plan.PlanEntry,
+        limit=TEXT,
+        uid=TEXT,
+        generation=st.integers(0, 10),
+        clients=st.lists(PREFIXES, max_size=3).map(tuple),
+        excepted=st.lists(PREFIXES, max_size=3).map(tuple),
+        ports=st.lists(PORTS, max_size=3).map(tuple),
+        rate_bits_per_second=st.integers(1, 400 * 10**9),
+        burst_bytes=st.none() | st.integers(3000, 2**26),
+        mode=st.sampled_from(plan.Mode),
+        sharing=st.sampled_from(plan.Sharing),
+        priority=st.integers(0, 1000),
+        created_at=TIMES,
+        expires_at=st.none() | TIMES,
+        node_selector=st.lists(TERMS, max_size=2).map(tuple),
+    )
+)
+def test_an_entry_comes_back_from_json_as_it_was(entry: plan.PlanEntry) -> None:
+    """Types included: what is read back compares and hashes as what was compiled."""
+    found = encoded.decode(json.loads(json.dumps(encoded.encode(entry))))
+    assert found == entry
+    assert hash(found) == hash(entry)
+    for name in ("mode", "sharing", "clients", "excepted", "ports", "node_selector"):
+        assert repr(getattr(found, name)) == repr(getattr(entry, name))
