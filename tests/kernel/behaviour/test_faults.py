@@ -79,6 +79,34 @@ def test_ruleset_flushed_by_nft(network: Network, running: Node) -> None:
     assert running.until(lambda: running.kernel() == before) < SOON_SECONDS
 
 
+def test_root_of_the_interface_deleted(network: Network, node: Node) -> None:
+    """Under placement interface our root that somebody deletes is put back with its classes."""
+    client = network.clients[0]
+    node.options = ("--placement", "interface")
+    node.limit("slow", [client.address4], "4Mbit")
+    node.start("--resync", "2", "--log-format", "json")
+    node.until(lambda: '"in_force": 1' in node.log.read_text())
+    before = node.kernel()
+    node.namespace.tc("qdisc del dev eth0 root")
+    assert node.until(lambda: node.kernel() == before) < SOON_SECONDS
+
+
+def test_root_of_the_interface_replaced_by_a_stranger(network: Network, node: Node) -> None:
+    """A stranger's root in the place of ours stays; each limit says so, and is in force again when that root goes."""
+    client = network.clients[0]
+    node.options = ("--placement", "interface")
+    node.limit("slow", [client.address4], "4Mbit")
+    node.start("--resync", "2", "--log-format", "json")
+    node.until(lambda: '"in_force": 1' in node.log.read_text())
+    before = node.kernel()
+    node.namespace.tc("qdisc replace dev eth0 root handle 9: tbf rate 300mbit burst 256k latency 50ms")
+    node.until(lambda: "ForeignQdisc" in node.log.read_text())
+    node.until(lambda: not node.kernel().sets)
+    assert "qdisc tbf 9: root" in node.namespace.run(["tc", "qdisc", "show", "dev", "eth0"]).stdout
+    node.namespace.tc("qdisc del dev eth0 root")
+    assert node.until(lambda: node.kernel() == before) < SOON_SECONDS
+
+
 def test_strangers_survive_faults_and_repairs(network: Network, node: Node) -> None:
     """Rules, sets, filters and qdiscs of others are exactly as before while limits come, drift, and go."""
     host = network.server.namespace
