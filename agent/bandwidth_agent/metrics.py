@@ -27,6 +27,8 @@ _PER_LIMIT = (
     ("packets_total", "counter", "Packets sent to the clients of a limit, GSO segments counted.", "packets"),
     ("drops_total", "counter", "Packets dropped because a limit's queue was full.", "drops"),
     ("over_limit_total", "counter", "How often a limit made a packet wait.", "overlimits"),
+    ("lent_total", "counter", "Sends within the rate of a limit's class; GSO packets count once.", "lended"),
+    ("borrowed_total", "counter", "Sends above the rate of an Observe limit's class.", "borrowed"),
     ("backlog_bytes", "gauge", "Bytes that wait in a limit's queue.", "backlog_bytes"),
 )
 

@@ -38,6 +38,16 @@ class Row:
     expires_at: int | None
 
     @property
+    def over_limit_share(self) -> float | None:
+        """The part of what was sent that the limit would have slowed, 0 to 1; None for a limit that does slow.
+
+        HTB counts each send of an Observe class as lent at its own rate or as borrowed above it. Both count what was
+        handed to the device at once, GSO packets whole, so only their ratio says something.
+        """
+        sent = self.counters.lended + self.counters.borrowed
+        return self.counters.borrowed / sent if self.observes and sent else (0.0 if self.observes else None)
+
+    @property
     def mode(self) -> str:
         if self.rate_bits_per_second is None:
             return "missing"
@@ -184,7 +194,7 @@ def _cells(row: Row, now: float) -> tuple[str, ...]:
         units.show_rate(row.measured_bits_per_second),
         str(row.counters.drops),
         units.show_bytes(row.counters.backlog_bytes),
-        row.mode,
+        row.mode if row.over_limit_share is None else f"{row.mode}, {row.over_limit_share:.0%} over",
         "-" if row.expires_at is None else _left(row.expires_at - now),
     )
 
@@ -259,6 +269,7 @@ def _row_json(row: Row) -> dict[str, object]:
         "packets": counters.packets,
         "drops": counters.drops,
         "overlimits": counters.overlimits,
+        "overLimitShare": None if row.over_limit_share is None else round(row.over_limit_share, 4),
         "backlogBytes": counters.backlog_bytes,
         "expiresAt": None if row.expires_at is None else _rfc3339(row.expires_at),
         "class": f"{names.HTB_MAJOR:x}:{row.number:x}",

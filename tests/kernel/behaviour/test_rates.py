@@ -119,3 +119,4 @@ def test_observe_slows_nothing_and_counts(network: Network, node: Node) -> None:
     assert steady.lost_packets == 0
     (shown,) = node.show()["limits"]
     assert shown["mode"] == "Observe"
+    assert 0.8 < shown["overLimitShare"] < 0.97  # nine tenths of 50 Mbit are above 5 Mbit
