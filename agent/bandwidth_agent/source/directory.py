@@ -232,8 +232,11 @@ class Directory:
         return judge.text(path, None if racy else signature, data, before, born, self._refuse)
 
     def _born(self, signature: judge.Signature | None) -> judge.Born:
-        """When a limit without a creationTimestamp was first seen: at its file's time when it was new to us."""
-        moment = signature.modified_ns / 1e9 if signature is not None else self._wall()
+        """When a limit without a creationTimestamp was first seen: when its file came to where it is.
+
+        That is the inode's change time: a file moved or copied here with an old modification time is new here.
+        """
+        moment = signature.changed_ns / 1e9 if signature is not None else self._wall()
 
         def born(name: str) -> float:
             known = self._first_seen.get(name)

@@ -101,30 +101,42 @@ def test_a_file_that_changed_meanwhile_is_read(place: manifests.Place) -> None:
 # ── ages ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def arrived(path: pathlib.Path) -> float:
+    """When a file came to where it is."""
+    return path.stat().st_ctime_ns / 1e9
+
+
 def test_a_limit_is_as_old_as_its_file_was_when_first_seen(place: manifests.Place) -> None:
     """An edit makes a limit no younger, neither now nor after a restart: its time goes on running."""
-    place.write("a.yaml", limit("a"), at=NOON - 3600)
-    assert place.read().entries["a"].created_at == NOON - 3600
-    place.write("a.yaml", limit("a", rate="6Mbit"), at=NOON)
-    assert place.read().entries["a"].created_at == NOON - 3600
+    born = arrived(place.write("a.yaml", limit("a")))
+    assert place.read().entries["a"].created_at == pytest.approx(born, abs=1e-5)
+    place.write("a.yaml", limit("a", rate="6Mbit"))
+    assert place.read().entries["a"].created_at == pytest.approx(born, abs=1e-5)
     place.source.close()
-    place.write("a.yaml", limit("a", rate="7Mbit"), at=NOON)
-    assert place.restart().entries["a"].created_at == NOON - 3600
+    place.write("a.yaml", limit("a", rate="7Mbit"))
+    assert place.restart().entries["a"].created_at == pytest.approx(born, abs=1e-5)
+
+
+def test_an_old_file_that_is_moved_here_is_new_here(place: manifests.Place) -> None:
+    """A file written last year (`cp -p`, `mv`) holds a limit of today, whose time to live is not over already."""
+    path = place.write("a.yaml", limit("a"), at=NOON - 365 * 86400)
+    assert place.read().entries["a"].created_at == pytest.approx(arrived(path), abs=1e-5)
 
 
 def test_a_limit_that_was_gone_begins_anew(place: manifests.Place) -> None:
     """Deleting and writing again is how one gives a limit a new time to live, also across a restart."""
-    path = place.write("a.yaml", limit("a"), at=NOON - 3600)
-    place.read()
+    path = place.write("a.yaml", limit("a"))
+    first = place.read().entries["a"].created_at
     path.unlink()
     place.read()
-    place.write("a.yaml", limit("a"), at=NOON)
-    assert place.read().entries["a"].created_at == NOON
+    second = arrived(place.write("a.yaml", limit("a")))
+    assert place.read().entries["a"].created_at == pytest.approx(second, abs=1e-5)
     path.unlink()
     place.source.close()
     place.restart()
-    place.write("a.yaml", limit("a"), at=NOON + 60)
-    assert place.read().entries["a"].created_at == NOON + 60
+    third = arrived(place.write("a.yaml", limit("a")))
+    assert place.read().entries["a"].created_at == pytest.approx(third, abs=1e-5)
+    assert first < second < third
 
 
 def test_a_creation_timestamp_counts_before_the_file_time(place: manifests.Place) -> None:
@@ -237,7 +249,7 @@ def test_what_nobody_changed_is_not_written_again(place: manifests.Place) -> Non
 def test_another_program_judges_anew(place: manifests.Place) -> None:
     """What an older version accepted is read again; what is broken now is kept if it is still acceptable."""
     place.write("a.yaml", limit("a"))
-    place.write("b.yaml", limit("b"), at=NOON - 7200)
+    born = arrived(place.write("b.yaml", limit("b")))
     place.read()
     place.source.close()
     place.write("a.yaml", "foo: [")
@@ -245,7 +257,7 @@ def test_another_program_judges_anew(place: manifests.Place) -> None:
     place.program = "2"
     snapshot = place.restart()
     assert set(snapshot.entries) == {"a", "b"}
-    assert snapshot.entries["b"].created_at == NOON - 7200
+    assert snapshot.entries["b"].created_at == pytest.approx(born, abs=1e-5)
 
 
 TEXT = st.text(max_size=8)
