@@ -129,13 +129,16 @@ class Statuses:
         try:
             try:
                 answer = self._writer.write("status", "PATCH", f"{path}/status", patch, client.MERGE_PATCH)
+                self._memory.note(Kind.LIMIT, answer, own=True)
             except client.RefusedError as refused:
                 if refused.status == 404:
                     return None
                 if refused.status != 409:
                     raise
-                answer = self._api.request("GET", path)  # written from another version: look again
-            self._memory.note(Kind.LIMIT, answer, own=True)
+                # Somebody changed the limit since we knew it; what they changed is news.
+                self._memory.note(Kind.LIMIT, self._api.request("GET", path))
+        except client.RefusedError as refused:
+            return None if refused.status == 404 else refused
         except (client.ApiError, LeadershipLostError) as error:
             return error
         return None

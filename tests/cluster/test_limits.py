@@ -262,3 +262,17 @@ def test_events_tell_of_changes_of_conditions_only(world: World) -> None:
     assert reasons() == ["Ready"]
     world.edit("a", mode="Disabled")
     world.wait(lambda: sorted(reasons()) == ["Disabled", "Ready"], "a second event")
+
+
+def test_edits_in_the_middle_of_status_writes_are_not_lost(world: World) -> None:
+    """A limit edited again and again, while its status is being written, ends as it was written last."""
+    agent = world.agent("node-0")
+    world.operator()
+    world.create(limit("a"))
+    world.wait_ready("a")
+    for rate in range(100, 160):
+        world.edit("a", egress={"rate": f"{rate}Mbit"})
+        time.sleep(0.03)
+    world.wait(lambda: agent.limits == {"a": 159_000_000}, "the last edit is on the node")
+    world.wait(lambda: world.get(f"{LIMITS}/a")["status"]["observedGeneration"] == 61, "the last edit is observed")
+    world.wait_ready("a")

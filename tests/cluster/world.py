@@ -54,7 +54,12 @@ class Operator:
                 ],
                 stdout=out,
                 stderr=out,
-                env={"PATH": os.environ["PATH"], "POD_NAMESPACE": NAMESPACE, "POD_NAME": name},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "POD_NAMESPACE": NAMESPACE,
+                    "POD_NAME": name,
+                    "PYTHONFAULTHANDLER": "1",
+                },
             )
 
     @property
@@ -63,6 +68,13 @@ class Operator:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    def dump(self) -> None:
+        """End it and have it write into its log what each of its threads was doing."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(10)
 
     def stop(self, seconds: float = 20.0) -> int:
         """End it the polite way; returns the exit code."""
@@ -198,7 +210,9 @@ class World:
             except client.ApiError as error:
                 answer = error  # type: ignore[assignment]
             time.sleep(0.05)
-        logs = "".join(f"\n── {o.name}\n{o.log[-3000:]}" for o in self.operators)
+        for operator in self.operators:
+            operator.dump()
+        logs = "".join(f"\n── {o.name}\n{o.log[-9000:]}" for o in self.operators)
         raise AssertionError(
             f"not within {seconds} s: {what}; last answer {json.dumps(answer, default=str)[:2000]}{logs}"
         )
