@@ -16,7 +16,7 @@ import structlog
 from bandwidth_agent import health, lock, logs, loop, reconcile, report
 from bandwidth_agent.commands import host, parts
 from bandwidth_agent.commands.options import Address, Options
-from bandwidth_agent.kernel import events, nfevents
+from bandwidth_agent.kernel import events, links, nfevents
 from bandwidth_agent.source import compiled
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def main(options: Options) -> int:
 def _run(options: Options) -> int:
     # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
     gc.set_threshold(50_000, 20, 100)
+    links.load()  # before the limits are read, and so outside of the time in which they come into force
+    gc.freeze()  # what is loaded stays: no collection need look at it again
     kernel = parts.kernel(options)
     reconciler = reconcile.Reconciler(kernel, options.settings)
     source = parts.source(options, kernel, reconciler, writes=True)
