@@ -82,16 +82,19 @@ def assign(
     Numbers that rest (freed lately, the longest rested first) and those of slots no longer wanted are used only when
     nothing else is free, so that a packet still queued with an old number finds no stranger's class. Slots without
     a number come out as unplaced; the caller should resolve again without their limits. `blocked_shards` are ifbs
-    that cannot be made because somebody else's link has their name.
+    that cannot be made because somebody else's link has their name; a number that is held there is given up.
     """
     wanted = list(dict.fromkeys(wanted))
     numbers: dict[Slot, int] = {}
     taken: set[int] = set()
     for owner in wanted:
         number = held.get(owner)
-        if number is not None and 1 <= number <= capacity and number not in taken:
-            numbers[owner] = number
-            taken.add(number)
+        if number is None or not 1 <= number <= capacity or number in taken:
+            continue
+        if number // names.SHARD_SIZE in blocked_shards:
+            continue
+        numbers[owner] = number
+        taken.add(number)
     left = [owner for owner in wanted if owner not in numbers]
     if not left:
         return Assignment(numbers, ())
