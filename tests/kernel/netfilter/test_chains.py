@@ -216,13 +216,23 @@ def test_rules_of_others_are_untouched_by_repairs(tables: Node) -> None:
 
 def test_a_put_keeps_the_jump_and_its_counter(tables: Node) -> None:
     """Rewriting the chain leaves a jump that is right where it is; its counter goes on."""
-    with_sets(tables).apply(change.PutChain(4, simple_chain(4)))
+    with_sets(tables).apply(change.PutChain(4, model.Chain(FULL, True)))
     tables.namespace.run(["ping", "-c", "1", "-W", "1", "192.0.2.1"], check=False)
     before = jump(tables)
     assert " -c 0 0 " not in before
-    tables.apply(change.PutChain(4, model.Chain(FULL, True)))
+    tables.apply(change.PutChain(4, model.Chain(FULL[1:], True)))
     assert jump(tables) == before
     assert tables.tables(lambda each: each.counters()) == {4: 0}
+
+
+def test_the_jump_asks_the_only_set(tables: Node) -> None:
+    """With one set the jump is for those in it alone; with rules for ports it is for everybody, and back again."""
+    with_sets(tables).apply(change.PutChain(4, simple_chain(4)))
+    assert "-m set --match-set cbl-v4 dst -m comment" in jump(tables)
+    for chain in (model.Chain(FULL, True), simple_chain(4)):
+        tables.apply(change.PutChain(4, chain))
+        assert ("--match-set" in jump(tables)) is (chain == simple_chain(4))
+        assert tables.observed_chains() == {4: chain}
 
 
 def test_nothing_of_ours_reads_as_nothing(tables: Node) -> None:
