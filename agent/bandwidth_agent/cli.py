@@ -147,9 +147,9 @@ def parser() -> argparse.ArgumentParser:
         "--resync",
         dest="resync_seconds",
         type=options.seconds,
-        default=options.RESYNC_SECONDS,
         metavar="SECONDS",
-        help="read everything back from the kernel this often, events or not (default: %(default)g)",
+        help="read everything back from the kernel this often, events or not (default: every 10 s to 2 min, by what "
+        "a reading costs)",
     )
     _metrics(run)
     _logs(run)

@@ -11,7 +11,7 @@ One thread, one selector. Owns all waiting of the agent; decides nothing about t
     a new hook is passed by           pass with a read-back                            within PULSE_SECONDS
     a limit expires                   pass                                             to the second
     the last pass left work undone    pass with a read-back                            0.2 s, doubling up to 30 s
-    nothing for `resync` seconds      pass with a read-back                            then
+    nothing for a while               pass with a read-back                            10 s to 2 min, by what it costs
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from bandwidth_agent.source import Wanted
 PULSE_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 RETRY_MAX_SECONDS = 30.0
+RESYNC_MIN_SECONDS = 10.0  # between read-backs that nothing asks for,
+RESYNC_MAX_SECONDS = 120.0  # at most this long,
+RESYNC_COST = 600.0  # in between so many times what a pass with one takes
 READ_BACKS = 5.0  # so many in a row may follow events at once; they come back one per …
 READ_BACK_SECONDS = 0.5  # … this time, or
 READ_BACK_COST = 20.0  # this many times what one takes: 5 % of a core under a storm of events
@@ -71,7 +74,7 @@ class Loop:
         reconciler: reconcile.Reconciler,
         *,
         listening: Sequence[Events] = (),
-        resync_seconds: float = 30.0,
+        resync_seconds: float | None = None,
         vitals: health.Health | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -152,7 +155,7 @@ class Loop:
             # The kernel could not be read whole, or a tool is missing: nothing was decided from half a reading.
             log.warning("cannot read the kernel, trying again", error=str(error))
             self._read_wanted = self._read_urgent = False
-            self._resync_at = self._monotonic() + self._resync_seconds
+            self._resync_at = self._monotonic() + (self._resync_seconds or RESYNC_MIN_SECONDS)
             self._plan_retry(undone=True, now=self._monotonic())
 
     def _read_backs_left(self, now: float) -> float:
@@ -186,7 +189,7 @@ class Loop:
         made = self._reconciler.run(self._wanted, read=read)
         ended = self._monotonic()
         if read:
-            self._resync_at = ended + self._resync_seconds
+            self._resync_at = ended + (self._resync_seconds or _resync_seconds(ended - started))
             self._read_back_seconds = max(READ_BACK_SECONDS, READ_BACK_COST * self._reconciler.read_seconds)
         self._plan_retry(undone=self._reconciler.believed is None, now=ended)
         self._tell(made)
@@ -210,6 +213,11 @@ class Loop:
                 kernel_failed=self._reconciler.believed is None,
             )
         self._journal.tell(made)
+
+
+def _resync_seconds(pass_seconds: float) -> float:
+    """How long to wait for the next read-back that nothing asks for: at most a sixth of a percent of a core."""
+    return min(max(RESYNC_MIN_SECONDS, RESYNC_COST * pass_seconds), RESYNC_MAX_SECONDS)
 
 
 def _follow(selector: selectors.BaseSelector, registered: int | None, wanted: int | None) -> int | None:

@@ -18,7 +18,6 @@ from bandwidth_agent import settings
 STATE_DIR = pathlib.Path("/var/lib/client-bandwidth")
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 MASK_BITS_MIN = 4  # room for 15 limits; names.CLASS_MAX needs 15 bits
-RESYNC_SECONDS = 60.0
 METRICS_MAX_LIMITS = 1000
 IPTABLES_BACKENDS = ("auto", "nft", "legacy")
 DEFAULTS = settings.Settings()
@@ -42,7 +41,7 @@ class Options:
     once: bool = False
     json: bool = False
     exit_code: bool = False
-    resync_seconds: float = RESYNC_SECONDS
+    resync_seconds: float | None = None  # None: by what a reading costs
     metrics_address: Address | None = None
     metrics_max_limits: int = METRICS_MAX_LIMITS
     log_format: str = "auto"
