@@ -14,7 +14,7 @@ PLOT ?= build/demo.svg
 # software is slow, and what differs is which qdiscs and filters there are.
 KERNELS ?= 6.1 6.12
 VM ?= ../shared/testbed/vm
-KERNEL_TESTS ?= tests/kernels tests/contract tests/kernel/tc
+KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py
 # Further words for pytest: make test-kernel ARGS='-k ports -x'
 ARGS ?=
 
@@ -54,9 +54,7 @@ test-cluster: setup ## the operator against a real API server; KUBE_BINARIES nam
 
 .PHONY: test-kernels
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
-	@test -x '$(VM)' || { echo "no $(VM): set VM to a script that runs 'VM KERNEL COMMAND' in a virtual machine"; exit 1; }
-	set -e; for kernel in $(KERNELS); do echo "Linux $$kernel"; \
-	  $(VM) $$kernel '$(PYTEST) -p no:cacheprovider --color=no $(KERNEL_TESTS) $(ARGS)'; done
+	set -e; for kernel in $(KERNELS); do tests/kernels/run '$(VM)' $$kernel $(KERNEL_TESTS) $(ARGS); done
 
 .PHONY: check
 check: $(VENV) ## style, types and layers
