@@ -203,8 +203,12 @@ class Socket:
             raise OSError(refusal.errno, refusal.text)
 
     def ask(self, message: Message) -> Part:
-        """Send a request that is answered by exactly one message; a refusal is an OSError."""
-        sequence = self._send([message], acknowledge=False)
+        """Send a request that is answered by exactly one message; a refusal, or nothing, is an OSError.
+
+        The acknowledgement behind an answer is left to be passed over by who reads next. Without one, the kernel's
+        silence would be waited for: what it has to say of a qdisc deleted a moment ago is nothing.
+        """
+        sequence = self._send([message], acknowledge=True)
         while True:
             buffer = self._socket.recv(_RECEIVE_BYTES)
             length, kind, flags, answered, _ = HEADER.unpack_from(buffer)
@@ -212,7 +216,7 @@ class Socket:
                 continue
             if kind <= _DONE:
                 refusal = _refusal(buffer, 0, length, flags)
-                raise OSError(refusal.errno, refusal.text)
+                raise OSError(refusal.errno or errno.ENODATA, refusal.text or "the kernel has no answer")
             return Part(buffer, 16, length)
 
     def _send(self, messages: Sequence[Message], *, acknowledge: bool) -> int:

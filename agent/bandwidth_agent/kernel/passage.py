@@ -21,7 +21,7 @@ _ECHO = 0x8  # kernels before 6.7 answer only with it
 _STATISTICS64 = 23
 _LINK_COUNTERS = struct.Struct("=24xQ")  # packets received and sent, bytes received; bytes sent
 _BASIC = struct.Struct("=QI")  # bytes, packets
-_GONE = (errno.ENODEV, errno.ENOENT)
+_GONE = (errno.ENODEV, errno.ENOENT, errno.ENODATA)  # the last: the clsact qdisc was deleted a moment ago
 
 
 def read(channel: netlink.Socket, interfaces: Iterable[str]) -> dict[str, model.HookPassage]:
