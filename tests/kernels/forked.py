@@ -31,7 +31,7 @@ FAILED = 70  # EX_SOFTWARE of sysexits.h: the program raised
 
 # All that `Node.snapshot` compares, in one command: in an emulated machine every start of a program counts.
 _SEEN = """
-iptables-save; ip6tables-save; iptables-legacy-save; nft list ruleset; ipset save; ip -o link; tc qdisc show
+iptables-save; ip6tables-save; nft list ruleset; ipset save; ip -o link; tc qdisc show
 for device in $(ip -br link | cut -d" " -f1 | cut -d@ -f1); do
   tc class show dev $device; tc filter show dev $device; tc filter show dev $device egress
 done
@@ -42,9 +42,9 @@ class ForkedNode(Node):
     """A node whose programs that end by themselves are forks of this process."""
 
     def seen(self) -> str:
-        """What the tools print about this host, without times and counters."""
+        """What the tools print about this host, without what moves by itself: times, counters, flows, carriers."""
         printed = self.namespace.run(["sh", "-c", _SEEN], timeout=120).stdout
-        return re.sub(r"(?m)^# .*\n| \[\d+:\d+\]$", "", printed)
+        return re.sub(r"(?m)^# .*\n|^class (cake|fq_codel) .*\n| \[\d+:\d+\]$| state \w+", "", printed)
 
     def once(self, *more: str, check: bool = True) -> dict[str, Any]:
         done = _forked(self.namespace, self.command("run", "--once", "-o", "json", *more)[1:])

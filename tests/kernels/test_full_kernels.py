@@ -58,12 +58,10 @@ def test_a_root_that_somebody_installed_stays(network: Network, node: ForkedNode
     assert node.seen() == before
 
 
-@pytest.mark.parametrize(("kind", "queues"), [("fq_codel", ""), ("mq", " multi_queue")])
-def test_a_default_root_is_replaced_and_comes_back(node: ForkedNode, kind: str, queues: str) -> None:
+@pytest.mark.parametrize(("kind", "queues"), [("fq_codel", 1), ("mq", 2)])
+def test_a_default_root_is_replaced_and_comes_back(node: ForkedNode, kind: str, queues: int) -> None:
     """HTB takes the place of a root that the kernel made, the others keep a fair queue, and the old root comes back."""
-    node.namespace.ip(
-        f"tuntap add up0 mode tap{queues}", "link set up0 up", "route add 198.51.100.0/24 dev up0", "link set eth0 down"
-    )
+    node.namespace.ip(f"link add up0 numtxqueues {queues} type ifb", "link set up0 up", "link set eth0 down")
     before = node.seen()
     assert f"qdisc {kind} 0: dev up0 root" in before
     node.limit("slow", ["198.51.100.7"], "1Mbit")
@@ -145,3 +143,4 @@ def test_the_rules_work_in_the_legacy_tables(network: Network, node: ForkedNode)
     assert node.once()["changes"] == 0
     node.cleanup()
     assert node.seen() == before
+    assert names.CHAIN not in node.namespace.run(["iptables-legacy-save"]).stdout
