@@ -62,11 +62,13 @@ class IpTablesTools:
 
 
 def legacy_tables(family: int) -> frozenset[str]:
-    """The tables of the legacy back end that are in use in this network namespace."""
+    """The tables of the legacy back end that are in use in this network namespace; none for who is not root."""
     try:
         with open(_LEGACY_TABLES[family], encoding="ascii") as listed:
             return frozenset(listed.read().split())
     except FileNotFoundError:  # the kernel has not loaded it
+        return frozenset()
+    except PermissionError:  # only uid 0 may read it, and only uid 0 may take the lock of the legacy programs
         return frozenset()
 
 
