@@ -62,6 +62,8 @@ class Store:
 
     def load(self) -> Memory:
         """What was remembered; EMPTY when there is nothing or nothing usable."""
+        if self._writes:
+            self.warning = _why_not_written(self._path)
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
@@ -172,6 +174,17 @@ def _judged_again(
         if item is not None:
             found[key] = item
     return found
+
+
+def _why_not_written(path: pathlib.Path) -> str:
+    """What will keep this file from being written, told before there is anything to write; makes its directory."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        return f"cannot make {path.parent}: {error.strerror}"
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        return f"cannot write in {path.parent}: it is read-only for this process"
+    return ""
 
 
 def _boot() -> str:
