@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
+from bandwidth_agent.kernel import model, tc
 from bandwidth_lab import Host, Network, TcpFlow, UdpFlow, WireMeter, star
 from bandwidth_lab.node import Node
 from bandwidth_lab.topology import GATEWAY4, GATEWAY6, SERVER4, SERVER6
@@ -302,6 +303,22 @@ def test_a_strangers_link_takes_our_name_later(node: Node) -> None:
     node.until(lambda: node.rate_of("203.0.113.10") == RATE and set(node.kernel().ifbs) != {0})
     assert "veth" in node.namespace.run(["ip", "-d", "link", "show", "cbl0"]).stdout
     assert node.stop() == 0
+
+
+def test_a_hook_deleted_a_moment_ago_is_not_waited_for(node: Node) -> None:
+    """Where a clsact qdisc was, the kernel says nothing at all; a reading ends at once all the same."""
+    node.namespace.tc("qdisc add dev eth0 clsact", "qdisc del dev eth0 clsact")
+
+    def read() -> Mapping[str, model.HookPassage]:
+        control = tc.TrafficControl()
+        try:
+            return control.passage(["eth0"])
+        finally:
+            control.close()
+
+    started = time.monotonic()
+    assert node.namespace.call(read) == {}
+    assert time.monotonic() - started < 10.0
 
 
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
