@@ -6,14 +6,16 @@ this client" and not which rule is where. What really arrives is `meter`'s to sa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bandwidth_agent.kernel import model, real, tracer
@@ -92,6 +94,17 @@ class Node:
         assert self.process is not None
         self.process.kill()
         self.process.wait(timeout=PATIENCE_SECONDS)
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """While this lasts the agent does nothing at all, as on a host too busy to run it; then it goes on."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # until every thread of it has stopped
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def once(self, *more: str, check: bool = True) -> dict[str, Any]:
         """`run --once`; its report. With `check`, every limit must be in force."""
