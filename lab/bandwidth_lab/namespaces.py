@@ -202,6 +202,12 @@ class Lab:
         )
         other.ip(f"link set {peer} up")
 
+    def discard(self, namespace: Namespace) -> None:
+        """End what runs in one namespace of this lab and remove it; its name is free again."""
+        self.namespaces.remove(namespace)
+        namespace.stop_processes()
+        remove(namespace.name)
+
     def close(self) -> None:
         """Remove everything this lab made. Idempotent; a second Ctrl-C does not interrupt it."""
         with _interrupts_held_back():
