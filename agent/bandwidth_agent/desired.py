@@ -124,7 +124,7 @@ def _root_tree(
         default = names.DEFAULT_CLASS if standing.default_minor == names.DEFAULT_CLASS else 0
     else:
         interface = facts.interfaces.get(name)
-        fair = interface is not None and interface.root.kind in placement.FAIR_ROOTS
+        fair = interface is not None and placement.is_fair(interface.root)
         default = names.DEFAULT_CLASS if fair else 0
     if default:
         classes[default] = shape.default_class(facts.features.fq_codel)

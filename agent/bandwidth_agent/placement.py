@@ -21,8 +21,8 @@ from bandwidth_api import names
 
 # Roots that the kernel installs by itself and puts back by itself when ours is deleted.
 REPLACEABLE_ROOTS = frozenset({"noqueue", "pfifo_fast", "fq_codel", "fq", "mq"})
-# Roots that keep one flow from delaying another; where HTB replaces one, a default class gives that back.
-FAIR_ROOTS = frozenset({"fq_codel", "fq", "cake"})
+# Queues that keep one flow from delaying another.
+FAIR_QUEUES = frozenset({"fq_codel", "fq", "cake"})
 
 _IFB_NAME = re.compile(rf"{names.IFB_PREFIX}\d+")
 
@@ -105,6 +105,15 @@ def decide(
                 return Placement("interface", ifb.reason, f"not through an ifb: {ifb.what}")
             what = f"no ifb, because {ifb.what}; no HTB at the root, because {root.what}"
             return Placement("none", root.reason, f"{what}; {ifb.remedy}, or remove that qdisc")
+
+
+def is_fair(root: model.RootQdisc) -> bool:
+    """Whether a root keeps one flow from delaying another; where HTB replaces it, a default class gives that back.
+
+    An mq is as fair as its queues, which the kernel makes of the host's default kind, all of them alike.
+    """
+    kinds = root.queues if root.kind == "mq" else {root.kind}
+    return bool(kinds) and kinds <= FAIR_QUEUES
 
 
 def _ifb_obstacle(interface: model.Interface, features: model.Features, bypassed: bool) -> _Obstacle | None:

@@ -5,6 +5,7 @@ Reads only.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Container, Iterable
 
 from bandwidth_agent.kernel import hooks, links, model, netlink, roots, tcmsg
@@ -14,13 +15,16 @@ def observe(
     channel: netlink.Socket, present: Iterable[links.Link], with_default_route: Container[int]
 ) -> dict[str, model.Interface]:
     """Every interface that is not an ifb of ours, by name."""
-    root_of: dict[int, model.RootQdisc] = {}
+    root_of: dict[int, tcmsg.Qdisc] = {}
     hook_of: dict[int, str] = {}
+    below: dict[int, set[str]] = collections.defaultdict(set)
     for qdisc in tcmsg.qdiscs(channel):
         if qdisc.parent == tcmsg.ROOT:
-            root_of[qdisc.ifindex] = model.RootQdisc(qdisc.kind, qdisc.handle >> 16, roots.ours(qdisc))
+            root_of[qdisc.ifindex] = qdisc
         elif qdisc.parent == tcmsg.CLSACT:
             hook_of[qdisc.ifindex] = qdisc.kind
+        else:
+            below[qdisc.ifindex].add(qdisc.kind)
     return {
         link.name: model.Interface(
             name=link.name,
@@ -28,8 +32,7 @@ def observe(
             mtu=link.mtu,
             up=link.up,
             default_route=link.ifindex in with_default_route,
-            # The kernel shows no root of a device that is down, and none of one that has none.
-            root=root_of.get(link.ifindex, model.RootQdisc(link.qdisc, 0, False)),
+            root=_root(link, root_of.get(link.ifindex), below[link.ifindex]),
             clsact=hook_of.get(link.ifindex) == "clsact",
             foreign_egress_filters=_foreign(channel, link.ifindex, hook_of.get(link.ifindex, "")),
         )
@@ -44,6 +47,14 @@ def hook_kind(channel: netlink.Socket, ifindex: int) -> str:
         if qdisc.ifindex == ifindex and qdisc.parent == tcmsg.CLSACT:
             return qdisc.kind
     return ""
+
+
+def _root(link: links.Link, qdisc: tcmsg.Qdisc | None, below: set[str]) -> model.RootQdisc:
+    """The root of a device. The kernel shows none of a device that is down, and none of one that has none."""
+    if qdisc is None:
+        return model.RootQdisc(link.qdisc, 0, False)
+    queues = frozenset(below if qdisc.kind == "mq" else ())
+    return model.RootQdisc(qdisc.kind, qdisc.handle >> 16, roots.ours(qdisc), queues)
 
 
 def _foreign(channel: netlink.Socket, ifindex: int, hook: str) -> tuple[str, ...]:

@@ -133,6 +133,7 @@ class RootQdisc(NamedTuple):
     kind: str
     handle: int  # major; 0: installed by the kernel by itself
     ours: bool
+    queues: frozenset[str] = frozenset()  # mq: the kinds of qdisc that its queues have
 
 
 class Interface(NamedTuple):

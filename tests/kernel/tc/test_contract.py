@@ -64,6 +64,7 @@ def test_the_default_root_of_any_device_comes_back(
     root = kernel.surroundings().interfaces["wide"].root
     assert (root.handle, root.ours) == (0, False)
     assert root.kind in (kind, "fq_codel")
+    assert root.queues == {line.split()[1] for line in before.splitlines() if " dev wide parent :" in line}
     driver.apply(*shapes.tree_on("wide", shapes.EVERY), change.DeleteRoot("wide"))
     assert tools.see() == before
 

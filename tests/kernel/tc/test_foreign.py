@@ -25,7 +25,7 @@ def test_an_installed_root_is_refused_and_untouched(
     node.tc(f"qdisc add dev eth0 root handle 77: {kind}")
     before = tools.see()
     root = kernel.surroundings().interfaces["eth0"].root
-    assert root == model.RootQdisc(kind.split()[0], 0x77, ours=False)
+    assert (root.kind, root.handle, root.ours) == (kind.split()[0], 0x77, False)
     assert driver.refusal(change.PutRoot("eth0", 0)).errno == errno.EEXIST
     driver.apply(change.DeleteRoot("eth0"), change.DeleteClasses("eth0", frozenset({1})))
     assert tools.see() == before

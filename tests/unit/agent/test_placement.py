@@ -88,6 +88,25 @@ def test_the_message_names_what_is_in_the_way_and_what_to_do(
     assert says in placement.decide(setting, interface, features).message
 
 
+@pytest.mark.parametrize(
+    ("kind", "queues", "fair"),
+    [
+        ("fq_codel", (), True),
+        ("fq", (), True),
+        ("noqueue", (), False),
+        ("pfifo_fast", (), False),
+        ("mq", ("fq_codel",), True),
+        ("mq", ("fq", "fq_codel"), True),
+        ("mq", ("pfifo_fast",), False),
+        ("mq", ("fq_codel", "pfifo_fast"), False),
+        ("mq", (), False),
+    ],
+)
+def test_what_keeps_flows_apart(kind: str, queues: tuple[str, ...], fair: bool) -> None:
+    """A fair queue does, and an mq all of whose queues are fair; a root that only orders packets does not."""
+    assert placement.is_fair(model.RootQdisc(kind, 0, False, frozenset(queues))) is fair
+
+
 def names_of(facts: model.Facts, *globs: str) -> list[str]:
     return [interface.name for interface in placement.egress(facts, globs)]
 
