@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import urllib.error
 import urllib.parse
@@ -85,6 +86,13 @@ class ClusterNode:
 
     def kill(self) -> None:
         self.kernel.kill()
+
+    def close(self) -> None:
+        """End the agent if it runs, and its way out."""
+        if self.kernel.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+        self.disconnect()
 
     @property
     def log(self) -> str:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bandwidth_kube import client, connection
+from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.control_plane import ControlPlane
 from bandwidth_lab.simulated_agents import SimulatedAgent
+from bandwidth_lab.topology import Host
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -97,6 +99,7 @@ class World:
         self.api = client.Client(connection.load(plane.kubeconfig()), "test")
         self.operators: list[Operator] = []
         self.agents: dict[str, SimulatedAgent] = {}
+        self.real: dict[str, ClusterNode] = {}
 
     # ── objects ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,9 +175,22 @@ class World:
         return started
 
     def operator_token(self) -> str:
-        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/operator/token"
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        return self._token("operator", {})
+
+    def agent_token(self, node: str) -> str:
+        """A token as a kubelet hands it to the agent's pod, bound to its node."""
+        uid = self.get(f"{NODES}/{node}")["metadata"]["uid"]
+        return self._token("agent", {"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}})
+
+    def _token(self, account: str, spec: Object) -> str:
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         return str(self.api.request("POST", path, body=request)["status"]["token"])
+
+    def label(self, node: str, labels: Mapping[str, str | None]) -> None:
+        """Merge labels into those of a node; None removes one."""
+        body = {"metadata": {"labels": dict(labels)}}
+        self.api.request("PATCH", f"{NODES}/{node}", body=body, content_type=client.MERGE_PATCH)
 
     def agent(self, node: str, labels: Mapping[str, str] | None = None, **options: Any) -> SimulatedAgent:
         """Make a node and start a simulated agent on it, with the rights of deploy/rbac and a token of its node."""
@@ -183,17 +199,29 @@ class World:
 
     def agent_on(self, node: str, labels: Mapping[str, str] | None = None, **options: Any) -> SimulatedAgent:
         """Start a simulated agent on a node that is there."""
-        token = self.plane.agent_token(NAMESPACE, "agent", node)
-        where = connection.load(self.plane.kubeconfig("agent", token=token))
+        where = connection.load(self.plane.kubeconfig("agent", token=self.agent_token(node)))
         started = SimulatedAgent(where, node, labels=labels, **options)
         started.start()
         self.agents[node] = started
         return started
 
+    def real_node(self, name: str, host: Host, *options: str, labels: Mapping[str, str] | None = None) -> ClusterNode:
+        """Make a node of a host of the lab; its agent, the real one, is yet to be started."""
+        self.nodes(name, labels=labels)
+        folder = self.directory / name
+        made = ClusterNode(name, host, folder, self.agent_kubeconfig(name), *options)
+        self.real[name] = made
+        return made
+
+    def agent_kubeconfig(self, node: str, server: str | None = None) -> pathlib.Path:
+        return self.plane.kubeconfig("agent", token=self.agent_token(node), server=server)
+
     def close(self) -> None:
         """End everything that was started."""
         for agent in self.agents.values():
             agent.stop()
+        for node in self.real.values():
+            node.close()
         for operator in self.operators:
             operator.kill()
         self.api.close()
@@ -212,7 +240,7 @@ class World:
             time.sleep(0.05)
         for operator in self.operators:
             operator.dump()
-        logs = "".join(f"\n── {o.name}\n{o.log[-9000:]}" for o in self.operators)
+        logs = "".join(f"\n── {o.name}\n{o.log[-9000:]}" for o in (*self.operators, *self.real.values()))
         raise AssertionError(
             f"not within {seconds} s: {what}; last answer {json.dumps(answer, default=str)[:2000]}{logs}"
         )
