@@ -125,6 +125,11 @@ class ControlPlane:
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that run now: etcd and the API server."""
+        return tuple(process.pid for process in (self._etcd, self._api) if process is not None)
+
+    @property
     def ca_file(self) -> pathlib.Path:
         return self.directory / "certificates" / "apiserver.crt"
 

@@ -1,7 +1,7 @@
 """Agents without a kernel: they list, watch, decode and report like real ones, and enforce nothing.
 
-For tests of the operator and for benchmarks of the API server. Each has a thread and a token bound to its node. What a
-real agent reads and writes in a cluster is what these read and write:
+For tests of the operator and for benchmarks of the API server. Each has two threads and a token bound to its node.
+What a real agent reads and writes in a cluster is what these read and write:
 
     reads    all slices (a list, then a watch), its own Node's labels
     writes   its own NodeBandwidthState: the object once, then its status, on change and once in an interval
@@ -9,6 +9,7 @@ real agent reads and writes in a cluster is what these read and write:
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import random
 import threading
@@ -57,9 +58,11 @@ class SimulatedAgent:
         ]
         self.node = node
         self.assembly: assembly.Assembly | None = None
+        self.reported_digest = ""
         self.events = 0
         self.lists = 0
         self.reports = 0
+        self.refusals: collections.Counter[int] = collections.Counter()  # by HTTP status
         self.errors: list[str] = []
 
     def start(self) -> None:
@@ -102,8 +105,10 @@ class SimulatedAgent:
             try:
                 self._list_and_watch()
             except client.RefusedError as refused:
-                if refused.status != 410:
+                self.refusals[refused.status] += 1
+                if refused.status != 410 and not refused.temporary:
                     self.errors.append(str(refused))
+                self._stopping.wait(refused.retry_after_seconds or 0)
             except client.UnreachableError:
                 pass
             self._stopping.wait(random.uniform(0.05, 0.3))
@@ -111,11 +116,13 @@ class SimulatedAgent:
     def _list_and_watch(self) -> None:
         page = self._api.listed(SLICES, query={"resourceVersion": "0"})
         self.lists += 1
+        read = {i["metadata"]["name"]: slices.read(i) for i in page.items}
+        version = page.resource_version
+        del page
         with self._lock:
-            self._items = {i["metadata"]["name"]: slices.read(i) for i in page.items}
+            self._items = read
             self._listed = True
         self._touched.set()
-        version = page.resource_version
         while not self._stopping.is_set():
             for event in self._api.watch(SLICES, version):
                 version = event["object"]["metadata"]["resourceVersion"]
@@ -124,12 +131,13 @@ class SimulatedAgent:
 
     def _take(self, event: client.Object) -> None:
         name = event["object"]["metadata"]["name"]
+        decoded = None if event["type"] == "DELETED" else slices.read(event["object"])
         self.events += 1
         with self._lock:
-            if event["type"] == "DELETED":
+            if decoded is None:
                 self._items.pop(name, None)
             else:
-                self._items[name] = slices.read(event["object"])
+                self._items[name] = decoded
         self._touched.set()
 
     def _report_loop(self) -> None:
@@ -146,16 +154,21 @@ class SimulatedAgent:
                 self._report(forced=time.monotonic() >= due)
                 due = time.monotonic() + self._interval * random.uniform(0.8, 1.0)
             except client.ApiError as error:
-                if isinstance(error, client.RefusedError) and not error.temporary:
-                    self.errors.append(str(error))
-                due = time.monotonic() + 0.5
+                wait = 0.5
+                if isinstance(error, client.RefusedError):
+                    self.refusals[error.status] += 1
+                    wait = error.retry_after_seconds or wait
+                    if not error.temporary:
+                        self.errors.append(str(error))
+                due = time.monotonic() + wait
 
     def _report(self, *, forced: bool) -> None:
         with self._lock:
-            made = assembly.assemble(self._items.values(), self._kept)
+            items = list(self._items.values())
             failing = dict(sorted(self._failing.items()))
+        made = assembly.assemble(items, self._kept)
         self._kept, self.assembly = made.used, made
-        wanted = self.limits
+        wanted = {e.limit for e in compiler.active(made.plan, self._labels, time.time())}
         failed = [node_state.FailingLimit(n, *why) for n, why in failing.items() if n in wanted]
         state = node_state.NodeState(
             node=self.node,
@@ -177,7 +190,7 @@ class SimulatedAgent:
         if state == self._last and not forced:
             return
         self._write(state)
-        self._last = state
+        self._last, self.reported_digest = state, made.digest
         self.reports += 1
 
     def _write(self, state: node_state.NodeState) -> None:
