@@ -136,6 +136,11 @@ class World:
             for item in self.items(path)
         }
 
+    def state(self, node: str) -> Object:
+        """What a node reports; nothing before it does."""
+        item = next((i for i in self.items(STATES) if i["metadata"]["name"] == node), {})
+        return dict(item.get("status") or {})
+
     def settled(self, seconds: float = 1.5) -> None:
         """Wait until nothing was written for a while."""
         since, seen = time.monotonic(), self.versions()
@@ -155,6 +160,11 @@ class World:
     def ready(self, name: str) -> str:
         """The reason of the condition Ready, "" before there is one."""
         return str(self.conditions(name).get("Ready", {}).get("reason", ""))
+
+    def in_force(self, name: str, generation: int) -> bool:
+        """Whether this version of a limit is Ready."""
+        ready = self.conditions(name).get("Ready", {})
+        return bool(ready.get("status") == "True" and ready.get("observedGeneration") == generation)
 
     def wait_ready(self, *names: str, reason: str = "Ready", seconds: float = 20.0) -> None:
         for name in names:
