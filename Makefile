@@ -52,6 +52,10 @@ test-kernel: setup ## the tests against this machine's kernel, in namespaces of 
 test-cluster: setup ## the operator against a real API server; KUBE_BINARIES names a folder with etcd, kube-apiserver, kubectl
 	$(PYTEST) tests/cluster $(ARGS)
 
+.PHONY: images
+images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
+	@deploy/images/build
+
 .PHONY: test-kernels
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
 	set -e; for kernel in $(KERNELS); do tests/kernels/run '$(VM)' $$kernel $(KERNEL_TESTS) $(ARGS); done
