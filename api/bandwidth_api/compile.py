@@ -95,7 +95,7 @@ def _entry(limit: Limit, now: float, share: int) -> PlanEntry:
         generation=limit.metadata.generation,
         clients=tuple(addresses.parse(text) for text in limit.spec.clients),
         excepted=tuple(addresses.parse(text) for text in limit.spec.excepted),
-        ports=tuple(PortRange(p.protocol, p.port, p.end_port or p.port) for p in egress.ports),
+        ports=tuple(PortRange(p.protocol or "TCP", p.port, p.end_port or p.port) for p in egress.ports),
         rate_bits_per_second=rate if share == 1 else max(NODE_RATE_MIN, rate // share),
         burst_bytes=None if egress.burst is None else units.parse_burst(egress.burst),
         mode=limit.spec.mode,

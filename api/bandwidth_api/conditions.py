@@ -18,6 +18,7 @@ class ConditionType(enum.StrEnum):
     PROGRAMMED = "Programmed"  # the kernels that should enforce it do
     READY = "Ready"  # accepted, programmed and in force
     CONFLICTED = "Conflicted"  # another limit wins over it somewhere
+    STALLED = "Stalled"  # only an edit helps; there while it is so, and never False (kstatus: the object has failed)
 
 
 class Status(enum.StrEnum):

@@ -143,7 +143,7 @@ class _Part(pydantic.BaseModel):
 class Ports(_Part):
     """One range of service ports."""
 
-    protocol: Literal["TCP", "UDP"] = "TCP"
+    protocol: Literal["TCP", "UDP"] | None = None  # None: TCP; the CRD says why there is no default
     port: Annotated[Int32, Field(ge=1, le=65535)]
     end_port: Annotated[Int32, Field(ge=1, le=65535)] | None = None
 

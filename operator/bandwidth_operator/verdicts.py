@@ -4,6 +4,7 @@ Accepted     the limit can be used as it is written
 Programmed   every node that should enforce it does, in its present form
 Ready        accepted, programmed and in force now
 Conflicted   another limit wins over it for some address
+Stalled      it cannot be used as it is written, so only an edit helps; there while it is so
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def status(verdict: Verdict, limit: known.Limit, now: float) -> dict[str, Any]:
     """The whole status to write. The same verdict over the same written status gives the same status."""
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
     written = [c for c in limit.status.get("conditions") or () if isinstance(c, Mapping)]
+    if not verdict.rejected:
+        written = [c for c in written if c.get("type") != ConditionType.STALLED]
     found: dict[str, Any] = {
         "observedGeneration": limit.generation,
         "nodes": {"desired": verdict.desired, "programmed": verdict.programmed, "failed": verdict.failed},
@@ -51,6 +54,8 @@ def _conditions(verdict: Verdict) -> Iterator[Condition]:
     yield programmed
     yield _ready(verdict, accepted, programmed)
     yield _conflicted(verdict)
+    if verdict.rejected:
+        yield accepted._replace(type=ConditionType.STALLED, status=Status.TRUE)
 
 
 def _accepted(verdict: Verdict) -> Condition:

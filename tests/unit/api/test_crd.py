@@ -199,3 +199,27 @@ def test_conditions_fit_the_crd() -> None:
     assert all(re.search(properties["reason"]["pattern"], reason) for reason in conditions.Reason)
     assert properties["message"]["maxLength"] == conditions.MESSAGE_MAX
     assert len(conditions.ConditionType) <= ROOT["properties"]["status"]["properties"]["conditions"]["maxItems"]
+
+
+def test_a_limit_begins_with_nothing_known() -> None:
+    """What is read before the operator wrote: no generation observed, and Ready Unknown with a reason of ours."""
+    default = ROOT["properties"]["status"]["default"]
+    assert list(faults(default, ROOT["properties"]["status"])) == []
+    assert default["observedGeneration"] == 0
+    (condition,) = default["conditions"]
+    assert condition["type"] == conditions.ConditionType.READY
+    assert condition["status"] == conditions.Status.UNKNOWN
+    assert condition["reason"] == conditions.Reason.PENDING
+
+
+def test_no_default_lies_inside_of_a_list() -> None:
+    """What is written in a list is what is stored, to the letter: tools that compare lists as a whole see no drift."""
+
+    def defaults(schema: Schema, path: str) -> Iterator[str]:
+        if "default" in schema:
+            yield path
+        for inner_path, inner in inner_schemas(schema, path):
+            yield from defaults(inner, inner_path)
+
+    found = list(defaults(ROOT["properties"]["spec"], "spec"))
+    assert found == ["spec.egress.sharing", "spec.egress.distribution", "spec.mode", "spec.priority"]

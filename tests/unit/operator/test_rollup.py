@@ -265,6 +265,19 @@ def test_winners_are_named() -> None:
     assert conditions(GOOD)["Conflicted"]["status"] == "False"
 
 
+def test_stalled_is_there_while_only_an_edit_helps() -> None:
+    """A limit that cannot be used says Stalled, as long as that is so and with one time; a good one never has it."""
+    bad = Verdict(rejected=(Rejection(Reason.INVALID, "spec.egress.rate", "no rate"),))
+    limit = examples.limit("a")
+    status = verdicts.status(bad, limit, examples.NOW)
+    stalled = conditions(bad)["Stalled"]
+    assert (stalled["status"], stalled["reason"]) == ("True", "Invalid")
+    written = dataclasses.replace(limit, status=status)
+    assert verdicts.status(bad, written, examples.NOW + 100) == status
+    mended = verdicts.status(GOOD, written, examples.NOW + 200)
+    assert {c["type"] for c in mended["conditions"]} == {"Accepted", "Programmed", "Ready", "Conflicted"}
+
+
 # ── the plan ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
