@@ -1,0 +1,60 @@
+"""What Argo CD is given: the health check with its cases, run by a Lua as bare as Argo CD's, and the manifests."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+
+from bandwidth_api import conditions, names
+from gitops import lua
+
+FILES = lua.ARGO_CD / "ClientBandwidthLimit"
+CASES = yaml.safe_load((FILES / "health_test.yaml").read_text())["tests"]
+KEY = f"resource.customizations.health.{names.GROUP}_{names.LIMIT_KIND}"
+
+
+@pytest.fixture(scope="module")
+def check() -> lua.HealthCheck:
+    return lua.HealthCheck()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: pathlib.Path(case["inputPath"]).stem)
+def test_health(check: lua.HealthCheck, case: Any) -> None:
+    """An object in this state has this health, and says why."""
+    found = check(yaml.safe_load((FILES / case["inputPath"]).read_text()))
+    assert found == (case["healthStatus"]["status"], case["healthStatus"]["message"])
+
+
+def test_every_file_is_a_case() -> None:
+    """No test data lies about that no case reads."""
+    assert {path.name for path in (FILES / "testdata").iterdir()} == {
+        pathlib.Path(case["inputPath"]).name for case in CASES
+    }
+
+
+@pytest.mark.parametrize("reason", [r.value for r in conditions.Reason])
+def test_every_reason_has_a_health(check: lua.HealthCheck, reason: str) -> None:
+    """Not ready is never Healthy, but for a limit whose time is over; who must wait and who must act are told apart."""
+    waiting = {"Pending", "NoNodeSelected"}
+    told = {"Disabled": "Suspended", "Expired": "Healthy"} | dict.fromkeys(waiting, "Progressing")
+    ready = {"type": "Ready", "status": "False", "reason": reason, "message": "why"}
+    found = check({"metadata": {"generation": 3}, "status": {"observedGeneration": 3, "conditions": [ready]}})
+    assert found == (told.get(reason, "Degraded"), "why")
+
+
+def test_the_config_map_holds_the_file() -> None:
+    """What is pasted into argocd-cm is the tested script, under the key for this kind and no other."""
+    config_map = yaml.safe_load((lua.ARGO_CD / "argocd-cm.yaml").read_text())
+    assert config_map["metadata"] == {"name": "argocd-cm", "namespace": "argocd"}
+    assert config_map["data"] == {KEY: (FILES / "health.lua").read_text()}
+
+
+def test_no_application_ignores_differences() -> None:
+    """The example applications compare everything: none is needed to hide what we would have changed."""
+    for path in lua.ARGO_CD.glob("application-*.yaml"):
+        spec = yaml.safe_load(path.read_text())["spec"]
+        assert "ignoreDifferences" not in spec
+        assert "RespectIgnoreDifferences=true" not in spec["syncPolicy"]["syncOptions"]
