@@ -47,11 +47,15 @@ A first limit, in /etc/client-bandwidth/mail-loop.yaml:
 Every program explains itself: bandwidth-agent run --help"""
 
 _RUN = """\
-Puts the limits of a directory in force on this host and keeps them so: a changed file within a second, whatever
-another program does to our rules at once, expired limits by the clock.
+Puts limits in force on this host and keeps them so: a changed limit within a second, whatever another program does to
+our rules at once, expired limits by the clock.
+
+With --manifests the limits come from the files of a directory; to lift one delete its file. Without, this host is a
+node of a cluster: the limits come from its API server, and what became of them goes into this node's
+NodeBandwidthState. The last plan is kept on disk, and used from the start on when the API server is away.
 
 Stopping it (SIGTERM, SIGINT, even SIGKILL) leaves the limits in force; the next start adopts them unchanged.
-To lift a limit delete its file; to take everything away run `bandwidth-agent cleanup`."""
+To take everything away run `bandwidth-agent cleanup`."""
 
 _RUN_EPILOG = """\
 examples:
@@ -59,10 +63,13 @@ examples:
   bandwidth-agent run --manifests DIR --interface 'eth*' --interface wg0
   bandwidth-agent run --manifests DIR --once -o json | jq .failing
   bandwidth-agent run --manifests DIR --metrics-address 127.0.0.1:9100
+  bandwidth-agent run --metrics-address :9100                      in a pod, with NODE_NAME in its environment
+  bandwidth-agent run --kubeconfig FILE --node-name worker-3       as a service of the host
 
 exit codes:
   0   stopped by a signal; with --once: every limit is in force
-  1   it cannot run here (the message says why); with --once: also when a limit is not in force
+  1   it cannot run here (the message says why); with --once: also when a limit is not in force, or the cluster
+      could not be read or told
   64  wrong call"""
 
 _PLAN = """\
@@ -138,7 +145,8 @@ def parser() -> argparse.ArgumentParser:
         )
 
     run = program("run", "put limits in force and keep them so", _RUN, _RUN_EPILOG)
-    _manifests(run)
+    _manifests(run, required=False)
+    _cluster(run)
     run.add_argument("--once", action="store_true", help="make one pass, print the report, and exit")
     _output(run, "form of the report that --once prints")
     _shaping(run)
@@ -155,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
     _logs(run)
 
     plan = program("plan", "print the changes that run would make, make none", _PLAN, _PLAN_EPILOG)
-    _manifests(plan)
+    _manifests(plan, required=True)
     plan.add_argument("--exit-code", action="store_true", help="exit 2 when there are changes, 0 when there are none")
     _output(plan, "form of the plan")
     _shaping(plan)
@@ -185,14 +193,38 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _manifests(program: argparse.ArgumentParser) -> None:
+def _manifests(program: argparse.ArgumentParser, *, required: bool) -> None:
     program.add_argument(
         "--manifests",
         type=pathlib.Path,
-        required=True,
+        required=required,
         metavar="DIR",
-        help="directory with the limits: every *.yaml, *.yml and *.json in it (required: without a cluster, "
-        "the limits come from files)",
+        help="directory with the limits: every *.yaml, *.yml and *.json in it "
+        + ("(required)" if required else "(default: the limits come from the cluster)"),
+    )
+
+
+def _cluster(program: argparse.ArgumentParser) -> None:
+    group = program.add_argument_group("cluster, without --manifests")
+    group.add_argument(
+        "--kubeconfig",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="how to reach the API server (default: the service account of the pod, then the file in KUBECONFIG)",
+    )
+    group.add_argument(
+        "--node-name",
+        default=os.environ.get("NODE_NAME", ""),
+        metavar="NAME",
+        help="the Node that this host is (default: the environment variable NODE_NAME)",
+    )
+    group.add_argument(
+        "--report-interval",
+        dest="report_interval_seconds",
+        type=options.interval,
+        default=options.REPORT_INTERVAL_SECONDS,
+        metavar="SECONDS",
+        help="report this node's state at least this often, changed or not (default: %(default)s)",
     )
 
 
@@ -260,15 +292,14 @@ def _host(program: argparse.ArgumentParser) -> None:
         type=options.label,
         metavar="KEY=VALUE",
         help="a label of this host for the nodeSelector of limits; repeatable "
-        f"(always there: {options.HOSTNAME_LABEL})",
+        f"(always there: {options.HOSTNAME_LABEL}; in a cluster the labels are the Node's)",
     )
     group.add_argument(
         "--state-dir",
         type=pathlib.Path,
         default=options.STATE_DIR,
         metavar="DIR",
-        help="where accepted limits are remembered, so that one whose file is broken survives a restart "
-        "(default: %(default)s)",
+        help="where accepted limits, or the plan of the cluster, are remembered over a restart (default: %(default)s)",
     )
 
 

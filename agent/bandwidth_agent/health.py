@@ -1,6 +1,7 @@
-"""What a running agent knows about its own health, shared between the loop's thread and the web server's.
+"""What a running agent knows about its own health, shared between its threads.
 
-Owns the few numbers that the loop leaves here and the verdicts `healthy` and `ready`; reads no kernel and no clock.
+Owns the few numbers that the loop, and in a cluster the threads that read and report, leave here, and the verdicts
+`healthy` and `ready`; reads no kernel and no clock.
 All times are monotonic seconds.
 """
 
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from bandwidth_agent import report
 
+THREAD_STUCK_AFTER_SECONDS = 240.0  # more than the longest watch and the longest request together
 STUCK_AFTER_SECONDS = 60.0  # a loop that did not turn for this long is stuck; 10,000 limits cold take a few seconds
 
 # Upper bounds of the apply histogram's buckets, seconds.
@@ -45,6 +47,7 @@ class Health:
 
     def __init__(self, now: float) -> None:
         self._lock = threading.Lock()
+        self._threads: dict[str, float] = {}  # when each thread beside the loop was last heard of
         self._vitals = Vitals(
             turned_at=now,
             report=None,
@@ -93,11 +96,21 @@ class Health:
         with self._lock:
             return self._vitals
 
+    def alive(self, thread: str, now: float) -> None:
+        """A thread beside the loop goes on; it says so at least every few minutes from its first time on."""
+        with self._lock:
+            self._threads[thread] = now
+
     def healthy(self, now: float) -> Verdict:
-        """The loop turns; one that is stuck should be restarted."""
+        """The loop turns, and every thread beside it goes on; an agent that is stuck should be restarted."""
         silent = now - self.vitals().turned_at
         if silent > STUCK_AFTER_SECONDS:
             return Verdict(False, f"the loop has not turned for {silent:.0f} s")
+        with self._lock:
+            threads = dict(self._threads)
+        for name, alive_at in sorted(threads.items()):
+            if now - alive_at > THREAD_STUCK_AFTER_SECONDS:
+                return Verdict(False, f"the thread {name!r} has been stuck for {now - alive_at:.0f} s")
         return Verdict(True, "ok")
 
     def ready(self) -> Verdict:

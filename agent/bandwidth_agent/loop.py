@@ -65,6 +65,16 @@ class Wants(Protocol):
         """What this node should enforce at `now` (seconds since the epoch), and until when that holds."""
 
 
+class Told(Protocol):
+    """Who wants to know what became of each pass; must not wait."""
+
+    def passed(self, wanted: Wanted, made: report.Report, *, clean: bool) -> None:
+        """A pass ended. `clean`: the kernel is as wanted, nothing is left to be done."""
+
+    def unreadable(self, message: str) -> None:
+        """A pass could not be made, because the kernel could not be read."""
+
+
 class Loop:
     """Follows limits and kernel until it is told to stop. `stop` may be called from a signal handler."""
 
@@ -76,6 +86,7 @@ class Loop:
         listening: Sequence[Events] = (),
         resync_seconds: float | None = None,
         vitals: health.Health | None = None,
+        told: Told | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -84,6 +95,7 @@ class Loop:
         self._events = tuple(listening)
         self._resync_seconds = resync_seconds
         self._vitals = vitals
+        self._told = told
         self._monotonic = monotonic
         self._wall = wall
         self._wanted: Wanted | None = None
@@ -154,6 +166,8 @@ class Loop:
         except OSError as error:
             # The kernel could not be read whole, or a tool is missing: nothing was decided from half a reading.
             log.warning("cannot read the kernel, trying again", error=str(error))
+            if self._told is not None:
+                self._told.unreadable(str(error))
             self._read_wanted = self._read_urgent = False
             self._resync_at = self._monotonic() + (self._resync_seconds or RESYNC_MIN_SECONDS)
             self._plan_retry(undone=True, now=self._monotonic())
@@ -212,6 +226,8 @@ class Loop:
                 repairs=self._reconciler.drift_repairs,
                 kernel_failed=self._reconciler.believed is None,
             )
+        if self._told is not None and wanted is not None:
+            self._told.passed(wanted, made, clean=self._reconciler.believed is not None)
         self._journal.tell(made)
 
 

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from bandwidth_agent import health, report, show, whose
+from bandwidth_agent import cluster_health, health, report, show, whose
 from bandwidth_agent.kernel import interface, model
 
 PREFIX = "client_bandwidth"
@@ -57,6 +57,7 @@ class Page:
         monotonic: Callable[[], float],
         version: str,
         max_limits: int,
+        way: Callable[[], cluster_health.Way] | None = None,
     ) -> None:
         self._kernel = kernel
         self._believed = believed
@@ -68,6 +69,8 @@ class Page:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Agent(vitals, monotonic, version))
         self._registry.register(self._of_kernel)
+        if way is not None:
+            self._registry.register(_Cluster(way, monotonic))
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -178,6 +181,33 @@ def _durations(said: health.Vitals) -> HistogramMetricFamily:
         buckets.append((bound, float(total)))
     family.add_metric([], buckets, said.duration_sum_seconds)
     return family
+
+
+class _Cluster(Collector):
+    """An agent's way to the API server."""
+
+    def __init__(self, way: Callable[[], cluster_health.Way], monotonic: Callable[[], float]) -> None:
+        self._way = way
+        self._monotonic = monotonic
+
+    def collect(self) -> Iterator[Metric]:
+        now, known = self._monotonic(), self._way()
+        text = "Time since the API server last brought anything of a collection."
+        silence = GaugeMetricFamily(f"{PREFIX}_watch_silence_seconds", text, labels=["collection"])
+        for name, heard_at in sorted(known.heard_at.items()):
+            silence.add_metric([name], now - heard_at)
+        yield silence
+        yield _labelled("lists", "Whole lists read from the API server.", "collection", known.lists)
+        text = "Lists and watches that failed and were begun again."
+        failures = CounterMetricFamily(f"{PREFIX}_read_failures", text, labels=["collection", "reason"])
+        for (name, reason), count in sorted(known.troubles.items()):
+            failures.add_metric([name, reason], count)
+        yield failures
+        if known.reported_at is not None:
+            text = "Time since this node's state was last written, or found as it should be."
+            yield _gauge("last_report_age_seconds", text, now - known.reported_at)
+        yield _counter("reports", "Reports of this node's state that succeeded.", known.reports)
+        yield _labelled("report_failures", "Reports that failed and were tried again.", "reason", known.report_failures)
 
 
 class _Kernel(Collector):

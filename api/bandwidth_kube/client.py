@@ -23,6 +23,10 @@ PAGE = 500  # objects; the size that keeps both sides' memory small
 TIMEOUT_SECONDS = 10.0
 WATCH_SILENCE_SECONDS = 90.0  # bookmarks come about once a minute
 
+JSON = "application/json"
+# Only names, labels and the like of each object: a Node's status is long, and changes all the time.
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+METADATA_WATCH = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
@@ -59,6 +63,10 @@ class RefusedError(ApiError):
         return self.status == 429 or self.status >= 500
 
 
+class EndedError(RefusedError):
+    """The server ended a watch with an error event. What it brought until then is whole; go on with a new list."""
+
+
 class Page(NamedTuple):
     items: list[Object]
     resource_version: str  # of the whole list
@@ -89,27 +97,45 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Object:
         """One request and its answer."""
-        answer = self._send(method, path, query, body, content_type, urllib3.Timeout(total=timeout_seconds), True)
+        headers = {"accept": accept, "content-type": content_type}
+        answer = self._send(method, path, query, body, headers, urllib3.Timeout(total=timeout_seconds), True)
         try:
             return _decoded(answer.data)
         except ValueError as error:
             raise UnreachableError(f"{method} {path}: the answer is no JSON: {error}") from error
 
     def pages(
-        self, path: str, *, limit: int = PAGE, query: Mapping[str, str] | None = None, timeout_seconds: float = 30.0
+        self,
+        path: str,
+        *,
+        limit: int | None = PAGE,
+        query: Mapping[str, str] | None = None,
+        accept: str = JSON,
+        timeout_seconds: float = 30.0,
     ) -> Iterator[Page]:
-        """A list in pages of `limit`. `RefusedError` with status 410 in between: it took too long, begin again."""
-        parameters = {"limit": str(limit), **(query or {})}
+        """A list in pages of `limit`, all of one resource version.
+
+        `RefusedError` with status 410 in between: it took too long, begin again.
+        """
+        parameters = dict(query or {}) if limit is None else {"limit": str(limit), **(query or {})}
+        version: str | None = None
         while True:
-            answer = self.request("GET", path, query=parameters, timeout_seconds=timeout_seconds)
+            answer = self.request("GET", path, query=parameters, accept=accept, timeout_seconds=timeout_seconds)
             metadata = answer.get("metadata", {})
-            yield Page(answer.get("items") or [], str(metadata.get("resourceVersion", "")))
+            page = Page(answer.get("items") or [], str(metadata.get("resourceVersion", "")))
+            if version is not None and page.resource_version != version:
+                raise RefusedError(410, "Expired", f"a page of another resource version in the list of {path}")
+            version = page.resource_version
+            yield page
             if not metadata.get("continue"):
                 return
+            # The token says which version; one beside it is an error to the server.
+            parameters = {k: v for k, v in parameters.items() if not k.startswith("resourceVersion")}
             parameters["continue"] = metadata["continue"]
 
     def listed(self, path: str, *, query: Mapping[str, str] | None = None) -> Page:
@@ -134,11 +160,12 @@ class Client:
         resource_version: str,
         *,
         query: Mapping[str, str] | None = None,
+        accept: str = JSON,
         silence_seconds: float = WATCH_SILENCE_SECONDS,
     ) -> Iterator[Object]:
         """The events after a resource version, bookmarks included, until the server ends the stream.
 
-        An event of type ERROR is raised as `RefusedError`; a stream silent too long, or cut, as `UnreachableError`.
+        An event of type ERROR is raised as `EndedError`; a stream silent too long, or cut, as `UnreachableError`.
         """
         parameters = {
             "watch": "true",
@@ -147,12 +174,13 @@ class Client:
             **(query or {}),
         }
         timeout = urllib3.Timeout(connect=TIMEOUT_SECONDS, read=silence_seconds)
-        answer = self._send("GET", path, parameters, None, "", timeout, False)
+        answer = self._send("GET", path, parameters, None, {"accept": accept}, timeout, False)
         try:
             for line in _lines(answer):
                 event = _decoded(line)
                 if event.get("type") == "ERROR":
-                    raise _refusal(int(event["object"].get("code", 500)), event["object"], None)
+                    status = event.get("object") or {}
+                    raise _refusal(int(status.get("code", 500)), status, None, EndedError)
                 yield event
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise UnreachableError(f"watch {path}: {error}") from error
@@ -165,16 +193,13 @@ class Client:
         path: str,
         query: Mapping[str, str] | None,
         body: Object | None,
-        content_type: str,
+        headers: Mapping[str, str],
         timeout: urllib3.Timeout,
         preload: bool,
     ) -> urllib3.BaseHTTPResponse:
         url = self._connection.server + path + (f"?{urllib.parse.urlencode(query)}" if query else "")
-        headers = {"accept": "application/json", "user-agent": self._user_agent, **self._connection.headers()}
-        payload = None
-        if body is not None:
-            headers["content-type"] = content_type
-            payload = json.dumps(body, separators=(",", ":")).encode()
+        headers = {**headers, "user-agent": self._user_agent, **self._connection.headers()}
+        payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         try:
             answer = self._pool.request(
                 method, url, body=payload, headers=headers, timeout=timeout, preload_content=preload
@@ -190,7 +215,9 @@ class Client:
         raise _refusal(answer.status, status, answer.headers.get("retry-after"))
 
 
-def _refusal(code: int, status: Object, retry_after: str | None) -> RefusedError:
+def _refusal(
+    code: int, status: Object, retry_after: str | None, kind: type[RefusedError] = RefusedError
+) -> RefusedError:
     seconds: float | None = None
     if retry_after is not None and retry_after.isdigit():
         seconds = float(retry_after)
@@ -198,7 +225,7 @@ def _refusal(code: int, status: Object, retry_after: str | None) -> RefusedError
     if seconds is None and "retryAfterSeconds" in details:
         seconds = float(details["retryAfterSeconds"])
     causes = tuple(str(cause.get("reason", "")) for cause in details.get("causes") or ())
-    return RefusedError(code, str(status.get("reason", "")), str(status.get("message", "")), seconds, causes)
+    return kind(code, str(status.get("reason", "")), str(status.get("message", "")), seconds, causes)
 
 
 def _decoded(data: bytes) -> Object:

@@ -9,7 +9,7 @@ from bandwidth_agent import apply, classify, describe, diff, lock, logs, whose
 from bandwidth_agent.commands import host, parts
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import change, interface, model
-from bandwidth_agent.source import accepted
+from bandwidth_agent.source import accepted, stored_plan
 
 _ROUNDS = 3  # what could not go because something still led to it goes in the next round
 _LINES_SHOWN = 20  # of one step
@@ -51,6 +51,7 @@ def _remove(kernel: interface.Kernel, options: Options) -> int:
         steps += [(step, describe.lines(step, labels)) for step in changes]
         observed = kernel.observe()
     accepted.forget(options.state_dir)
+    stored_plan.forget(options.state_dir)
     left = observed != model.EMPTY
     sys.stdout.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
     if left:

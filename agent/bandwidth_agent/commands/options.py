@@ -19,6 +19,7 @@ STATE_DIR = pathlib.Path("/var/lib/client-bandwidth")
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 MASK_BITS_MIN = 4  # room for 15 limits; names.CLASS_MAX needs 15 bits
 METRICS_MAX_LIMITS = 1000
+REPORT_INTERVAL_SECONDS = 300
 IPTABLES_BACKENDS = ("auto", "nft", "legacy")
 DEFAULTS = settings.Settings()
 
@@ -34,7 +35,10 @@ class Options:
 
     command: str
     settings: settings.Settings
-    manifests: pathlib.Path | None = None
+    manifests: pathlib.Path | None = None  # None: the limits come from a cluster
+    kubeconfig: pathlib.Path | None = None  # None: the pod's own account, then KUBECONFIG
+    node_name: str = ""
+    report_interval_seconds: int = REPORT_INTERVAL_SECONDS
     state_dir: pathlib.Path = STATE_DIR
     node_labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     iptables_backend: Literal["auto", "nft", "legacy"] = "auto"
@@ -133,6 +137,13 @@ def seconds(text: str) -> float:
     if not 0.1 <= value <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds between 0.1 and 86400")
     return value
+
+
+def interval(text: str) -> int:
+    """A whole number of seconds, at most a day."""
+    if not text.isdecimal() or not 1 <= int(text) <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds between 1 and 86400")
+    return int(text)
 
 
 def count(text: str) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
-from collections.abc import Container
+from typing import TYPE_CHECKING
 
 from bandwidth_agent import reconcile
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import interface, real
-from bandwidth_agent.source import accepted, directory, guard
 from bandwidth_api import names
+
+if TYPE_CHECKING:
+    from bandwidth_agent.source import directory
 
 
 class ManifestsError(Exception):
@@ -33,6 +35,8 @@ def source(
     options: Options, of: interface.Kernel, reconciler: reconcile.Reconciler, *, writes: bool
 ) -> directory.Directory:
     """The manifest directory as a source; raises ManifestsError. `writes`: remember in the state directory."""
+    from bandwidth_agent.source import accepted, directory, guard  # YAML and inotify, which no cluster needs
+
     path = options.manifests
     if path is None:
         raise ManifestsError("--manifests DIR is required")
@@ -45,10 +49,10 @@ def source(
     store = accepted.Store(options.state_dir, absolute, version(), writes=writes)
     first = functools.cache(of.facts)
     refuse = guard.Guard(lambda: reconciler.facts or first(), options.settings, options.node_labels)
-    return directory.Directory(path, store, in_force=functools.cache(lambda: _limits_in(of)), refuse=refuse)
+    return directory.Directory(path, store, in_force=functools.cache(lambda: limits_in(of)), refuse=refuse)
 
 
-def _limits_in(of: interface.Kernel) -> Container[str]:
+def limits_in(of: interface.Kernel) -> frozenset[str]:
     """The cut names of the limits whose entries are in the kernel."""
     comments = (entry.comment for ipset in of.observe().sets.values() for entry in ipset.entries.values())
     return frozenset(names.parse_comment(comment).key.limit for comment in comments)

@@ -1,14 +1,17 @@
-"""`run`: puts the limits of a directory in force and keeps them so; with --once makes one pass and reports.
+"""`run`: puts limits in force and keeps them so; with --once makes one pass and reports.
 
-Wires source, reconciler, loop and metrics together. The way out does nothing to the kernel.
+Wires a source, reconciler, loop and metrics together; where the limits come from a cluster, `commands.cluster` wires
+that side. The way out does nothing to the kernel.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,11 +19,10 @@ import structlog
 from bandwidth_agent import health, lock, logs, loop, reconcile, report
 from bandwidth_agent.commands import host, parts
 from bandwidth_agent.commands.options import Address, Options
-from bandwidth_agent.kernel import events, links, nfevents
-from bandwidth_agent.source import compiled
+from bandwidth_agent.kernel import events, links, nfevents, real
 
 if TYPE_CHECKING:
-    from bandwidth_agent import serve
+    from bandwidth_agent import cluster_health, serve
 
 log = structlog.get_logger("run")
 
@@ -34,37 +36,68 @@ def main(options: Options) -> int:
         return host.fail(why_not)
     try:
         with lock.Lock():
-            return _run(options)
+            if options.manifests is not None:
+                return _on_a_host(options)
+            from bandwidth_agent.commands import cluster  # a client of the API server, which a host need not load
+
+            return cluster.run(options)
     except lock.HeldError as error:
         return host.fail(host.held(error, "stop it first"))
     except parts.ManifestsError as error:
         return host.fail(str(error))
 
 
-def _run(options: Options) -> int:
+@contextlib.contextmanager
+def node(options: Options) -> Iterator[tuple[real.RealKernel, reconcile.Reconciler]]:
+    """The kernel and what makes passes over it, loaded before limits are read, and so outside of the time that they
+    take to come into force."""
     # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
     gc.set_threshold(50_000, 20, 100)
-    links.load()  # before the limits are read, and so outside of the time in which they come into force
+    links.load()
     gc.freeze()  # what is loaded stays: no collection need look at it again
     kernel = parts.kernel(options)
-    reconciler = reconcile.Reconciler(kernel, options.settings)
-    source = parts.source(options, kernel, reconciler, writes=True)
     try:
-        vitals = health.Health(time.monotonic())
-        turning = loop.Loop(
-            compiled.Compiled(source, options.node_labels),
-            reconciler,
-            listening=() if options.once else (events.Events(kernel.port_ids), nfevents.NetfilterEvents()),
-            resync_seconds=options.resync_seconds,
-            vitals=vitals,
-        )
-        return _once(turning, options) if options.once else _follow(turning, reconciler, vitals, options)
+        yield kernel, reconcile.Reconciler(kernel, options.settings)
     finally:
-        source.close()
         kernel.close()
 
 
-def _once(turning: loop.Loop, options: Options) -> int:
+def _on_a_host(options: Options) -> int:
+    from bandwidth_agent.source import compiled  # and with it YAML and inotify, which no cluster needs
+
+    with node(options) as (kernel, reconciler):
+        source = parts.source(options, kernel, reconciler, writes=True)
+        with contextlib.closing(source):
+            vitals = health.Health(time.monotonic())
+            wants = compiled.Compiled(source, options.node_labels)
+            if options.once:
+                return once(loop.Loop(wants, reconciler), options)
+            turning = follower(wants, kernel, reconciler, vitals, options)
+            log.info("started", manifests=str(options.manifests), version=parts.version())
+            return follow(turning, reconciler, vitals, options)
+
+
+def follower(
+    wants: loop.Wants,
+    kernel: real.RealKernel,
+    reconciler: reconcile.Reconciler,
+    vitals: health.Health,
+    options: Options,
+    told: loop.Told | None = None,
+) -> loop.Loop:
+    """A loop that listens to the kernel too."""
+    return loop.Loop(
+        wants,
+        reconciler,
+        listening=(events.Events(kernel.port_ids), nfevents.NetfilterEvents()),
+        resync_seconds=options.resync_seconds,
+        vitals=vitals,
+        told=told,
+    )
+
+
+def once(turning: loop.Loop, options: Options) -> int:
+    """One pass and its report."""
     try:
         made = turning.once()
     except OSError as error:
@@ -73,12 +106,18 @@ def _once(turning: loop.Loop, options: Options) -> int:
     return 0 if made.ok else host.FAILED
 
 
-def _follow(turning: loop.Loop, reconciler: reconcile.Reconciler, vitals: health.Health, options: Options) -> int:
-    log.info("started", manifests=str(options.manifests), version=parts.version())
+def follow(
+    turning: loop.Loop,
+    reconciler: reconcile.Reconciler,
+    vitals: health.Health,
+    options: Options,
+    way: Callable[[], cluster_health.Way] | None = None,
+) -> int:
+    """Passes until stopped, with metrics if they are wanted."""
     if options.metrics_address is None:
         return turning.run()
     try:
-        server = _server(options.metrics_address, reconciler, vitals, options)
+        server = _server(options.metrics_address, reconciler, vitals, options, way)
     except OSError as error:
         where = f"{options.metrics_address.host}:{options.metrics_address.port}"
         return host.fail(f"cannot listen on --metrics-address {where}: {error.strerror}")
@@ -87,7 +126,11 @@ def _follow(turning: loop.Loop, reconciler: reconcile.Reconciler, vitals: health
 
 
 def _server(
-    address: Address, reconciler: reconcile.Reconciler, vitals: health.Health, options: Options
+    address: Address,
+    reconciler: reconcile.Reconciler,
+    vitals: health.Health,
+    options: Options,
+    way: Callable[[], cluster_health.Way] | None,
 ) -> serve.Server:
     from bandwidth_agent import metrics, serve  # 80 ms that a run without metrics need not pay
 
@@ -98,6 +141,7 @@ def _server(
         monotonic=time.monotonic,
         version=parts.version(),
         max_limits=options.metrics_max_limits,
+        way=way,
     )
     return serve.Server(address.host, address.port, vitals, page)
 

@@ -60,3 +60,5 @@ class Wanted:
     until: float | None = None  # when the next of them expires, seconds since the epoch
     warnings: tuple[str, ...] = ()
     file_of: Callable[[str], str] = dataclasses.field(default=_nowhere, compare=False)  # "" where there is no file
+    digest: str | None = None  # of the plan of a cluster that these are from; None: of none
+    retire: bool = False  # there are none, because the plan says that everything of ours is to go

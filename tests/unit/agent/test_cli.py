@@ -47,6 +47,7 @@ def test_every_option_of_run_arrives() -> None:
         *("--protected", "192.0.2.0/24", "--protected", "2001:db8::1", "--node-label", "zone=a=b"),
         *("--iptables-backend", "legacy", "--state-dir", "/s", "--metrics-address", "[::1]:9100"),
         *("--metrics-max-limits", "7", "--log-format", "json", "--log-level", "debug", "--resync", "2.5"),
+        *("--kubeconfig", "k", "--node-name", "worker-3", "--report-interval", "60"),
     )
     assert chosen.settings == settings.Settings(
         placement=settings.PlacementSetting.IFB,
@@ -61,6 +62,18 @@ def test_every_option_of_run_arrives() -> None:
     assert (chosen.once, chosen.json, chosen.iptables_backend) == (True, True, "legacy")
     assert (chosen.metrics_max_limits, chosen.resync_seconds) == (7, 2.5)
     assert (chosen.log_format, chosen.log_level, chosen.state_dir) == ("json", "debug", pathlib.Path("/s"))
+    assert (chosen.kubeconfig, chosen.node_name) == (pathlib.Path("k"), "worker-3")
+    assert chosen.report_interval_seconds == 60
+
+
+def test_without_a_directory_the_limits_come_from_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` alone is what a pod runs; which Node it is comes from its environment."""
+    monkeypatch.setenv("NODE_NAME", "worker-3")
+    chosen = parsed("run")
+    assert chosen.manifests is None
+    assert chosen.kubeconfig is None
+    assert chosen.node_name == "worker-3"
+    assert chosen.report_interval_seconds == 300
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -103,10 +116,11 @@ def test_the_first_help_shows_a_whole_limit_that_is_accepted(capsys: pytest.Capt
     ("words", "says"),
     [
         ((), "required"),
-        (("run",), "--manifests"),
         (("plan",), "--manifests"),
         (("fly",), "invalid choice"),
-        (("run", "--manifest", "m"), "--manifests"),
+        (("run", "--manifest", "m"), "--manifest m"),
+        (("run", "--report-interval", "1.5"), "seconds"),
+        (("run", "--report-interval", "0"), "seconds"),
         (("show", "--bogus"), "--bogus"),
         (("show", "--mark-mask", "0xf0f0"), "contiguous"),
         (("show", "--mark-mask", "0x3"), "at least"),

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bandwidth_agent import health, metrics, serve
+from bandwidth_agent import cluster_health, health, metrics, serve
 from bandwidth_api.plan import Sharing
+from bandwidth_kube import client
 from unit import documents
 from unit.agent import manifests, shaped
 from unit.agent.shaped import entry
@@ -28,6 +29,7 @@ class Agent:
         self.clock = manifests.Clock()
         self.node = shaped.Node(*entries)
         self.health = health.Health(self.clock())
+        self.cluster = cluster_health.ClusterHealth(self.health, lambda thread, error: None, self.clock)
         self.page = metrics.Page(
             self.health,
             self.node.kernel,
@@ -35,6 +37,7 @@ class Agent:
             monotonic=self.clock,
             version="1.2.3",
             max_limits=max_limits,
+            way=self.cluster.way,
         )
 
     def passed(self, *, failed: bool = False, repairs: dict[str, int] | None = None) -> None:
@@ -128,6 +131,7 @@ def test_every_metric_is_documented() -> None:
     agent = Agent(entry("mail", "203.0.113.7"))
     agent.health.plan_changed(agent.clock())
     agent.passed()
+    agent.cluster.reported()
     families = text_string_to_metric_families(agent.page.text().decode())
     served = {
         # The parser takes the ending off a counter's family; the text has it.
@@ -139,7 +143,40 @@ def test_every_metric_is_documented() -> None:
     assert set(re.findall(rf"^\| `({metrics.PREFIX}_[a-z_]+)", text, re.MULTILINE)) == served
 
 
+def test_the_way_to_the_api_server_is_told() -> None:
+    """How long each collection has been silent, what failed and why, and when the node last reported."""
+    agent = Agent(entry("mail", "203.0.113.7"))
+    agent.cluster.listed("slices")
+    agent.cluster.heard("slices")
+    agent.cluster.reported()
+    agent.clock.now += 30
+    agent.cluster.heard("node")
+    agent.cluster.trouble("slices", client.RefusedError(410, "Expired", "too old"))
+    agent.cluster.trouble("slices", client.UnreachableError("cut"))
+    agent.cluster.report_failed(client.RefusedError(429, "TooManyRequests", "later"))
+    assert agent.sample("watch_silence_seconds", collection="slices") == 30
+    assert agent.sample("watch_silence_seconds", collection="node") == 0
+    assert agent.sample("lists_total", collection="slices") == 1
+    assert agent.sample("read_failures_total", collection="slices", reason="410") == 1
+    assert agent.sample("read_failures_total", collection="slices", reason="unreachable") == 1
+    assert agent.sample("last_report_age_seconds") == 30
+    assert agent.sample("report_failures_total", reason="429") == 1
+
+
 # ── health ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_thread_that_is_stuck_is_unhealthy() -> None:
+    """One that reads or reports and has not gone on for minutes; one that waits for an API server goes on."""
+    vitals = health.Health(0.0)
+    vitals.alive("slices", 0.0)
+    vitals.alive("node", 0.0)
+    vitals.turned(200.0)
+    vitals.alive("node", 200.0)
+    assert vitals.healthy(200.0).good
+    vitals.turned(300.0)
+    assert "slices" in vitals.healthy(300.0).message
+    assert not vitals.healthy(300.0).good
 
 
 def test_a_loop_that_does_not_turn_is_unhealthy() -> None:

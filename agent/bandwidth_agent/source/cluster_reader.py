@@ -1,0 +1,285 @@
+"""Follows one collection of the API server in a thread of its own: a list, then a watch, again and again.
+
+Owns waiting, jitter and back-off towards the API server, and the rule of what counts as read:
+
+    what happened                              what is done
+    ─────────────────────────────────────────  ──────────────────────────────────────────────────────────────────────
+    a list that came to its end                replaces everything known
+    a list that broke off, or expired          nothing; begun again
+    an event                                   changes one object; objects that did not change are not decoded again
+    the server ended the watch in good order   a new watch from where the last one stood, at once
+    a watch cut, refused or frozen             the same after a pause; half a line is nothing
+    410, or an error event                     a new list after a pause, no older than what was seen before
+
+Knows nothing of our kinds, and never hands out half a list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from bandwidth_kube import client
+
+T = TypeVar("T")
+Object = dict[str, Any]
+
+BACKOFF_SECONDS = 0.25  # the first pause after a failure; they double …
+BACKOFF_MAX_SECONDS = 15.0  # … up to this, each a little longer or shorter
+RELIST_SECONDS = 0.5  # a new list comes at least this long after it was found wanting
+PAUSE_MAX_SECONDS = 120.0  # whatever Retry-After says
+STEP_SECONDS = 10.0  # a long pause still gives signs of life this often
+SHORT_SECONDS = 1.0  # a watch that ends so soon, having brought nothing, counts as a failure
+
+log = structlog.get_logger("cluster")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Collection(Generic[T]):
+    """What is read. `decode` takes one object and never raises for a strange one."""
+
+    name: str  # for logs and metrics
+    path: str
+    decode: Callable[[Object], T]
+    query: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    accept: str = client.JSON
+    accept_watch: str = client.JSON
+    # The server ends a watch after about so long. It brings a bookmark 2 s before that, and once a minute.
+    watch_seconds: int = 50
+    silence_seconds: float = 57.0  # a watch that brings nothing for so long is frozen
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reading(Generic[T]):
+    """A whole collection at one resource version."""
+
+    items: Mapping[str, T]  # by name
+    resource_version: str
+
+
+class Listener(Protocol):
+    """Who is told, from the reader's thread."""
+
+    def alive(self, name: str) -> None:
+        """The thread goes on."""
+
+    def heard(self, name: str) -> None:
+        """The API server brought something of this collection, if only a sign of life."""
+
+    def listed(self, name: str) -> None:
+        """A list came to its end."""
+
+    def trouble(self, name: str, error: client.ApiError) -> None:
+        """A list or a watch failed."""
+
+    def crashed(self, name: str, error: BaseException) -> None:
+        """The thread ended by an error of this program."""
+
+
+class Reader(Generic[T]):
+    """Reads one collection and calls `tell` with every new reading, from its own thread."""
+
+    def __init__(
+        self,
+        api: client.Client,
+        collection: Collection[T],
+        tell: Callable[[Reading[T]], None],
+        listener: Listener,
+        *,
+        not_older_than: str = "",
+        first_pause_seconds: float = 0.0,
+        jitter_seconds: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`not_older_than`: the version that an earlier process saw; `jitter_seconds`: how far apart the lists of all
+        nodes should be spread when all of them need a new one."""
+        self._api = api
+        self._collection = collection
+        self._tell = tell
+        self._listener = listener
+        self._first_pause = first_pause_seconds
+        self._jitter_seconds = jitter_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"read {collection.name}", daemon=True)
+        self._floor = not_older_than  # no list older than this is believed
+        self._version: str | None = None  # where to go on watching; None: a list is needed
+        self._items: dict[str, tuple[str, T]] = {}  # by name: resource version and what it says
+        self._failures = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop at the next occasion; a request under way is not waited for."""
+        self._stopping.set()
+
+    def once(self) -> Reading[T]:
+        """One whole list, in the calling thread. Raises client.ApiError."""
+        self._list()
+        return self._reading()
+
+    # ── the thread ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        try:
+            self._pause(self._first_pause)
+            while not self._stopping.is_set():
+                self._listener.alive(self._collection.name)
+                self._turn()
+        except BaseException as error:
+            self._listener.crashed(self._collection.name, error)
+            raise
+
+    def _turn(self) -> None:
+        """One list, if one is needed, and one watch; then the pause that its end asks for."""
+        try:
+            if self._version is None:
+                self._list()
+                self._tell(self._reading())
+            self._watch(self._version or "")
+        except client.ApiError as error:
+            if self._stopping.is_set():
+                return
+            self._failures += 1
+            self._listener.trouble(self._collection.name, error)
+            self._pause(self._seconds_after(error))
+
+    def _list(self) -> None:
+        """One whole list. What is known stays as it is until its last page is there."""
+        chosen = self._collection
+        query = dict(chosen.query)
+        if self._floor:
+            # From the watch cache too, but never older than what was seen; it cannot be cut into pages.
+            query |= {"resourceVersion": self._floor, "resourceVersionMatch": "NotOlderThan"}
+        else:
+            query |= {"resourceVersion": "0"}
+        items: dict[str, tuple[str, T]] = {}
+        version = ""
+        try:
+            pages = self._api.pages(
+                chosen.path, query=query, accept=chosen.accept, limit=None if self._floor else client.PAGE
+            )
+            for page in pages:
+                for item in page.items:
+                    items.update([self._read(item)])
+                version = page.resource_version
+        except client.RefusedError as refused:
+            if self._floor and _too_new(refused):
+                # The server's history does not reach that far: restored from a backup, or another cluster.
+                log.warning("the API server is behind what was read before; believing it", collection=chosen.name)
+                self._floor = ""
+            raise
+        if not version:
+            raise client.UnreachableError(f"list {chosen.path}: it has no resource version")
+        self._items = items
+        self._version = self._floor = version
+        self._listener.heard(chosen.name)
+        self._listener.listed(chosen.name)
+
+    def _watch(self, version: str) -> None:
+        chosen = self._collection
+        # Not all at once: the watches of all nodes that began together are to end apart.
+        seconds = int(chosen.watch_seconds * random.uniform(0.8, 1.0))  # noqa: S311
+        events = self._api.watch(
+            chosen.path,
+            version,
+            query={**chosen.query, "timeoutSeconds": str(seconds)},
+            accept=chosen.accept_watch,
+            silence_seconds=chosen.silence_seconds,
+        )
+        began = time.monotonic()
+        for event in events:
+            self._listener.alive(chosen.name)
+            self._listener.heard(chosen.name)
+            self._failures = 0
+            self._take(event)
+            if self._stopping.is_set():
+                return
+        if time.monotonic() - began < SHORT_SECONDS and self._version == version:
+            raise client.UnreachableError(f"watch {chosen.path}: it ended as soon as it had begun")
+        self._failures = 0
+        self._listener.heard(chosen.name)
+
+    def _take(self, event: Object) -> None:
+        """Note one event; a reading is told of when an object is another than before."""
+        kind, item = event.get("type"), event.get("object")
+        if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
+            self._version = None
+            raise client.UnreachableError(f"watch {self._collection.path}: an event without an object")
+        metadata = item["metadata"]
+        version = str(metadata.get("resourceVersion", ""))
+        if kind == "BOOKMARK" and _older(version, self._floor):
+            self._version, self._floor = None, ""
+            raise client.UnreachableError(f"watch {self._collection.path}: the server went back in its history")
+        self._version = self._floor = version or self._floor
+        if kind == "BOOKMARK":
+            return
+        if kind == "DELETED":
+            if self._items.pop(str(metadata.get("name", "")), None) is None:
+                return
+        else:
+            name, now = self._read(item)
+            before, self._items[name] = self._items.get(name), now
+            if before is not None and before[1] == now[1]:
+                return
+        self._tell(self._reading())
+
+    def _read(self, item: Object) -> tuple[str, tuple[str, T]]:
+        metadata = item.get("metadata", {})
+        name, version = str(metadata.get("name", "")), str(metadata.get("resourceVersion", ""))
+        known = self._items.get(name)
+        if known is not None and version and known[0] == version:
+            return name, known
+        return name, (version, self._collection.decode(item))
+
+    def _reading(self) -> Reading[T]:
+        return Reading({name: decoded for name, (_, decoded) in self._items.items()}, self._floor)
+
+    # ── pauses ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _seconds_after(self, error: client.ApiError) -> float:
+        """How long to wait after this failure; decides too whether a new list is needed."""
+        seconds = backoff(self._failures)
+        if isinstance(error, client.RefusedError) and not _passing(error):
+            self._version = None
+        if isinstance(error, client.RefusedError) and error.retry_after_seconds is not None:
+            # Later than told, never sooner; and not all at once.
+            asked = min(error.retry_after_seconds, PAUSE_MAX_SECONDS)
+            seconds = max(seconds, asked * random.uniform(1.0, 1.3))  # noqa: S311
+        if self._version is None:
+            seconds = max(seconds, RELIST_SECONDS) + random.uniform(0.0, self._jitter_seconds())  # noqa: S311
+        return seconds
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._listener.alive(self._collection.name)
+            if self._stopping.wait(min(left, STEP_SECONDS)):
+                return
+
+
+def backoff(failures: int) -> float:
+    """The pause after the n-th failure in a row."""
+    longest = min(BACKOFF_SECONDS * 2.0 ** max(0, failures - 1), BACKOFF_MAX_SECONDS)
+    return longest * random.uniform(0.6, 1.0)  # noqa: S311
+
+
+def _passing(refused: client.RefusedError) -> bool:
+    """Whether a watch that was refused so may be asked for again as it was."""
+    if isinstance(refused, client.EndedError) or _too_new(refused):
+        return False
+    return refused.temporary or refused.status in (401, 403)
+
+
+def _too_new(refused: client.RefusedError) -> bool:
+    """Whether the server does not know a version yet that we have seen."""
+    return "ResourceVersionTooLarge" in (refused.reason, *refused.causes)
+
+
+def _older(one: str, other: str) -> bool:
+    return one.isdecimal() and other.isdecimal() and int(one) < int(other)
