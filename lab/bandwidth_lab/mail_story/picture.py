@@ -20,7 +20,7 @@ STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 MORE_STYLE = """
   .fetch { fill: #0969da; fill-opacity: .8 } .failed { fill: #cf222e }
-  .greedy { stroke: #cf222e } .quiet { stroke: #0969da }
+  .greedy { stroke: #cf222e } .quiet { stroke: #0969da } polyline.quiet { stroke-width: 1; stroke-opacity: .6 }
   text.greedy { fill: #cf222e; stroke: none } text.quiet { fill: #0969da; stroke: none }
   @media (prefers-color-scheme: dark) {
     .fetch { fill: #79c0ff } .failed { fill: #ff7b72 }
