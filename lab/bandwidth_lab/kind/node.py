@@ -1,0 +1,109 @@
+"""One machine of a kind cluster, which is a container: its addresses, commands in it, and what its kernel holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from bandwidth_lab.kind import shell
+
+# What a program may leave in the kernel of a node, one command a line; what is not installed prints nothing.
+STATE_COMMANDS: Mapping[str, str] = {
+    **{
+        f"{family}-{backend}": f"{family}-{backend}-save"
+        for family in ("iptables", "ip6tables")
+        for backend in ("nft", "legacy")
+    },
+    "nft": "nft list ruleset",
+    "ipset": "ipset save",
+    "link": "ip -o link show",
+    "qdisc": "tc qdisc show",
+    "class": "for d in $(ls /sys/class/net); do echo $d; tc class show dev $d; done",
+    "ingress": "for d in $(ls /sys/class/net); do echo $d; tc filter show dev $d ingress; done",
+    "egress": "for d in $(ls /sys/class/net); do echo $d; tc filter show dev $d egress; done",
+}
+_COUNTERS = (
+    (re.compile(r"^# .*\n", re.MULTILINE), ""),
+    (re.compile(r"\[\d+:\d+\]"), "[0:0]"),
+    (re.compile(r"counter packets \d+ bytes \d+"), "counter"),
+    (re.compile(r"^.*xtables.*warning.*\n", re.MULTILINE | re.IGNORECASE), ""),
+)
+# Sets that change with time alone are nobody's trace.
+_TIMEOUTS = re.compile(r" timeout \d+")
+
+
+class Node:
+    """A node of a kind cluster. Its addresses are asked for anew, because a start may change them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Node({self.name!r})"
+
+    def run(self, *command: str, timeout: float = shell.TIMEOUT_SECONDS, check: bool = True) -> str:
+        """What a command prints that runs on the node."""
+        return shell.run(["docker", "exec", self.name, *command], timeout=timeout, check=check)
+
+    def address(self, family: int) -> str:
+        """The node's address on the network `kind`."""
+        return container_address(self.name, family)
+
+    def stop(self) -> None:
+        shell.run(["docker", "stop", "--time", "5", self.name])
+
+    def start(self) -> None:
+        shell.run(["docker", "start", self.name])
+
+    def containers(self, pod_label: str, container: str) -> Sequence[str]:
+        """The ids of the running containers of this name in pods whose name begins so, as the runtime has them."""
+        listed = json.loads(self.run("crictl", "ps", "--name", f"^{container}$", "-o", "json"))
+        return [
+            one["id"]
+            for one in listed["containers"]
+            if one["labels"].get("io.kubernetes.pod.name", "").startswith(pod_label)
+        ]
+
+    def kill(self, pod_label: str, container: str) -> None:
+        """End the containers of this name at once, without asking the API server; the kubelet starts them again."""
+        found = self.containers(pod_label, container)
+        if not found:
+            raise LookupError(f"no container {container} of a pod {pod_label}* runs on {self.name}")
+        self.run("crictl", "stop", "--timeout", "0", *found)
+
+    def kernel_state(self) -> dict[str, str]:
+        """Everything of `STATE_COMMANDS` without counters: two of them are equal when nothing was left behind."""
+        state = {name: self._printed(command) for name, command in STATE_COMMANDS.items()}
+        for name, text in state.items():
+            for pattern, replacement in _COUNTERS:
+                text = pattern.sub(replacement, text)
+            state[name] = _TIMEOUTS.sub("", text)
+        return state
+
+    def kernel_counters(self) -> str:
+        """What a person wants to read after a failure: qdiscs, classes and filters with their counters, the sets."""
+        return "\n".join(
+            f"$ {command}\n{self._printed(command)}"
+            for command in (
+                "ip -d addr",
+                "ip route show table all",
+                "tc -s qdisc show",
+                "for d in $(ls /sys/class/net); do tc -s class show dev $d; done",
+                "for d in $(ls /sys/class/net); do tc -s filter show dev $d egress; done",
+                "ipset list",
+                "iptables-save -c -t mangle",
+                "ip6tables-save -c -t mangle",
+                "conntrack -L | head -200",
+            )
+        )
+
+    def _printed(self, command: str) -> str:
+        return self.run("sh", "-c", f"exec 2>/dev/null; PATH=$PATH:/usr/sbin:/sbin; {command}", check=False)
+
+
+def container_address(name: str, family: int) -> str:
+    """The address of a container on the network `kind`."""
+    field = "IPAddress" if family == 4 else "GlobalIPv6Address"
+    form = f'{{{{(index .NetworkSettings.Networks "kind").{field}}}}}'
+    return shell.run(["docker", "inspect", "--format", form, name]).strip()
