@@ -66,6 +66,7 @@ class Recording:
     quiet: list[Sample] = dataclasses.field(default_factory=list)
     fetches: list[Fetch] = dataclasses.field(default_factory=list)
     shown: dict[str, str] = dataclasses.field(default_factory=dict)  # what commands printed, by command
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of what it was measured with
     kubectl_seconds: float = 0.0  # how long the command took that applied the limit
 
 

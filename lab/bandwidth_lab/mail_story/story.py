@@ -7,14 +7,14 @@ gone at its end, however it ends.
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from bandwidth_lab.demo.recording import Event
+from bandwidth_lab.kind import shell
+from bandwidth_lab.kind.cluster import Cluster
 from bandwidth_lab.mail_story import recording
 from bandwidth_lab.mail_story.outside import IMAGE, Line, Outside, outside
 from bandwidth_lab.mail_story.recording import Recording
@@ -35,20 +35,6 @@ READY_SECONDS = 180
 TELL_SECONDS = 5.0
 
 
-class Cluster(Protocol):
-    """What the story needs of a cluster made by kind."""
-
-    @property
-    def nodes(self) -> Sequence[str]:
-        """The names of the nodes, which are their containers' too."""
-
-    def kubectl(self, *words: str, timeout: float = ...) -> str:
-        """What kubectl printed; a failure raises."""
-
-    def load(self, image: str) -> None:
-        """Bring an image of this machine to every node."""
-
-
 class Lengths(NamedTuple):
     """Seconds of each part."""
 
@@ -56,6 +42,10 @@ class Lengths(NamedTuple):
     beside: float
     limited: float
     deleted: float
+
+
+FULL = Lengths(alone=30, beside=90, limited=90, deleted=60)
+QUICK = Lengths(alone=12, beside=25, limited=25, deleted=25)
 
 
 class StoryError(Exception):
@@ -76,8 +66,9 @@ class Story:
         self._cluster.load(IMAGE)
         with (
             self._mail_server() as server,
-            outside(self._cluster.nodes, UPLINK_BITS_PER_SECOND, QUEUE_BYTES) as clients,
+            outside(self._cluster, UPLINK_BITS_PER_SECOND, QUEUE_BYTES) as clients,
         ):
+            self._ask_versions()
             self._say(
                 f"Dovecot answers at {server}:{PORT}, behind an uplink of {UPLINK_BITS_PER_SECOND // 10**6} Mbit/s"
             )
@@ -91,13 +82,20 @@ class Story:
         try:
             kubectl("apply", "-f", str(MAIL))
             self._say("the mailboxes are being filled")
-            ready = ("wait", "--for=condition=Ready", "pod/dovecot", f"--timeout={READY_SECONDS}s")
-            kubectl("-n", NAMESPACE, *ready, timeout=READY_SECONDS + 20)
-            pod = json.loads(kubectl("-n", NAMESPACE, "get", "pod", "dovecot", "-o", "json"))
-            yield str(pod["status"]["hostIP"])
+            self._cluster.wait_pods(NAMESPACE, "app=dovecot", seconds=READY_SECONDS)
+            yield str(self._cluster.get("-n", NAMESPACE, "pod", "dovecot")["status"]["hostIP"])
         finally:
             kubectl("delete", "cbl", LIMIT_NAME, "--ignore-not-found")
-            kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true", timeout=READY_SECONDS)
+            kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=READY_SECONDS)
+
+    def _ask_versions(self) -> None:
+        dovecot = self._cluster.kubectl("-n", NAMESPACE, "exec", "dovecot", "--", "dovecot", "--version")
+        node = self._cluster.get("nodes")["items"][0]["status"]["nodeInfo"]
+        self.recorded.versions = {
+            "Linux": node["kernelVersion"],
+            "Kubernetes": node["kubeletVersion"].removeprefix("v"),
+            "Dovecot": dovecot.split()[0],
+        }
 
     def _tell(self, server: str, clients: Outside) -> None:
         recorded, lengths = self.recorded, self._lengths
@@ -110,7 +108,9 @@ class Story:
             ["quiet", *where, "--user", "reader", *mails],
             lambda line: recorded.fetches.append(recording.fetch(line)),
         )
-        self._await(lambda: bool(recorded.fetches and recorded.greedy and recorded.quiet), "the clients do not begin")
+        shell.eventually(
+            "the first readings of all programs", lambda: recorded.fetches and recorded.greedy and recorded.quiet
+        )
 
         recorded.started_at = time.monotonic()
         self._say(f"the quiet client reads {MAILS_READ} MB of mail again and again, alone")
@@ -156,13 +156,6 @@ class Story:
     def _hear(self, line: Line) -> None:
         if "failure" in line:
             self._say(f"the greedy client lost a connection: {line['failure']}")
-
-    def _await(self, holds: Callable[[], bool], otherwise: str) -> None:
-        end = time.monotonic() + READY_SECONDS
-        while not holds():
-            if time.monotonic() > end:
-                raise StoryError(otherwise)
-            threading.Event().wait(0.1)
 
     def _watch(self, clients: Outside, seconds: float) -> None:
         """Let it go on for so long, and say every few seconds how it goes."""
