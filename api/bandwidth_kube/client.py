@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import urllib3
 
-from bandwidth_kube.connection import Connection
+from bandwidth_kube.connection import Connection, NoConnectionError
 
 Object = dict[str, Any]
 
@@ -78,17 +79,33 @@ class Client:
     def __init__(self, connection: Connection, user_agent: str, *, connections: int = 8) -> None:
         self._connection = connection
         self._user_agent = user_agent
-        keywords: dict[str, Any] = {}
-        if connection.server_name:
-            keywords |= {"server_hostname": connection.server_name, "assert_hostname": connection.server_name}
-        tls = connection.tls()
-        if tls is not None:
-            keywords["ssl_context"] = tls
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections, retries=False, **keywords)
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._trust = connection.trust
+        self._pool = self._new_pool()
 
     def close(self) -> None:
         """Close all connections; a request under way fails."""
         self._pool.clear()
+
+    def _new_pool(self) -> urllib3.PoolManager:
+        keywords: dict[str, Any] = {}
+        name = self._trust.server_name
+        if name:
+            keywords |= {"server_hostname": name, "assert_hostname": name}
+        tls = self._connection.tls()
+        if tls is not None:
+            keywords["ssl_context"] = tls
+        return urllib3.PoolManager(num_pools=1, maxsize=self._connections, retries=False, **keywords)
+
+    def _current_pool(self) -> urllib3.PoolManager:
+        """The pool for the certificates of now; what runs over an older one goes on to its end."""
+        trust = self._connection.trust
+        with self._lock:
+            if trust != self._trust:
+                self._trust = trust
+                self._pool = self._new_pool()
+            return self._pool
 
     def request(
         self,
@@ -201,14 +218,16 @@ class Client:
         headers = {**headers, "user-agent": self._user_agent, **self._connection.headers()}
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         try:
-            answer = self._pool.request(
+            answer = self._current_pool().request(
                 method, url, body=payload, headers=headers, timeout=timeout, preload_content=preload
             )
             if answer.status < 300:
                 return answer
             data = answer.data
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, NoConnectionError) as error:
             raise UnreachableError(f"{method} {path}: {error}") from error
+        if answer.status == 401:
+            self._connection.refused()
         status: Object = {}
         with contextlib.suppress(ValueError):
             status = _decoded(data)
