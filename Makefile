@@ -56,6 +56,10 @@ test-cluster: setup ## the operator against a real API server; KUBE_BINARIES nam
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build
 
+.PHONY: story
+story: images ## a real mail server in a kind cluster, a client that loops over its mailbox, and what a limit does (10 minutes)
+	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.mail_story $(ARGS)
+
 .PHONY: test-kernels
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
 	set -e; for kernel in $(KERNELS); do tests/kernels/run '$(VM)' $$kernel $(KERNEL_TESTS) $(ARGS); done
