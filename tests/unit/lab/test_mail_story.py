@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import textwrap
 from xml.etree import ElementTree
 
 import pytest
@@ -162,3 +163,9 @@ def test_the_limit_is_what_the_story_says_of_it() -> None:
     assert parsed.metadata.name == story.LIMIT_NAME
     assert parsed.spec.clients == (story.GREEDY_ADDRESS,)
     assert units.parse_rate(parsed.spec.egress.rate) == story.LIMIT_BITS_PER_SECOND
+
+
+def test_the_document_shows_the_limit_as_it_is() -> None:
+    """What docs/story.md tells to apply is the file that is applied."""
+    text = (pathlib.Path(__file__).resolve().parents[3] / "docs/story.md").read_text()
+    assert textwrap.indent(story.LIMIT.read_text(), "   ") in text
