@@ -50,6 +50,7 @@ class SimulatedAgent:
         self._listed = False
         self._failing: dict[str, tuple[str, str]] = {}
         self._paused = False
+        self._retired = False
         self._created = False
         self._last: node_state.NodeState | None = None
         self._threads = [
@@ -96,7 +97,7 @@ class SimulatedAgent:
     def limits(self) -> dict[str, int]:
         """The rates in bits per second that this node would enforce now, by limit."""
         known = self.assembly
-        if known is None:
+        if known is None or self._retired:
             return {}
         return {e.limit: e.rate_bits_per_second for e in compiler.active(known.plan, self._labels, time.time())}
 
@@ -172,8 +173,8 @@ class SimulatedAgent:
         failed = [node_state.FailingLimit(n, *why) for n, why in failing.items() if n in wanted]
         state = node_state.NodeState(
             node=self.node,
-            plan_digest=made.digest,
-            plan_complete=made.complete,
+            plan_digest=slices.plan_digest({}, retire=True) if self._retired else made.digest,
+            plan_complete=made.complete or self._retired,
             reported_at=0.0,
             desired=len(wanted),
             programmed=len(wanted) - len(failed),
@@ -184,8 +185,8 @@ class SimulatedAgent:
             classifier_reason="no other rule uses these bits",
             version="simulated",
             report_interval_seconds=self._interval,
-            retired=made.retire,
-            message="; ".join(made.warnings),
+            retired=self._retired,
+            message="" if self._retired else "; ".join(made.warnings),
         )
         if state == self._last and not forced:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
@@ -53,11 +54,29 @@ examples:
   bandwidth-operator run --kubeconfig ~/.kube/config --log-format text --metrics-address 127.0.0.1:8080
   curl -s localhost:8080/readyz                                     acting, standing by, or what is wrong
 
-needs, from the directory deploy/ of this project: kubectl apply -f crds -f rbac -f policies
+needs the kinds of objects, access rules and policies of deploy/install.yaml or of the chart
 
 exit codes:
   0   stopped by a signal
   1   it cannot run here; the message says why
+  64  wrong call"""
+
+
+_RETIRE = """\
+Has every node remove what is ours from its kernel, waits until each has reported it, and takes the plan away. For the
+end of an installation: `helm uninstall` runs it first. Limits themselves stay in the cluster; nothing enforces them.
+
+It takes the operator's Lease, so that no replica publishes a plan meanwhile and for --stand-by afterwards. Agents that
+have retired do nothing more until they are started anew. If it fails, the operator goes on after that time."""
+
+_RETIRE_EPILOG = """\
+examples:
+  kubectl -n client-bandwidth exec deploy/client-bandwidth-operator -- bandwidth-operator retire
+  bandwidth-operator retire --timeout 600 --kubeconfig ~/.kube/config
+
+exit codes:
+  0   every node has retired, or every one that could be reached with --accept-missing
+  1   some have not; they are named, with what is known of them
   64  wrong call"""
 
 
@@ -77,12 +96,7 @@ def parser() -> argparse.ArgumentParser:
     run = programs.add_parser(
         "run", help="run the operator", description=_RUN, epilog=_RUN_EPILOG, formatter_class=raw, allow_abbrev=False
     )
-    run.add_argument(
-        "--kubeconfig",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="how to reach the API server (default: the pod's service account, else KUBECONFIG)",
-    )
+    _add_kubeconfig(run)
     run.add_argument(
         "--metrics-address",
         type=_address,
@@ -98,7 +112,42 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--log-format", choices=("auto", "text", "json"), default="auto", help="auto: text on a terminal")
     run.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    retire = programs.add_parser(
+        "retire",
+        help="have every node remove what is ours, before the end of an installation",
+        description=_RETIRE,
+        epilog=_RETIRE_EPILOG,
+        formatter_class=raw,
+        allow_abbrev=False,
+    )
+    _add_kubeconfig(retire)
+    retire.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=settings.RETIRE_SECONDS,
+        metavar="SECONDS",
+        help="how long to wait for the nodes (default: %(default)g)",
+    )
+    retire.add_argument(
+        "--stand-by",
+        type=_stand_by,
+        default=settings.RETIRED_SECONDS,
+        metavar="SECONDS",
+        help="for so long afterwards no operator acts (default: %(default)d)",
+    )
+    retire.add_argument(
+        "--accept-missing", action="store_true", help="name the nodes that cannot be reached, and succeed nevertheless"
+    )
     return top
+
+
+def _add_kubeconfig(program: argparse.ArgumentParser) -> None:
+    program.add_argument(
+        "--kubeconfig",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="how to reach the API server (default: the pod's service account, else KUBECONFIG)",
+    )
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -118,12 +167,40 @@ def _rate(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds between 1 and 86400")
+    return value
+
+
+def _stand_by(text: str) -> int:
+    if not text.isdecimal() or not 10 <= int(text) <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds between 10 and 3600")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and run what it names; returns the exit code."""
     given = parser().parse_args(arguments)
     chosen = settings.Settings(
         kubeconfig=given.kubeconfig,
         namespace=os.environ.get("POD_NAMESPACE") or settings.DEFAULTS.namespace,
+    )
+    if given.command == "retire":
+        from bandwidth_operator import retire
+
+        return retire.run(
+            chosen,
+            timeout_seconds=given.timeout,
+            stand_by_seconds=given.stand_by,
+            accept_missing=given.accept_missing,
+        )
+    chosen = dataclasses.replace(
+        chosen,
         pod_name=os.environ.get("POD_NAME") or os.uname().nodename,
         address=given.metrics_address,
         writes_per_second=given.writes_per_second,

@@ -27,6 +27,7 @@ DURATION_SECONDS = 10
 RENEW_SECONDS = 2.5
 VALID_SECONDS = 6.0
 REQUEST_SECONDS = 2.5
+SEIZE_TRIES = 10
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +49,16 @@ class Lease:
     """The lease as seen by one replica. Call `turn` again and again, every RENEW_SECONDS or a little more."""
 
     def __init__(
-        self, api: client.Client, namespace: str, holder: str, clock: Callable[[], float] = boot_clock
+        self,
+        api: client.Client,
+        namespace: str,
+        holder: str,
+        clock: Callable[[], float] = boot_clock,
+        *,
+        duration_seconds: int = DURATION_SECONDS,
     ) -> None:
         self._api = api
+        self._duration_seconds = duration_seconds
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._namespace = namespace
         self._clock = clock
@@ -63,12 +71,7 @@ class Lease:
         if self.fence is not None and not self.fence.open:
             self.resign()
         asked_at = self._clock()
-        try:
-            record = self._api.request("GET", f"{self._path}/{NAME}", timeout_seconds=REQUEST_SECONDS)
-        except client.RefusedError as refused:
-            if refused.status != 404:
-                raise
-            record = self._create()
+        record = self._read()
         spec = record.get("spec") or {}
         if spec.get("holderIdentity") == self.holder and self.fence is not None:
             self._renew(record, asked_at)
@@ -78,6 +81,20 @@ class Lease:
             log.error("the lease has another holder", holder=spec.get("holderIdentity"))
             self.resign()
         return self.fence
+
+    def seize(self) -> bool:
+        """Take the lease from whoever holds it; for what comes before the end of an installation, and nothing else.
+
+        Returns whether somebody held it, who may not know yet that it is gone. Raises client.ApiError.
+        """
+        for _ in range(SEIZE_TRIES):
+            asked_at = self._clock()
+            record = self._read()
+            held = (record.get("spec") or {}).get("holderIdentity") not in (None, "", self.holder)
+            self._take(record, asked_at)
+            if self.fence is not None:
+                return held
+        raise client.UnreachableError("the lease was written by its holder at every attempt to take it")
 
     def at_least(self, term: int) -> None:
         """Begin a term that is higher than one seen in a slice; needed when somebody deleted the Lease.
@@ -124,7 +141,7 @@ class Lease:
         term = int(spec.get("leaseTransitions") or 0) + 1
         record["spec"] = {
             "holderIdentity": self.holder,
-            "leaseDurationSeconds": DURATION_SECONDS,
+            "leaseDurationSeconds": self._duration_seconds,
             "acquireTime": _now(),
             "renewTime": _now(),
             "leaseTransitions": term,
@@ -139,6 +156,14 @@ class Lease:
         fence = self.fence
         if fence is not None and self._put(record):
             fence.extend(asked_at + VALID_SECONDS)
+
+    def _read(self) -> client.Object:
+        try:
+            return self._api.request("GET", f"{self._path}/{NAME}", timeout_seconds=REQUEST_SECONDS)
+        except client.RefusedError as refused:
+            if refused.status != 404:
+                raise
+            return self._create()
 
     def _create(self) -> client.Object:
         metadata = {"name": NAME, "namespace": self._namespace}

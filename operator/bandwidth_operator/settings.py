@@ -19,6 +19,8 @@ class Settings:
 
 DEFAULTS = Settings()
 
+RETIRE_SECONDS = 240.0  # for all nodes to retire
+RETIRED_SECONDS = 60  # operators stand by so long afterwards, until they are gone themselves
 WRITE_BURST = 150.0
 QUIET_SECONDS = 0.1  # without a change, before a plan is made
 LONGEST_WAIT_SECONDS = 1.0  # a plan is made at least so often while changes go on

@@ -222,8 +222,11 @@ class Term:
         self._dirty_since = None
 
     def _retiring(self, snapshot: known.Snapshot) -> bool:
+        """Whether the head says retire, and is not what a retirement of an earlier term left when it did not end."""
         head = snapshot.slices.get(slices.HEAD)
-        return head is not None and isinstance(head.content, slices.Head) and head.content.retire
+        if head is None or not isinstance(head.content, slices.Head):
+            return False
+        return head.content.retire and head.content.term >= self._fence.term
 
     # ── statuses ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,218 @@
+"""The end of an installation: every node gives up what is ours, or is named; and what comes after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+from bandwidth_kube import client
+from cluster.world import LEASES, LIMITS, NAMESPACE, NODES, SLICES, STATES, World, limit
+
+STAND_BY = ("--stand-by", "10")
+AFTER_RETIREMENT_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+def start(world: World, *words: str) -> subprocess.Popen[str]:
+    """`bandwidth-operator retire` with the operator's rights."""
+    kubeconfig = world.plane.kubeconfig("operator", token=world.operator_token())
+    return subprocess.Popen(
+        [
+            *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "bandwidth_operator.cli"),
+            *("retire", "--kubeconfig", str(kubeconfig), *words),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": os.environ["PATH"], "POD_NAMESPACE": NAMESPACE},
+    )
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 60.0) -> Said:
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Said(process.returncode, out, err)
+
+
+def retire(world: World, *words: str) -> Said:
+    return ended(start(world, *words))
+
+
+def not_ready(world: World, node: str) -> None:
+    status = {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}}
+    world.api.request("PATCH", f"{NODES}/{node}/status", body=status, content_type=client.MERGE_PATCH)
+
+
+def installed(world: World, nodes: int = 2) -> None:
+    """An operator, some agents, and a limit in force."""
+    for number in range(nodes):
+        world.agent(f"node-{number}")
+    world.operator("before")
+    world.create(limit("a"))
+    world.wait_ready("a")
+
+
+def test_every_node_retires_and_nothing_but_the_limits_is_left(world: World) -> None:
+    """All nodes lift everything and say so; plan and node states are gone, the limits are still there."""
+    installed(world)
+    said = retire(world)
+    assert (said.code, said.err) == (0, "")
+    assert "2 of 2 nodes have retired" in said.out
+    assert [agent.limits for agent in world.agents.values()] == [{}, {}]
+    assert world.items(SLICES) == []
+    assert world.items(STATES) == []
+    assert [item["metadata"]["name"] for item in world.items(LIMITS)] == ["a"]
+
+
+def test_operators_stand_by_afterwards(world: World) -> None:
+    """Neither the replica that led nor a fresh one publishes anything while the retirement holds the lease."""
+    installed(world)
+    assert retire(world).code == 0
+    fresh = world.operator("fresh")
+    world.wait(lambda: "standing by" in fresh.log, "the fresh one stands by")
+    spec = world.items(LEASES)[0]["spec"]
+    assert spec["holderIdentity"].startswith("retire_")
+    assert spec["leaseDurationSeconds"] >= 60
+    world.settled(5.0)
+    assert world.items(SLICES) == []
+
+
+def test_a_later_installation_works(world: World) -> None:
+    """An operator and agents started afterwards put the limits that stayed in the cluster in force again."""
+    installed(world, nodes=1)
+    assert retire(world, *STAND_BY).code == 0
+    world.agents["node-0"].stop()
+    world.operators[0].kill()
+    world.operator("after")
+    world.agent_on("node-0")
+    world.wait(
+        lambda: world.agents["node-0"].limits == {"a": 5_000_000}, "it is in force again", AFTER_RETIREMENT_SECONDS
+    )
+    world.wait_ready("a")
+
+
+def test_a_node_that_does_not_answer_is_named(world: World) -> None:
+    """After the timeout the node is named on stderr, the exit code is 1, and the plan stays for another try."""
+    installed(world)
+    world.agents["node-1"].pause()
+    said = retire(world, "--timeout", "3")
+    assert said.code == 1
+    assert "node-1: last report" in said.err
+    assert "node-0" not in said.err
+    assert world.get(f"{SLICES}/plan")["spec"]["retire"] is True
+    world.agents["node-1"].pause(False)
+    assert retire(world).code == 0
+    assert world.items(SLICES) == []
+
+
+def test_after_a_failed_retirement_the_operator_goes_on(world: World) -> None:
+    """When nobody tries again, the operator publishes its plan once the lease of the retirement has run out."""
+    installed(world, nodes=1)
+    world.agents["node-0"].pause()
+    assert retire(world, "--timeout", "1", *STAND_BY).code == 1
+    world.agents["node-0"].pause(False)
+    world.wait(
+        lambda: not world.get(f"{SLICES}/plan")["spec"].get("retire"), "the plan is back", AFTER_RETIREMENT_SECONDS
+    )
+    world.wait_ready("a")
+
+
+def test_a_node_that_is_not_ready_is_not_waited_for(world: World) -> None:
+    """It is named long before the timeout; with --accept-missing the retirement succeeds without it."""
+    installed(world)
+    world.agents["node-1"].stop()
+    not_ready(world, "node-1")
+    said = retire(world, "--timeout", "600")
+    assert said.code == 1
+    assert "node-1: the node is not Ready" in said.err
+    said = retire(world, "--timeout", "600", "--accept-missing")
+    assert said.code == 0
+    assert "left as it is: node-1" in said.out
+    assert [state["metadata"]["name"] for state in world.items(STATES)] == ["node-1"]
+    assert world.items(SLICES) == []
+
+
+def test_the_state_of_a_node_that_is_gone_holds_nothing_up(world: World) -> None:
+    """A node that was deleted from the cluster is not waited for, and its state goes."""
+    installed(world)
+    world.agents["node-1"].stop()
+    world.api.request("DELETE", f"{NODES}/node-1")
+    said = retire(world)
+    assert (said.code, said.err) == (0, "")
+    assert "1 of 1 nodes have retired" in said.out
+    assert world.items(STATES) == []
+
+
+def test_a_cluster_in_which_nothing_ever_worked(world: World) -> None:
+    """Without any operator or agent there is nothing to wait for."""
+    world.nodes("node-0")
+    said = retire(world, "--timeout", "600")
+    assert (said.code, said.err) == (0, "")
+    assert "0 of 0 nodes" in said.out
+    assert world.items(SLICES) == []
+
+
+def test_the_api_server_may_go_away_meanwhile(world: World) -> None:
+    """A retirement goes on when the API server is back."""
+    installed(world)
+    world.agents["node-1"].pause()
+    running = start(world, "--timeout", "120")
+    try:
+        world.wait(lambda: world.get(f"{SLICES}/plan")["spec"].get("retire"), "the head says retire")
+        world.plane.stop_api()
+        world.plane.start_api()
+        assert running.poll() is None
+        world.agents["node-1"].pause(False)
+    except BaseException:
+        running.kill()
+        raise
+    said = ended(running, 120)
+    assert (said.code, said.err) == (0, "")
+    assert world.items(SLICES) == []
+
+
+def test_the_leader_of_before_cannot_bring_the_plan_back(world: World) -> None:
+    """A leader that was frozen during the whole retirement writes nothing when it wakes."""
+    installed(world, nodes=1)
+    world.operators[0].signal(signal.SIGSTOP)
+    assert retire(world).code == 0
+    world.create(limit("b", ["203.0.113.8"]))
+    world.operators[0].signal(signal.SIGCONT)
+    world.settled(5.0)
+    assert world.items(SLICES) == []
+
+
+def test_what_is_not_installed_needs_no_retirement(world: World) -> None:
+    """Where our kinds are not known there is nothing to retire."""
+    crd = "bandwidthplanslices.clientbandwidth.io"
+    found = world.plane.kubectl("get", "crd", crd, "-o", "json").stdout
+    world.plane.kubectl("delete", "crd", crd)
+    try:
+        said = retire(world)
+    finally:
+        world.plane.kubectl("create", "-f", "-", stdin=_without_server_fields(found))
+        world.plane.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=30s")
+    assert (said.code, said.err) == (0, "")
+    assert "nothing to retire" in said.out
+
+
+def _without_server_fields(text: str) -> str:
+    item = json.loads(text)
+    item.pop("status", None)
+    item["metadata"] = {
+        key: item["metadata"][key] for key in ("name", "labels", "annotations") if key in item["metadata"]
+    }
+    return json.dumps(item)
