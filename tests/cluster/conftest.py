@@ -15,10 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def plane() -> Iterator[control_plane.ControlPlane]:
-    """An API server with our CRDs, access rules and policies."""
+    """An API server with our CRDs, access rules and policies; nobody runs the workloads that are applied with them."""
     with control_plane.running() as running:
-        for directory in ("crds", "rbac/namespace.yaml", "rbac", "policies"):
-            running.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy" / directory))
+        for path in ("install.yaml", "crds"):
+            running.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy" / path))
         running.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
         yield running
 
