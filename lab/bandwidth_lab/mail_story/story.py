@@ -15,6 +15,8 @@ from typing import NamedTuple
 from bandwidth_lab.demo.recording import Event
 from bandwidth_lab.kind import shell
 from bandwidth_lab.kind.cluster import Cluster
+from bandwidth_lab.kind.release import NAMESPACE as RELEASE_NAMESPACE
+from bandwidth_lab.kind.release import Release
 from bandwidth_lab.mail_story import recording
 from bandwidth_lab.mail_story.outside import IMAGE, Line, Outside, outside
 from bandwidth_lab.mail_story.recording import Recording
@@ -59,6 +61,7 @@ class Story:
         self._cluster = cluster
         self._lengths = lengths
         self._say = say
+        self._node = ""  # that the mail server runs on
         self.recorded = Recording(UPLINK_BITS_PER_SECOND, LIMIT_BITS_PER_SECOND, time.monotonic())
 
     def run(self) -> Recording:
@@ -83,7 +86,9 @@ class Story:
             kubectl("apply", "-f", str(MAIL))
             self._say("the mailboxes are being filled")
             self._cluster.wait_pods(NAMESPACE, "app=dovecot", seconds=READY_SECONDS)
-            yield str(self._cluster.get("-n", NAMESPACE, "pod", "dovecot")["status"]["hostIP"])
+            pod = self._cluster.get("-n", NAMESPACE, "pod", "dovecot")
+            self._node = pod["spec"]["nodeName"]
+            yield pod["status"]["hostIP"]
         finally:
             kubectl("delete", "cbl", LIMIT_NAME, "--ignore-not-found")
             kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout=READY_SECONDS)
@@ -127,6 +132,8 @@ class Story:
         recorded.kubectl_seconds = time.monotonic() - recorded.events[-1].at
         self._watch(clients, lengths.limited)
         self._show("kubectl", "get", "cbl")
+        agent = Release(self._cluster).pod_on("agent", self._node)
+        self._show("kubectl", "-n", RELEASE_NAMESPACE, "exec", agent, "--", "bandwidth-agent", "show")
 
         self._event("kubectl delete")
         self._cluster.kubectl("delete", "cbl", LIMIT_NAME)
