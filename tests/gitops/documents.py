@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from bandwidth_api import names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^( *)```yaml\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 
 class Shown(NamedTuple):
@@ -26,7 +27,7 @@ def blocks(page: pathlib.Path) -> Iterator[Shown]:
     text = page.read_text()
     for found in _BLOCK.finditer(text):
         line = text.count("\n", 0, found.start()) + 1
-        for document in yaml.safe_load_all(found[1]):
+        for document in yaml.safe_load_all(textwrap.dedent(found[2])):
             yield Shown(f"{page.relative_to(ROOT)}:{line}", document)
 
 
