@@ -169,6 +169,7 @@ class SimulatedAgent:
             failing = dict(sorted(self._failing.items()))
         made = assembly.assemble(items, self._kept)
         self._kept, self.assembly = made.used, made
+        self._retired = self._retired or made.retire  # for good, as a real agent
         wanted = {e.limit for e in compiler.active(made.plan, self._labels, time.time())}
         failed = [node_state.FailingLimit(n, *why) for n, why in failing.items() if n in wanted]
         state = node_state.NodeState(
