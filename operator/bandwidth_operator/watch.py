@@ -26,6 +26,8 @@ from bandwidth_kube.connection import Connection
 from bandwidth_operator.known import Kind
 from bandwidth_operator.memory import Memory
 
+# kopf would ask the system for the name of our user, and in a container there is none. (A NewType of its own.)
+IDENTITY: Any = "client-bandwidth-operator"
 GROUP_PATH = f"/apis/{names.GROUP}/{names.VERSION}"
 PATHS = {
     Kind.LIMIT: f"{GROUP_PATH}/clientbandwidthlimits",
@@ -128,7 +130,12 @@ class Watch:
         self._sessions.clear()
         operator = asyncio.create_task(
             kopf.operator(
-                registry=self._registry(), settings=settings(), clusterwide=True, standalone=True, stop_flag=stop
+                registry=self._registry(),
+                settings=settings(),
+                clusterwide=True,
+                standalone=True,
+                identity=IDENTITY,
+                stop_flag=stop,
             )
         )
         idle_since: float | None = None
