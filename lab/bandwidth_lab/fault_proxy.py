@@ -13,10 +13,14 @@ import http.client
 import http.server
 import json
 import pathlib
+import secrets
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+JSON = "application/json"
 TIMEOUT_SECONDS = 120.0
 
 
@@ -41,6 +45,8 @@ class FaultProxy:
         self._cuts = 0  # grows with each command to cut; a stream older than it is cut at its next line
         self._ends = 0
         self._error: dict[str, object] = {}
+        self._page_size: int | None = None
+        self._rest: dict[str, dict[str, Any]] = {}  # what is left of lists, by continue token
         self.requests: list[str] = []  # method and path of each, for the tests to count
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates / "apiserver.crt", certificates / "apiserver.key")
@@ -115,6 +121,10 @@ class FaultProxy:
             self._ends += 1
             self._error = {"kind": "Status", "code": code, "reason": reason, "message": "fault"}
 
+    def split(self, size: int) -> None:
+        """From now on lists come in pages of so many objects, whatever the client asks for."""
+        self._page_size = size
+
     def count(self, method: str, word: str = "") -> int:
         """How many requests there were with this method and this word in their path."""
         return sum(1 for each in list(self.requests) if each.startswith(f"{method} ") and word in each)
@@ -128,6 +138,10 @@ class FaultProxy:
         if refusal is not None:
             _answer(client, refusal)
             return
+        token = urllib.parse.parse_qs(urllib.parse.urlsplit(client.path).query).get("continue", [""])[0]
+        if token in self._rest:
+            _send(client, 200, self._page(json.dumps(self._rest[token]).encode()))
+            return
         context = ssl._create_unverified_context()  # noqa: S323
         upstream = http.client.HTTPSConnection(self._upstream, timeout=TIMEOUT_SECONDS, context=context)
         try:
@@ -138,13 +152,26 @@ class FaultProxy:
                 self._stream(client, answer)
             else:
                 data = answer.read()
-                client.send_response(answer.status)
-                client.send_header("content-type", answer.headers.get("content-type", "application/json"))
-                client.send_header("content-length", str(len(data)))
-                client.end_headers()
-                client.wfile.write(data)
+                if client.command == "GET" and answer.status == 200:
+                    data = self._page(data)
+                _send(client, answer.status, data, {"content-type": answer.headers.get("content-type", JSON)})
         finally:
             upstream.close()
+
+    def _page(self, data: bytes) -> bytes:
+        """The first page of a list; the rest is kept under its continue token. What is no long list stays whole."""
+        size = self._page_size
+        if size is None:
+            return data
+        with contextlib.suppress(ValueError):
+            whole = json.loads(data)
+            items = whole.get("items") or []
+            if len(items) > size:
+                token = secrets.token_hex(8)
+                metadata = {k: v for k, v in whole["metadata"].items() if k != "continue"}
+                self._rest[token] = whole | {"items": items[size:], "metadata": metadata}
+                return json.dumps(whole | {"items": items[:size], "metadata": metadata | {"continue": token}}).encode()
+        return data
 
     def _refusal(self, method: str, path: str) -> _Refusal | None:
         with self._lock:
@@ -193,11 +220,15 @@ def _answer(client: http.server.BaseHTTPRequestHandler, refusal: _Refusal) -> No
         "reason": refusal.reason,
         "message": "fault",
     }
-    data = json.dumps(status).encode()
-    client.send_response(refusal.status)
-    client.send_header("content-type", "application/json")
-    client.send_header("content-length", str(len(data)))
-    if refusal.retry_after_seconds is not None:
-        client.send_header("retry-after", str(refusal.retry_after_seconds))
+    retry = {} if refusal.retry_after_seconds is None else {"retry-after": str(refusal.retry_after_seconds)}
+    _send(client, refusal.status, json.dumps(status).encode(), retry)
+
+
+def _send(
+    client: http.server.BaseHTTPRequestHandler, status: int, data: bytes, headers: Mapping[str, str] | None = None
+) -> None:
+    client.send_response(status)
+    for name, value in {"content-type": JSON, "content-length": str(len(data)), **(headers or {})}.items():
+        client.send_header(name, value)
     client.end_headers()
     client.wfile.write(data)

@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 import signal
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
-from cluster.world import LEASES, LIMITS, NAMESPACE, SLICES, World, limit
+from cluster.world import LEASES, LIMITS, NAMESPACE, SLICES, World, get, holder, limit
 
 TAKEOVER_SECONDS = 20.0
-
-
-def holder(world: World) -> str:
-    leases = world.items(LEASES)
-    return str(leases[0]["spec"].get("holderIdentity") or "") if leases else ""
 
 
 def test_of_two_operators_one_acts(world: World) -> None:
@@ -145,9 +138,9 @@ def test_a_restart_writes_nothing(world: World) -> None:
     second = world.operator("second", "--metrics-address", "127.0.0.1:0")
     world.wait(lambda: '"leading"' in second.log, "the second leads")
     port = re.findall(r'"port": (\d+)', second.log)[0]
-    world.wait(lambda: _get(port, "/readyz")[1] == "acting\n", "it is ready")
+    world.wait(lambda: get(port, "/readyz")[1] == "acting\n", "it is ready")
     text = world.wait(
-        lambda: (t := _get(port, "/metrics")[1]) and 'limits{reason="Ready"} 119.0' in t and t, "it judged all"
+        lambda: (t := get(port, "/metrics")[1]) and 'limits{reason="Ready"} 119.0' in t and t, "it judged all"
     )
     assert world.versions() == before
     assert len(world.items("/api/v1/namespaces/default/events")) == events
@@ -190,14 +183,14 @@ def test_a_pause_of_the_api_server_is_survived(world: World) -> None:
     port = re.findall(r'"port": (\d+)', operator.log)[0]
     world.plane.stop_api()
     assert agent.limits == {"a": 5_000_000}
-    world.wait(lambda: _get(port, "/readyz")[0] == 503, "it is not ready", 60)
-    assert _get(port, "/healthz")[0] == 200
+    world.wait(lambda: get(port, "/readyz")[0] == 503, "it is not ready", 60)
+    assert get(port, "/healthz")[0] == 200
     world.plane.start_api()
     world.create(limit("b", ["203.0.113.8"]))
     world.delete("a")
     world.wait_ready("b", seconds=40)
     world.wait(lambda: set(agent.limits) == {"b"}, "a is lifted, b is on the node")
-    world.wait(lambda: _get(port, "/readyz")[0] == 200, "it is ready", 40)
+    world.wait(lambda: get(port, "/readyz")[0] == 200, "it is ready", 40)
     assert operator.process.poll() is None
 
 
@@ -243,12 +236,3 @@ def _rates(world: World) -> dict[str, int]:
 
 def _state(world: World, node: str) -> dict[str, Any]:
     return dict(world.get(f"/apis/clientbandwidth.io/v1alpha1/nodebandwidthstates/{node}").get("status") or {})
-
-
-def _get(port: str, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bandwidth_kube import client, connection
@@ -178,7 +181,7 @@ class World:
     # ── programs ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def operator(self, name: str = "operator", *words: str, server: str | None = None) -> Operator:
-        """Start an operator with the rights of deploy/rbac and no others."""
+        """Start an operator with the rights of deploy/install.yaml and no others."""
         kubeconfig = self.plane.kubeconfig("operator", token=self.operator_token(), server=server)
         started = Operator(kubeconfig, self.directory / f"{name}.log", name, words)
         self.operators.append(started)
@@ -203,7 +206,7 @@ class World:
         self.api.request("PATCH", f"{NODES}/{node}", body=body, content_type=client.MERGE_PATCH)
 
     def agent(self, node: str, labels: Mapping[str, str] | None = None, **options: Any) -> SimulatedAgent:
-        """Make a node and start a simulated agent on it, with the rights of deploy/rbac and a token of its node."""
+        """Make a node and start a simulated agent on it, with the rights of an agent and a token of its node."""
         self.nodes(node, labels=labels)
         return self.agent_on(node, labels, **options)
 
@@ -223,8 +226,24 @@ class World:
         self.real[name] = made
         return made
 
+    def start(self, *nodes: ClusterNode) -> None:
+        """Start the agents of these nodes and wait until each has reported."""
+        for node in nodes:
+            node.start()
+        for node in nodes:
+            self.wait(lambda node=node: self.state(node.name), f"{node.name} reports", 60)  # type: ignore[misc]
+
     def agent_kubeconfig(self, node: str, server: str | None = None) -> pathlib.Path:
         return self.plane.kubeconfig("agent", token=self.agent_token(node), server=server)
+
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        """While this lasts there is no API server; afterwards it is as it was."""
+        self.plane.stop_api()
+        try:
+            yield
+        finally:
+            self.plane.start_api()
 
     def close(self) -> None:
         """End everything that was started."""
@@ -254,3 +273,19 @@ class World:
         raise AssertionError(
             f"not within {seconds} s: {what}; last answer {json.dumps(answer, default=str)[:2000]}{logs}"
         )
+
+
+def get(port: str, path: str) -> tuple[int, str]:
+    """What a program here serves on a port of loopback: status and text."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def holder(world: World) -> str:
+    """Who holds the operators' Lease; "" while nobody does."""
+    leases = world.items(LEASES)
+    return str(leases[0]["spec"].get("holderIdentity") or "") if leases else ""
