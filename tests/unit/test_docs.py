@@ -151,6 +151,14 @@ def test_every_metric_that_is_named_exists(path: pathlib.Path) -> None:
     assert {name for name in named if not name.endswith("_")} - served == set()
 
 
+def test_every_alert_has_a_heading() -> None:
+    """Whatever the chart alerts of, docs/metrics-and-alerts.md has a heading of that name; that is its runbook."""
+    rules = "".join(path.read_text() for path in sorted(CHART.rglob("*")) if path.is_file())
+    alerts = set(re.findall(r"\balert: \"?(\w+)", rules))
+    told = page("metrics-and-alerts").partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert sorted(headings(told)) == sorted(alerts)
+
+
 # ── values and files ───────────────────────────────────────────────────────────────────────────────────────────
 
 
