@@ -155,7 +155,6 @@ class Reporter:
                     self._report(state)
         except BaseException as error:
             self._listener.crashed(self.NAME, error)
-            raise
 
     def _patience(self, state: node_state.NodeState | None) -> float:
         """Seconds until this state is to be written."""

@@ -12,12 +12,10 @@ from __future__ import annotations
 import functools
 
 from bandwidth_agent.kernel import model
-from bandwidth_api import names
+from bandwidth_api import burst, names
 
 UNLIMITED_BYTES_PER_SECOND = 50_000_000_000  # 400 Gbit: the rate at which no class and no TBF of ours delays
 SEGMENT_BELOW_BITS_PER_SECOND = 200_000_000
-BURST_MILLISECONDS = 4
-BURST_BASE_BYTES = 1600
 TICKS_MAX = 0xFFFFFFFF  # struct tc_htb_opt, buffer: 32 bits
 QUANTUM_MIN_BYTES = 1514
 QUANTUM_MAX_BYTES = 60_000
@@ -30,15 +28,6 @@ QUEUE_BYTES_MAX_SEGMENTED = 100_000
 QUEUE_MILLISECONDS_WHOLE = 5
 QUEUE_BYTES_MIN_WHOLE = 262_144  # two of the largest packets
 OBSERVE_QUEUE_BYTES = 16 * 1024 * 1024
-
-
-def burst_bytes(rate_bits_per_second: int) -> int:
-    """The bytes that pass at line speed: 4 ms of the rate, and one frame.
-
-    Measured from 64 kbit to 5 Gbit: 0.98 to 1.06 of the rate on the wire. HTB's own default loses 15 % at 5 Gbit,
-    a floor of 64 KiB overshoots 64 kbit by 22 %.
-    """
-    return _bytes(rate_bits_per_second) * BURST_MILLISECONDS // 1000 + BURST_BASE_BYTES
 
 
 def ticks(size_bytes: int, bytes_per_second: int) -> int:
@@ -81,22 +70,22 @@ def leaf(rate_bits_per_second: int, mtu: int, fq_codel: bool) -> model.Leaf:
 
 
 @functools.lru_cache(maxsize=65_536)
-def enforce(rate_bits_per_second: int, burst: int | None, mtu: int, fq_codel: bool) -> model.HtbClass:
-    """The class of a limit in Enforce mode; `burst` in bytes, None for the formula."""
+def enforce(rate_bits_per_second: int, burst_bytes: int | None, mtu: int, fq_codel: bool) -> model.HtbClass:
+    """The class of a limit in Enforce mode; without a burst of its own it has the one that its rate comes to."""
     rate = _bytes(rate_bits_per_second)
-    buffer = ticks(burst_bytes(rate_bits_per_second) if burst is None else burst, rate)
+    buffer = _buffer(rate_bits_per_second, burst_bytes)
     queue = leaf(rate_bits_per_second, mtu, fq_codel)
     return model.HtbClass(0, rate, rate, buffer, buffer, quantum_bytes(rate_bits_per_second), queue)
 
 
 @functools.lru_cache(maxsize=65_536)
-def observe(rate_bits_per_second: int, burst: int | None) -> model.HtbClass:
+def observe(rate_bits_per_second: int, burst_bytes: int | None) -> model.HtbClass:
     """The class of a limit in Observe mode: it may borrow up to line speed, and HTB counts how often it had to.
 
     Without a parent a class cannot borrow and would stay at its rate. Its queue is large, so that nothing is dropped.
     """
     rate = _bytes(rate_bits_per_second)
-    buffer = ticks(burst_bytes(rate_bits_per_second) if burst is None else burst, rate)
+    buffer = _buffer(rate_bits_per_second, burst_bytes)
     queue = model.Leaf("bfifo", 0, OBSERVE_QUEUE_BYTES, "")
     return model.HtbClass(
         names.OBSERVE_PARENT, rate, UNLIMITED_BYTES_PER_SECOND, buffer, _UNLIMITED_TICKS, QUANTUM_MAX_BYTES, queue
@@ -123,4 +112,10 @@ def _bytes(bits_per_second: int) -> int:
     return bits_per_second // 8
 
 
-_UNLIMITED_TICKS = ticks(burst_bytes(UNLIMITED_BYTES_PER_SECOND * 8), UNLIMITED_BYTES_PER_SECOND)
+def _buffer(rate_bits_per_second: int, burst_bytes: int | None = None) -> int:
+    """The time that a burst takes at the rate."""
+    wanted = burst.computed(rate_bits_per_second) if burst_bytes is None else burst_bytes
+    return ticks(wanted, _bytes(rate_bits_per_second))
+
+
+_UNLIMITED_TICKS = _buffer(UNLIMITED_BYTES_PER_SECOND * 8)

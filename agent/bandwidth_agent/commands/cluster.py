@@ -48,11 +48,11 @@ def run(options: Options) -> int:
         if options.once:
             return _once(api, node, reconciler, options)
         vitals = health.Health(time.monotonic())
-        crashes = cluster.Crashes()
-        store = stored_plan.Store(options.state_dir, node, crashes.crashed)
+        bell = cluster.Bell()
+        store = stored_plan.Store(options.state_dir, node, bell.crashed)
         stored = store.load()
-        wants = cluster.Cluster(node, stored, store.save, lambda: parts.limits_in(kernel), crashes)
-        listener = cluster_health.ClusterHealth(vitals, crashes.crashed)
+        wants = cluster.Cluster(node, stored, store.save, lambda: parts.limits_in(kernel), bell)
+        listener = cluster_health.ClusterHealth(vitals, bell.crashed)
         readers = _readers(api, node, wants, listener, stored)
         report = _reporter(api, node, listener, options)
         turning = running.follower(wants, kernel, reconciler, vitals, options, told=report)
@@ -72,10 +72,10 @@ def run(options: Options) -> int:
 
 def _once(api: client.Client, node: str, reconciler: Any, options: Options) -> int:
     """One list, one pass, one report."""
-    crashes = cluster.Crashes()
-    store = stored_plan.Store(options.state_dir, node, crashes.crashed)
-    wants = cluster.Cluster(node, None, store.save, frozenset, crashes)
-    listener = cluster_health.ClusterHealth(health.Health(time.monotonic()), crashes.crashed)
+    bell = cluster.Bell()
+    store = stored_plan.Store(options.state_dir, node, bell.crashed)
+    wants = cluster.Cluster(node, None, store.save, frozenset, bell)
+    listener = cluster_health.ClusterHealth(health.Health(time.monotonic()), bell.crashed)
     of_node, of_slices = _readers(api, node, wants, listener, None)
     report = _reporter(api, node, listener, options)
     try:

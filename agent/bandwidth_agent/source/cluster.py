@@ -43,7 +43,7 @@ class CrashError(RuntimeError):
     """A thread ended by an error of this program; so must the process."""
 
 
-class Crashes:
+class Bell:
     """The place where threads leave the error that ended them, and the descriptor that wakes the loop."""
 
     def __init__(self) -> None:
@@ -85,13 +85,13 @@ class Cluster:
         stored: stored_plan.Stored | None,
         save: Callable[[stored_plan.Stored], None],
         in_force: Callable[[], frozenset[str]],
-        crashes: Crashes,
+        bell: Bell,
     ) -> None:
         """`in_force`: the cut names of the limits in the kernel, asked once if there is a plan on disk."""
         self._node = node
         self._save = save
         self._lock = threading.Lock()
-        self._crashes = crashes
+        self._bell = bell
         self._slices: Reading[slices.Decoded] | None = None
         self._facts: NodeFacts | None = None
         # From here on the loop's thread alone.
@@ -111,14 +111,14 @@ class Cluster:
         """All slices there are."""
         with self._lock:
             self._slices = reading
-        self._crashes.wake()
+        self._bell.wake()
 
     def node_read(self, reading: Reading[NodeFacts]) -> None:
         """Our Node, if there is one."""
         with self._lock:
             # A Node that is gone for the moment has no other labels than before.
             self._facts = reading.items.get(self._node, self._facts)
-        self._crashes.wake()
+        self._bell.wake()
 
     @property
     def slice_count(self) -> int:
@@ -129,11 +129,11 @@ class Cluster:
     # ── the loop's thread ──────────────────────────────────────────────────────────────────────────────────────
 
     def fileno(self) -> int:
-        return self._crashes.fileno()
+        return self._bell.fileno()
 
     def drain(self) -> bool:
         """Whether something was read since the last time."""
-        return self._crashes.drain()
+        return self._bell.drain()
 
     def wanted(self, now: float) -> Wanted:
         """What this node should enforce at `now`, seconds since the epoch."""

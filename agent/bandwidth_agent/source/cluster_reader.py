@@ -133,7 +133,6 @@ class Reader(Generic[T]):
                 self._turn()
         except BaseException as error:
             self._listener.crashed(self._collection.name, error)
-            raise
 
     def _turn(self) -> None:
         """One list, if one is needed, and one watch; then the pause that its end asks for."""

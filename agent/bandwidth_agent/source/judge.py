@@ -71,6 +71,11 @@ class _Fault(NamedTuple):
     field: str
     message: str
 
+    @property
+    def misnamed(self) -> bool:
+        """Whether the name itself is what is broken."""
+        return self.field == "metadata.name" and self.reason is Reason.INVALID
+
 
 Born = Callable[[str], float]  # the time at which a limit of this name was first seen, seconds since the epoch
 # What a limit's own rules do not know, such as the addresses of this node.
@@ -206,8 +211,8 @@ class _Reading:
     def record(self, signature: Signature | None) -> Record:
         """The outcome, with what has to be kept of the reading before."""
         accepted, problems = dict(self._accepted), []
-        # A broken document whose name cannot be read may be any of those that are missing now.
-        nameless = [fault for fault in self.faults if not fault.name]
+        # A broken document whose name cannot be read, or is none, may be any of those that are missing now.
+        nameless = [fault for fault in self.faults if not fault.name or fault.misnamed]
         told: set[str] = set()
         for name, item in self._before.items():
             own = [fault for fault in self.faults if fault.name == name]
@@ -215,7 +220,7 @@ class _Reading:
                 continue
             accepted[name] = item
             problems.append(self._failing(name, (own or nameless)[0], kept=True))
-            told.add(name if own else "")
+            told.update(fault.name for fault in own or nameless)
         problems += [
             self._failing(fault.name or os.path.basename(self._path), fault, kept=False)
             for fault in self.faults

@@ -110,7 +110,6 @@ class Store:
                         return
         except BaseException as error:
             self._crashed("store", error)
-            raise
 
     def _write_pending(self) -> None:
         with self._condition:
