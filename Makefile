@@ -71,6 +71,10 @@ check: $(VENV) ## style, types and layers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
+.PHONY: chart
+chart: ## what is made from the chart and deploy/crds: copies, deploy/install.yaml, the tests' renders (needs helm)
+	@tools/chart
+
 .PHONY: bench
 bench: setup ## the benchmarks, each a ratio in one run (root, long)
 	@tools/system-packages bench

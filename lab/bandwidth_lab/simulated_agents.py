@@ -170,7 +170,8 @@ class SimulatedAgent:
         made = assembly.assemble(items, self._kept)
         self._kept, self.assembly = made.used, made
         self._retired = self._retired or made.retire  # for good, as a real agent
-        wanted = {e.limit for e in compiler.active(made.plan, self._labels, time.time())}
+        active = () if self._retired else compiler.active(made.plan, self._labels, time.time())
+        wanted = {entry.limit for entry in active}
         failed = [node_state.FailingLimit(n, *why) for n, why in failing.items() if n in wanted]
         state = node_state.NodeState(
             node=self.node,

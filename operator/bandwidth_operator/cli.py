@@ -13,6 +13,7 @@ from typing import NoReturn
 from bandwidth_operator import settings
 
 USAGE_ERROR = 64  # EX_USAGE of sysexits.h
+CHECK_SECONDS = 60.0  # for an installation to work
 
 _DESCRIPTION = """\
 Turns ClientBandwidthLimit objects into the plan that the agents on the nodes enforce, and writes into the status of
@@ -80,6 +81,21 @@ exit codes:
   64  wrong call"""
 
 
+_CHECK = """\
+Whether this installation works: the kinds of objects are there, an operator acts, every node has brought its kernel to
+the plan. Waits until all that is so; what is not is said on stderr. Writes nothing. `helm test` runs it."""
+
+_CHECK_EPILOG = """\
+examples:
+  kubectl -n client-bandwidth exec deploy/client-bandwidth-operator -- bandwidth-operator check
+  bandwidth-operator check --timeout 1 --kubeconfig ~/.kube/config
+
+exit codes:
+  0   all of it; limits that are not in force somewhere are named nevertheless
+  1   something is not so; it is named
+  64  wrong call"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -137,6 +153,27 @@ def parser() -> argparse.ArgumentParser:
     )
     retire.add_argument(
         "--accept-missing", action="store_true", help="name the nodes that cannot be reached, and succeed nevertheless"
+    )
+    check = programs.add_parser(
+        "check",
+        help="whether the installation works, end to end",
+        description=_CHECK,
+        epilog=_CHECK_EPILOG,
+        formatter_class=raw,
+        allow_abbrev=False,
+    )
+    _add_kubeconfig(check)
+    check.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=CHECK_SECONDS,
+        metavar="SECONDS",
+        help="how long to wait for it (default: %(default)g)",
+    )
+    check.add_argument(
+        "--daemonset",
+        metavar="NAME",
+        help="that of the agents, in the namespace of the operator: how many nodes should report",
     )
     return top
 
@@ -199,6 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stand_by_seconds=given.stand_by,
             accept_missing=given.accept_missing,
         )
+    if given.command == "check":
+        from bandwidth_operator import check
+
+        return check.run(chosen, timeout_seconds=given.timeout, daemonset=given.daemonset)
     chosen = dataclasses.replace(
         chosen,
         pod_name=os.environ.get("POD_NAME") or os.uname().nodename,

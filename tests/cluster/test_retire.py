@@ -13,7 +13,7 @@ from bandwidth_kube import client
 from cluster.world import LEASES, LIMITS, NAMESPACE, NODES, SLICES, STATES, World, limit
 
 STAND_BY = ("--stand-by", "10")
-AFTER_RETIREMENT_SECONDS = 60.0
+DEADLINE_SECONDS = 120.0  # for whatever comes about by itself, on a busy machine too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ def start(world: World, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 60.0) -> Said:
+def ended(process: subprocess.Popen[str], seconds: float = DEADLINE_SECONDS) -> Said:
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -62,7 +62,7 @@ def installed(world: World, nodes: int = 2) -> None:
         world.agent(f"node-{number}")
     world.operator("before")
     world.create(limit("a"))
-    world.wait_ready("a")
+    world.wait_ready("a", seconds=DEADLINE_SECONDS)
 
 
 def test_every_node_retires_and_nothing_but_the_limits_is_left(world: World) -> None:
@@ -82,7 +82,7 @@ def test_operators_stand_by_afterwards(world: World) -> None:
     installed(world)
     assert retire(world).code == 0
     fresh = world.operator("fresh")
-    world.wait(lambda: "standing by" in fresh.log, "the fresh one stands by")
+    world.wait(lambda: "standing by" in fresh.log, "the fresh one stands by", DEADLINE_SECONDS)
     spec = world.items(LEASES)[0]["spec"]
     assert spec["holderIdentity"].startswith("retire_")
     assert spec["leaseDurationSeconds"] >= 60
@@ -98,17 +98,15 @@ def test_a_later_installation_works(world: World) -> None:
     world.operators[0].kill()
     world.operator("after")
     world.agent_on("node-0")
-    world.wait(
-        lambda: world.agents["node-0"].limits == {"a": 5_000_000}, "it is in force again", AFTER_RETIREMENT_SECONDS
-    )
-    world.wait_ready("a")
+    world.wait(lambda: world.agents["node-0"].limits == {"a": 5_000_000}, "it is in force again", DEADLINE_SECONDS)
+    world.wait_ready("a", seconds=DEADLINE_SECONDS)
 
 
 def test_a_node_that_does_not_answer_is_named(world: World) -> None:
     """After the timeout the node is named on stderr, the exit code is 1, and the plan stays for another try."""
     installed(world)
     world.agents["node-1"].pause()
-    said = retire(world, "--timeout", "3")
+    said = retire(world, "--timeout", "20")
     assert said.code == 1
     assert "node-1: last report" in said.err
     assert "node-0" not in said.err
@@ -124,10 +122,8 @@ def test_after_a_failed_retirement_the_operator_goes_on(world: World) -> None:
     world.agents["node-0"].pause()
     assert retire(world, "--timeout", "1", *STAND_BY).code == 1
     world.agents["node-0"].pause(False)
-    world.wait(
-        lambda: not world.get(f"{SLICES}/plan")["spec"].get("retire"), "the plan is back", AFTER_RETIREMENT_SECONDS
-    )
-    world.wait_ready("a")
+    world.wait(lambda: not world.get(f"{SLICES}/plan")["spec"].get("retire"), "the plan is back", DEADLINE_SECONDS)
+    world.wait_ready("a", seconds=DEADLINE_SECONDS)
 
 
 def test_a_node_that_is_not_ready_is_not_waited_for(world: World) -> None:
@@ -169,9 +165,9 @@ def test_the_api_server_may_go_away_meanwhile(world: World) -> None:
     """A retirement goes on when the API server is back."""
     installed(world)
     world.agents["node-1"].pause()
-    running = start(world, "--timeout", "120")
+    running = start(world, "--timeout", "300")
     try:
-        world.wait(lambda: world.get(f"{SLICES}/plan")["spec"].get("retire"), "the head says retire")
+        world.wait(lambda: world.get(f"{SLICES}/plan")["spec"].get("retire"), "the head says retire", DEADLINE_SECONDS)
         world.plane.stop_api()
         world.plane.start_api()
         assert running.poll() is None
@@ -179,7 +175,7 @@ def test_the_api_server_may_go_away_meanwhile(world: World) -> None:
     except BaseException:
         running.kill()
         raise
-    said = ended(running, 120)
+    said = ended(running)
     assert (said.code, said.err) == (0, "")
     assert world.items(SLICES) == []
 

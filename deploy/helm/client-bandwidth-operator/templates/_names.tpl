@@ -37,7 +37,47 @@ runAsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
-{{/* Where the agents serve metrics and probes. */}}
+{{/* The address where the agents serve metrics and probes; empty for every one. */}}
 {{- define "cbo.agentHost" -}}
-{{- .Values.agent.metrics.host | default (.Values.podMonitor.enabled | ternary "" "127.0.0.1") -}}
+{{- $host := .Values.agent.metrics.host | default (.Values.podMonitor.enabled | ternary "" "127.0.0.1") -}}
+{{- if contains ":" $host }}[{{ $host }}]{{ else }}{{ $host }}{{ end -}}
+{{- end -}}
+
+{{/* And where the kubelet finds them. */}}
+{{- define "cbo.probeHost" -}}
+{{- $host := .Values.agent.metrics.host -}}
+{{- if has $host (list "" "0.0.0.0") }}127.0.0.1{{ else if eq $host "::" }}::1{{ else }}{{ $host }}{{ end -}}
+{{- end -}}
+
+{{/* Of a pod that runs a program of the operator's image in its place: everything but the container. */}}
+{{- define "cbo.asOperator" -}}
+serviceAccountName: operator
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .Values.operator.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext: {{- include "cbo.nonroot" . | nindent 2 }}
+{{- with .Values.operator.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.operator.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.operator.tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end -}}
+
+{{/* Its container: everything but the name, the words and the resources. */}}
+{{- define "cbo.operatorContainer" -}}
+image: {{ include "cbo.image" (dict "image" .Values.operator.image "chart" .Chart) }}
+imagePullPolicy: {{ .Values.operator.image.pullPolicy }}
+env:
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+securityContext: {{- include "cbo.unprivileged" . | nindent 2 }}
 {{- end -}}
