@@ -1,0 +1,77 @@
+"""One kind cluster for all tests here, with uploads in it and clients outside; the chart is installed where needed.
+
+A test that fails leaves logs, objects, kernels and measurements in build/e2e-<time>/<test>/ and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bandwidth_lab.kind import client, cluster, evidence, release, services, shell
+from e2e.world import IMAGE, World
+
+BUILD = pathlib.Path(__file__).resolve().parents[2] / "build"
+FOLDER = BUILD / time.strftime("e2e-%Y%m%d-%H%M%S", time.gmtime())
+CLIENTS = ("one", "two", "three", "four", "quiet")
+_worlds: list[World] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Collect the evidence of a failure while the cluster is as the failure left it."""
+    report = yield
+    if report.failed and _worlds:
+        folder = FOLDER / item.name
+        evidence.collect(_worlds[0].cluster, folder, _worlds[0].streams)
+        report.sections.append(("evidence", f"logs, objects, kernels and measurements are in {folder}"))
+    return report  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[World]:
+    """The cluster and the uploads in it."""
+    images = [f"{name}:{release.TAG}" for name in release.IMAGES]
+    try:
+        shell.check_machine(*images)
+    except shell.NotUsableError as missing:
+        pytest.exit(f"the end-to-end tests cannot run here:\n{missing}", returncode=2)
+    with cluster.made(FOLDER) as made:
+        made.load(*images)
+        world = World(made)
+        services.start(made, world.uploads.values(), IMAGE)
+        _worlds.append(world)
+        yield world
+        _worlds.clear()
+
+
+@pytest.fixture(scope="session")
+def clients(shared: World) -> Iterator[dict[str, client.Client]]:
+    """Containers outside the cluster, each with an address of its own in both families."""
+    made = {role: client.Client(shared.cluster, role, IMAGE) for role in CLIENTS}
+    with contextlib.ExitStack() as stack:
+        for one in made.values():
+            stack.enter_context(one)
+        yield made
+
+
+@pytest.fixture
+def empty(shared: World, clients: dict[str, client.Client]) -> Iterator[World]:
+    """The cluster without limits, whether the chart is installed or not."""
+    shared.streams.clear()
+    shared.lift_all()
+    yield shared
+    shared.lift_all()
+
+
+@pytest.fixture
+def world(empty: World) -> World:
+    """The cluster with the chart installed, all of it ready, and without limits."""
+    if not empty.release.installed:
+        empty.release.install()
+    empty.release.wait_ready()
+    return empty
