@@ -63,11 +63,18 @@ def _told(folder: pathlib.Path, lengths: story.Lengths) -> Recording:
         try:
             made.load(*(f"{image}:{TAG}" for image in IMAGES))
             Release(made).install()
-            return story.Story(made, lengths, lambda text: print(text, flush=True)).run()
+            recorded = story.Story(made, lengths, lambda text: print(text, flush=True)).run()
         except Exception:
-            evidence.collect(made, folder / "evidence")
-            print(f"what tells why: {folder / 'evidence'}", file=sys.stderr)
+            _tell_why(made, folder)
             raise
+        if recording.complaints(recorded):
+            _tell_why(made, folder)
+        return recorded
+
+
+def _tell_why(made: cluster.Cluster, folder: pathlib.Path) -> None:
+    evidence.collect(made, folder / "evidence")
+    print(f"what tells why: {folder / 'evidence'}", file=sys.stderr)
 
 
 def _provenance(recorded: Recording, seconds: float) -> str:
