@@ -9,7 +9,7 @@ import pytest
 
 from bandwidth_lab.control_plane import ControlPlane
 from bandwidth_lab.fault_proxy import FaultProxy
-from cluster.world import LIMITS, World, limit
+from cluster.world import World, limit
 
 
 @pytest.fixture
@@ -99,30 +99,3 @@ def test_a_list_whose_continue_token_expired_is_begun_again(world: World, proxy:
     proxy.refuse(410, "Expired", lambda method, path: "continue=" in path, times=2)
     world.operator(server=proxy.server)
     world.wait(lambda: len(agent.limits) == 520, "all are on the node", 60)
-
-
-def test_a_frozen_watch_is_noticed(world: World, proxy: FaultProxy) -> None:
-    """A watch that brings nothing and does not end is begun anew after a little more than a minute."""
-    agent = world.agent("node-0")
-    world.operator(server=proxy.server)
-    world.create(limit("a"))
-    world.wait_ready("a")
-    proxy.freeze()
-    world.edit("a", egress={"rate": "6Mbit"})
-    watches = proxy.count("GET", "watch=true")
-    world.wait(lambda: proxy.count("GET", "watch=true") > watches, "watches are begun anew", 100)
-    proxy.thaw()
-    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node", 20)
-    world.wait_ready("a")
-    assert world.get(f"{LIMITS}/a")["status"]["observedGeneration"] == 2
-
-
-def test_agents_that_come_later_than_everything_else_are_counted(world: World) -> None:
-    """Operator first, then limits, then agents: each order ends the same."""
-    world.operator()
-    world.create(limit("a"))
-    world.wait_ready("a", reason="NoNodeSelected")
-    world.agent("node-0")
-    world.agent("node-1")
-    world.wait(lambda: (world.get(f"{LIMITS}/a")["status"]["nodes"]["programmed"]) == 2, "both nodes have it")
-    world.wait_ready("a")

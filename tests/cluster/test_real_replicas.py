@@ -10,8 +10,9 @@ import pytest
 from bandwidth_lab import TcpFlow, WireMeter
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.fleet import Fleet, fleet
+from cluster import test_retire
 from cluster.wire import assert_held
-from cluster.world import EVENTS, SLICES, STATES, World, holder, limit
+from cluster.world import EVENTS, LIMITS, STATES, World, limit
 
 pytestmark = pytest.mark.root
 
@@ -34,16 +35,18 @@ def nodes(world: World, network: Fleet) -> list[ClusterNode]:
 def test_operators_that_die_and_freeze_while_limits_change(
     world: World, network: Fleet, nodes: list[ClusterNode]
 ) -> None:
-    """After kill -9 and after a freeze of the leader another brings the edits to the nodes; the limit holds all along,
-    and a leader that wakes turns nothing back."""
+    """After kill -9 and after a freeze of the leader another brings the edits to the nodes and rewrites nothing else;
+    the limit holds all along, and a leader that wakes turns nothing back."""
     client = network.clients[0]
     for node in nodes:
         node.start()
     first = world.operator("first")
-    world.wait(lambda: holder(world).startswith("first_"), "the first leads")
+    world.wait(lambda: world.holder().startswith("first_"), "the first leads")
     second = world.operator("second")
-    world.create(limit("a", [client.address4], "5Mbit"))
-    world.wait_ready("a")
+    world.create(limit("a", [client.address4], "5Mbit"), limit("b", [network.clients[1].address4]))
+    world.wait_ready("a", "b")
+    world.settled()
+    untouched = world.get(f"{LIMITS}/b")["metadata"]["resourceVersion"]
     seen: set[int | None] = set()
 
     def at(rate: int) -> bool:
@@ -55,7 +58,8 @@ def test_operators_that_die_and_freeze_while_limits_change(
         first.kill()
         world.edit("a", egress={"rate": "6Mbit"})
         world.wait(lambda: at(6_000_000), "the second brings the edit", TAKEOVER_SECONDS + 10)
-        assert holder(world).startswith("second_")
+        assert world.holder().startswith("second_")
+        assert world.get(f"{LIMITS}/b")["metadata"]["resourceVersion"] == untouched
         world.operator("third")
         second.signal(signal.SIGSTOP)
         world.edit("a", egress={"rate": "7Mbit"})
@@ -117,34 +121,31 @@ def test_any_order_of_starts_and_a_second_start_that_writes_nothing(
 
 
 def test_retire_leaves_nothing_behind(world: World, network: Fleet, nodes: list[ClusterNode]) -> None:
-    """Told to retire, agents remove everything of ours, say so and stay idle, over a restart too; when the plan is
-    there again, an agent that is started anew enforces it."""
+    """Told to retire, agents remove everything of ours and stay idle, over a restart too; in a later installation an
+    agent that is started anew enforces the limits that are still there."""
     client = network.clients[0].address4
     before = [node.kernel.snapshot() for node in nodes]
-    for node in nodes:
-        node.start()
     operator = world.operator()
+    world.start(*nodes)
     world.create(limit("a", [client]))
     world.wait_ready("a")
-    assert [node.kernel.snapshot() for node in nodes] != before
-    world.plane.kubectl("patch", "bandwidthplanslice", "plan", "--type=merge", "-p", '{"spec":{"retire":true}}')
-    for node in nodes:
-        world.wait(lambda node=node: world.state(node.name).get("retired"), f"{node.name} has retired")  # type: ignore[misc]
+    assert all(node.kernel.rate_of(client) == 5_000_000 for node in nodes)
+    said = test_retire.retire(world, *test_retire.STAND_BY)
+    assert (said.code, said.err) == (0, "")
+    assert "2 of 2 nodes have retired" in said.out
     assert [node.kernel.snapshot() for node in nodes] == before
-    world.wait(lambda: "retire" in world.conditions("a")["Ready"]["message"], "the status says so")
+    operator.stop()
     nodes[0].stop()
     nodes[0].start()
     world.wait(lambda: nodes[0].page("/healthz")[0] == 200, "the agent runs again")
 
-    operator.stop()
-    world.api.request("DELETE", SLICES)
-    world.operator("anew")
-    world.wait(lambda: world.items(SLICES), "there is a plan again")
+    world.operator("later")
+    world.wait(world.rates, "there is a plan again", 60)
+    nodes[0].kernel.until_rate(client, 5_000_000, 60)
     assert nodes[1].kernel.snapshot() == before[1]
-    for node in nodes:
-        node.stop()
-        node.start()
-        node.kernel.until_rate(client, 5_000_000)
+    nodes[1].stop()
+    nodes[1].start()
+    nodes[1].kernel.until_rate(client, 5_000_000)
     world.wait_ready("a")
 
 

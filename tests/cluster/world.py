@@ -114,6 +114,16 @@ class World:
         path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/client-bandwidth-guard-rails"
         self.api.request("PATCH", path, body=guard_rails, content_type=client.MERGE_PATCH)
 
+    def leave(self) -> None:
+        """End the agents and delete limits and nodes, so that an operator which goes on has nothing to do."""
+        for agent in self.agents.values():
+            agent.stop()
+        self.agents.clear()
+        self.api.request("DELETE", LIMITS)
+        self.wait(lambda: not self.rates(), "no limit is planned any more")
+        for path in (STATES, NODES, EVENTS):
+            self.api.request("DELETE", path)
+
     def create(self, *limits: Object) -> None:
         for each in limits:
             self.api.request("POST", LIMITS, body=each)
@@ -138,6 +148,16 @@ class World:
             for path in (LIMITS, SLICES)
             for item in self.items(path)
         }
+
+    def rates(self) -> dict[str, int]:
+        """The rate in bits per second of each limit in the plan."""
+        entries = [e for s in self.items(SLICES) for e in s["spec"].get("entries", ())]
+        return {e["name"]: e["rate"] for e in entries}
+
+    def holder(self) -> str:
+        """Who holds the operators' Lease; "" while nobody does."""
+        leases = self.items(LEASES)
+        return str(leases[0]["spec"].get("holderIdentity") or "") if leases else ""
 
     def state(self, node: str) -> Object:
         """What a node reports; nothing before it does."""
@@ -283,9 +303,3 @@ def get(port: str, path: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
-
-
-def holder(world: World) -> str:
-    """Who holds the operators' Lease; "" while nobody does."""
-    leases = world.items(LEASES)
-    return str(leases[0]["spec"].get("holderIdentity") or "") if leases else ""
