@@ -141,9 +141,9 @@ def test_every_metric_of_the_operator_is_described() -> None:
     assert sorted(told) == sorted(operator_metrics())
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PAGES, *sorted((CHART / "files").glob("*.*"))], ids=lambda path: path.name)
 def test_every_metric_that_is_named_exists(path: pathlib.Path) -> None:
-    """No page speaks of a metric that no program serves."""
+    """No page, no alert and no dashboard speaks of a metric that no program serves."""
     known = operator_metrics() | agent_metrics()
     suffixes = ("", "_bucket", "_sum", "_count")
     served = {name + suffix for name in known for suffix in suffixes}
