@@ -1,0 +1,94 @@
+"""The chart's values, their schema, and its copies, as far as no helm is needed to look at them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+ROOT = pathlib.Path(__file__).parents[3]
+CHART = ROOT / "deploy" / "helm" / "client-bandwidth-operator"
+
+# What Kubernetes or the cluster's people define, not we: any field.
+FREE = {"affinity"}
+
+
+def values() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+    return found
+
+
+def schema() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+    return found
+
+
+def described(rules: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, below in rules.get("properties", {}).items():
+        yield f"{path}{name}", below
+        yield from described(below, f"{path}{name}.")
+
+
+def test_values_and_schema_have_the_same_keys() -> None:
+    """Each value that the schema allows has its default in values.yaml, and the other way round."""
+    known = dict(described(schema()))
+    for path, rules in known.items():
+        at: Any = values()
+        for name in path.split("."):
+            if path == "global" or path.endswith((".claims", ".requests", ".limits")):
+                break
+            assert name in at, f"{path} has no default"
+            at = at[name]
+        assert rules.get("description"), f"{path} is not described"
+
+    def look(at: object, path: str) -> None:
+        if isinstance(at, dict) and (not path or known[path].get("additionalProperties") is False):
+            for name, below in at.items():
+                full = f"{path}.{name}" if path else name
+                assert full in known, f"{full} is not in the schema"
+                look(below, full)
+
+    look(values(), "")
+
+
+def test_no_value_of_ours_is_open() -> None:
+    """Where we name the keys, any other key is refused."""
+    for path, rules in [("", schema()), *described(schema())]:
+        if "properties" in rules:
+            assert rules["additionalProperties"] is False, path
+        elif rules.get("type") == "object":
+            free = path.split(".")[-1] in FREE or path == "global" or "additionalProperties" in rules
+            assert free, path
+
+
+def test_the_crds_in_the_chart_are_those_of_deploy() -> None:
+    """helm can only read what lies in the chart, so the CRDs are there a second time, byte for byte."""
+    source = {p.name: p.read_bytes() for p in (ROOT / "deploy" / "crds").glob("*.yaml")}
+    copies = {p.name: p.read_bytes() for p in (CHART / "files" / "crds").glob("*.yaml")}
+    assert copies == source, "make chart brings the copies up to date"
+
+
+def test_install_yaml_holds_the_crds_of_deploy() -> None:
+    """What kubectl applies are the CRDs of deploy/crds, kept from deletion, and otherwise unchanged."""
+    documents = list(yaml.safe_load_all((ROOT / "deploy" / "install.yaml").read_text()))
+    installed = {d["metadata"]["name"]: d for d in documents if d["kind"] == "CustomResourceDefinition"}
+    for path in (ROOT / "deploy" / "crds").glob("*.yaml"):
+        wanted = yaml.safe_load(path.read_text())
+        found = installed.pop(wanted["metadata"]["name"])
+        assert found["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+        assert found["metadata"].pop("labels")
+        assert found == wanted
+    assert not installed
+
+
+def test_files_of_the_chart_are_clean_text() -> None:
+    """Chart files are text with a line end, without tabs or trailing blanks."""
+    for path in CHART.rglob("*"):
+        if path.is_file():
+            text = path.read_text()
+            assert text.endswith("\n"), path
+            assert not re.search(r"[ \t]\n|\t", text), path
