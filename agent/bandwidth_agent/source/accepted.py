@@ -33,6 +33,9 @@ class File(NamedTuple):
     accepted: Mapping[str, judge.Accepted]  # by limit name
 
 
+NO_FILE = File(None, False, {})
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Memory:
     """What an earlier process accepted."""

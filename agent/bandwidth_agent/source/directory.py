@@ -304,11 +304,17 @@ class Directory:
                 mapping.pop(key, None)
             self._contested.discard(key)
             return
-        known = (self._owners.get(key), self._memory.owners.get(key))
-        owner = next((file for file in known if file in claims), None) or min(claims)
-        self._owners[key] = owner
+        self._owners[key] = owner = self._owner(key, claims)
         self._entries[key] = self._records[owner].accepted[key].entry
         (self._contested.add if len(claims) > 1 else self._contested.discard)(key)
+
+    def _owner(self, key: str, claims: set[str]) -> str:
+        if len(claims) > 1:
+            known = (self._owners.get(key), self._memory.owners.get(key))
+            held = (name for name in claims if key in self._memory.files.get(name, accepted.NO_FILE).accepted)
+            return next((name for name in known if name in claims), "") or min(held, default="") or min(claims)
+        (name,) = claims
+        return name
 
     def _snapshot(self) -> Snapshot:
         problems: list[report.Failing] = []

@@ -219,7 +219,7 @@ def test_a_pipe_does_not_stop_the_reading(place: manifests.Place) -> None:
 # ── what stays in force ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("text", ["foo: [", "", limit("a", rate="0"), "kind: x"])
+@pytest.mark.parametrize("text", ["foo: [", "", limit("a", rate="0"), "kind: x", limit("A_1")])
 def test_a_limit_whose_file_becomes_invalid_stays_as_it_was(place: manifests.Place, text: str) -> None:
     """A slip of the pen must not set a client free; the report says that it was kept, and why."""
     place.write("a.yaml", limit("a"))

@@ -293,3 +293,17 @@ def test_an_entry_comes_back_from_json_as_it_was(entry: plan.PlanEntry) -> None:
     assert hash(found) == hash(entry)
     for name in ("mode", "sharing", "clients", "excepted", "ports", "node_selector"):
         assert repr(getattr(found, name)) == repr(getattr(entry, name))
+
+
+def test_a_name_that_a_second_file_takes_up_meanwhile_stays_with_the_first(place: manifests.Place) -> None:
+    """Whatever the files are called: what was in force is not replaced by a copy of its name, over any restarts."""
+    place.write("m.yaml", limit("a"))
+    place.read()
+    place.source.close()
+    place.write("b.yaml", limit("a", rate="9Mbit"))
+    place.write("z.yaml", limit("a", rate="8Mbit"))
+    for _ in range(2):
+        snapshot = place.restart()
+        assert {p.file for p in snapshot.problems} == {str(place.path / "b.yaml"), str(place.path / "z.yaml")}
+        assert snapshot.entries["a"].rate_bits_per_second == 5_000_000
+        place.source.close()
