@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from bandwidth_agent import shape
 from bandwidth_agent.kernel import model
-from bandwidth_api import names
+from bandwidth_api import burst, names
 
 RATES = st.integers(64_000, 400_000_000_000)
 BURSTS = st.none() | st.integers(3_000, 64 << 20)
 
 
 @pytest.mark.parametrize(
-    ("rate", "burst", "ticks", "quantum"),
+    ("rate", "burst_bytes", "ticks", "quantum"),
     [
         (64_000, 1_632, 3_187_500, 1514),
         (5_000_000, 4_100, 102_500, 1514),
@@ -25,17 +25,17 @@ BURSTS = st.none() | st.integers(3_000, 64 << 20)
         (400_000_000_000, 200_001_600, 62_501, 60_000),
     ],
 )
-def test_the_formulas_by_example(rate: int, burst: int, ticks: int, quantum: int) -> None:
+def test_the_formulas_by_example(rate: int, burst_bytes: int, ticks: int, quantum: int) -> None:
     """4 ms of the rate and a frame, as time at that rate; one frame a turn up to 10 Mbit."""
-    assert shape.burst_bytes(rate) == burst
-    assert shape.ticks(burst, rate // 8) == ticks
+    assert burst.computed(rate) == burst_bytes
+    assert shape.ticks(burst_bytes, rate // 8) == ticks
     assert shape.quantum_bytes(rate) == quantum
 
 
 @given(RATES, BURSTS, st.sampled_from((576, 1500, 9000)), st.booleans())
-def test_every_class_fits_into_the_kernels_fields(rate: int, burst: int | None, mtu: int, fq_codel: bool) -> None:
+def test_every_class_fits_into_the_kernels_fields(rate: int, own: int | None, mtu: int, fq_codel: bool) -> None:
     """No number overflows, no buffer is too small for a frame, no quantum makes the kernel complain."""
-    for htb_class in (shape.enforce(rate, burst, mtu, fq_codel), shape.observe(rate, burst)):
+    for htb_class in (shape.enforce(rate, own, mtu, fq_codel), shape.observe(rate, own)):
         assert 0 < htb_class.burst_ticks < 1 << 32
         assert 0 < htb_class.cburst_ticks < 1 << 32
         assert 1_000 <= htb_class.quantum <= 200_000
@@ -43,7 +43,7 @@ def test_every_class_fits_into_the_kernels_fields(rate: int, burst: int | None, 
         assert htb_class.leaf is not None
         assert htb_class.leaf.limit_bytes < 1 << 32
         if htb_class.burst_ticks < shape.TICKS_MAX:
-            wanted = shape.burst_bytes(rate) if burst is None else burst
+            wanted = burst.computed(rate) if own is None else own
             held = htb_class.burst_ticks * model.TICK_NS * htb_class.rate
             assert wanted * 10**9 <= held < wanted * 10**9 + model.TICK_NS * htb_class.rate
 
