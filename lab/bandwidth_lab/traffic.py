@@ -20,6 +20,7 @@ from bandwidth_lab.topology import Host
 CHUNK_BYTES = 256 * 1024
 TICK_SECONDS = 0.005  # how often a steady sender sends what is due
 OVERDUE_SECONDS = 1.0  # a steady sender that was held up catches up with so much, no more
+PROMPT_SECONDS = 0.05  # the same for one that must never fill a queue, however busy the machine is
 CONNECT_SECONDS = 10.0
 UDP_SEGMENT = 103  # socket option: the kernel cuts one send into datagrams of this size
 SO_RCVBUFFORCE = 33
@@ -38,6 +39,7 @@ class Flow:
         self.sent_bytes = 0
         self.started_at = 0.0
         self._forgone_bytes = 0.0
+        self._overdue_seconds = OVERDUE_SECONDS
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
@@ -88,7 +90,7 @@ class Flow:
         self._stopping.wait(TICK_SECONDS)
         asked = (time.monotonic() - self.started_at) * rate_bits_per_second / 8
         self._forgone_bytes = max(
-            self._forgone_bytes, asked - self.sent_bytes - OVERDUE_SECONDS * rate_bits_per_second / 8
+            self._forgone_bytes, asked - self.sent_bytes - self._overdue_seconds * rate_bits_per_second / 8
         )
         return int((asked - self.sent_bytes - self._forgone_bytes) // unit_bytes)
 
@@ -160,7 +162,8 @@ class TcpFlow(Flow):
 class UdpFlow(Flow):
     """Datagrams at a steady payload rate, numbered; the client first sends one, so that these are replies.
 
-    `segments` > 1 hands that many datagrams to the kernel in one call (UDP GSO), for high rates.
+    `segments` > 1 hands that many datagrams to the kernel in one call (UDP GSO), for high rates. `overdue_seconds`:
+    a sender that was held up for longer does not catch up with all of it.
     """
 
     def __init__(
@@ -172,11 +175,13 @@ class UdpFlow(Flow):
         family: int = 4,
         payload_bytes: int = 1400,
         segments: int = 1,
+        overdue_seconds: float = OVERDUE_SECONDS,
         port: int = 0,
         dial: tuple[str, int] | None = None,
     ) -> None:
         super().__init__()
         self._server, self._client, self._family = server, client, family
+        self._overdue_seconds = overdue_seconds
         self._rate, self._payload_bytes, self._segments = rate_bits_per_second, payload_bytes, segments
         self._port, self._dial = port, dial
         self.sent_packets = 0

@@ -168,7 +168,7 @@ def test_packets_are_counted_in_the_class_of_their_client(host: hosts.Host, way:
         assert verdict == "unshaped" if minor is None else verdict[1] == minor
         expected.update([minor] if minor is not None else [])
         host.send(client)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (counted := _packets(host)) != expected and time.monotonic() < deadline:
         time.sleep(0.01)
     assert counted == expected
@@ -184,7 +184,7 @@ def test_what_comes_to_the_hook_is_counted_there(host: hosts.Host, way: Way) -> 
     for text in CLIENTS:
         host.send(addresses.parse(text))
     limited = sum(minor is not None for minor in CLIENTS.values())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not _arrived(host, before, limited) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert _arrived(host, before, limited)

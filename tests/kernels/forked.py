@@ -23,8 +23,8 @@ from bandwidth_agent import cli
 from bandwidth_lab.namespaces import CLONE_NEWNET, NETNS, Namespace
 from bandwidth_lab.node import Node
 
-for _program in ("run", "cleanup"):  # which the command line would import in each child anew
-    importlib.import_module(f"bandwidth_agent.commands.{_program}")
+for _module in ("bandwidth_agent.commands.run", "bandwidth_agent.commands.cleanup", "pyroute2"):
+    importlib.import_module(_module)  # which each child would import anew
 
 FAILED = 70  # EX_SOFTWARE of sysexits.h: the program raised
 

@@ -104,7 +104,7 @@ def forked(request: dict[str, Any]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    for program in ("run", "cleanup"):  # once, before all forks
-        importlib.import_module(f"bandwidth_agent.commands.{program}")
+    for module in ("bandwidth_agent.commands.run", "bandwidth_agent.commands.cleanup", "pyroute2"):
+        importlib.import_module(module)  # once, before all forks
     for line in sys.stdin:
         print(json.dumps(forked(json.loads(line))), flush=True)

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from bandwidth_agent.kernel import model
-from bandwidth_lab import Network, TcpFlow, WireMeter, star
+from bandwidth_lab import Network, star
 from bandwidth_lab.node import PROGRAM, Node
+from kernel.behaviour import holding
 
 pytestmark = pytest.mark.root
 
@@ -84,9 +85,7 @@ def test_all_programs_as_root(network: Network, folder: pathlib.Path, placement:
     assert node.once()["limits"]["programmed"] == 2
     assert node.call("plan", "--exit-code").returncode == 0
     assert [limit["name"] for limit in node.show()["limits"]] == ["imap", "slow"]
-    with TcpFlow(network.server, network.clients[0], congestion="cubic"), WireMeter(network.clients[0]) as meter:
-        meter.measure(1.0)
-        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.06)
+    holding.assert_client_held(network.server, network.clients[0], 4_000_000)
     assert node.call("cleanup").returncode == 0
     assert node.snapshot() == before
 

@@ -8,6 +8,7 @@ import pytest
 
 from bandwidth_lab import Network, TcpFlow, WireMeter, star
 from bandwidth_lab.node import Node
+from kernel.behaviour import holding
 
 pytestmark = pytest.mark.root
 
@@ -35,8 +36,7 @@ def test_foreign_root_stays_and_limits_hold_beside_it(network: Network, node: No
     assert interface["placement"] == "ifb"
     assert interface["rootQdisc"].startswith(root)
     with TcpFlow(network.server, client), WireMeter(client) as meter:
-        meter.measure(1.5)
-        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+        holding.assert_held(meter, 4_000_000)
     shown = node.snapshot()
     roots = [x for x in before["tc qdisc show"].splitlines() if "dev eth0" in x]
     assert [x for x in shown["tc qdisc show"].splitlines() if "dev eth0" in x and "clsact" not in x] == roots
@@ -94,8 +94,7 @@ def test_foreign_egress_filter_is_not_disturbed(network: Network, node: Node) ->
     assert report["interfaces"][0]["placement"] == "interface"
     assert "egress" in report["interfaces"][0]["message"]
     with TcpFlow(network.server, client), WireMeter(client) as meter:
-        meter.measure(1.5)
-        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+        holding.assert_held(meter, 4_000_000)
     pinged = network.clients[1].namespace.run(["ping", "-c", "1", "-W", "1", network.server.address4], check=False)
     assert pinged.returncode != 0, "the stranger's filter drops what goes to this client"
     node.cleanup()
@@ -112,8 +111,7 @@ def test_foreign_filter_that_comes_later(network: Network, node: Node) -> None:
     node.namespace.tc(f"filter add dev eth0 egress protocol ip {TO_SINK}")
     node.until(lambda: "eth0" in node.kernel().trees)
     with TcpFlow(network.server, client), WireMeter(client) as meter:
-        meter.measure(1.5)
-        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+        holding.assert_held(meter, 4_000_000)
     filters = node.namespace.run(["tc", "filter", "show", "dev", "eth0", "egress"]).stdout
     assert "redirect to device sink" in filters.lower()
     assert "bpf" not in filters, "ours are gone, it stays"
@@ -129,8 +127,7 @@ def test_marks_of_others_choose_the_classifier(network: Network, node: Node) -> 
     assert report["classifier"] == "priority"
     assert "mangle chain OUTPUT" in report["classifierReason"]
     with TcpFlow(network.server, client), WireMeter(client) as meter:
-        meter.measure(1.5)
-        assert meter.measure(2.0) == pytest.approx(4_000_000, rel=0.05)
+        holding.assert_held(meter, 4_000_000)
 
 
 def test_kube_proxy_marks_leave_the_classifier_alone(network: Network, node: Node) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from bandwidth_agent.kernel import model, tc
-from bandwidth_lab import Host, Network, TcpFlow, UdpFlow, WireMeter, star
+from bandwidth_lab import Network, TcpFlow, UdpFlow, WireMeter, star
 from bandwidth_lab.node import Node
 from bandwidth_lab.topology import GATEWAY4, GATEWAY6, SERVER4, SERVER6
+from kernel.behaviour import holding
 
 pytestmark = pytest.mark.root
 
@@ -37,12 +38,6 @@ def running(node: Node, *options: str) -> None:
     slow(node)
     node.start("--resync", "600", "--log-format", "json", *options)
     node.until(lambda: '"in_force": 1' in node.log.read_text())
-
-
-def assert_held(server: Host, client: Host, family: int = 4) -> None:
-    with TcpFlow(server, client, family=family, congestion="cubic"), WireMeter(client) as meter:
-        meter.measure(1.0)
-        assert meter.measure(2.0) == pytest.approx(RATE, rel=0.06)
 
 
 def assert_no_conflict(node: Node) -> None:
@@ -75,11 +70,9 @@ def test_one_client_over_two_uplinks_has_one_rate(tmp_path: pathlib.Path) -> Non
         assert len(state.trees) == 1
         flows = [TcpFlow(network.server, client, family=family, congestion="cubic") for family in (4, 6)]
         with flows[0], flows[1], WireMeter(client) as meter:
-            meter.measure(1.5)
+            holding.assert_held(meter, RATE)
             four, six = flows[0].received_bytes, flows[1].received_bytes
-            assert meter.measure(3.0) == pytest.approx(RATE, rel=0.06)
-            assert flows[0].received_bytes > four
-            assert flows[1].received_bytes > six
+            node.until(lambda: flows[0].received_bytes > four and flows[1].received_bytes > six)
         node.cleanup()
 
 
@@ -132,7 +125,7 @@ def test_the_only_uplink_is_made_anew(network: Network, node: Node, placement: s
         network.router.ip(f"address add {GATEWAY4}/24 dev uplink0", f"address add {GATEWAY6}/64 dev uplink0 nodad")
         node.namespace.ip(f"address add {SERVER4}/24 dev eth0", f"address add {SERVER6}/64 dev eth0 nodad", *ROUTES)
         node.until_rate("203.0.113.10", RATE)
-    assert_held(network.server, network.clients[0])
+    holding.assert_client_held(network.server, network.clients[0], RATE)
     assert_no_conflict(node)
     assert node.stop() == 0
 
@@ -191,7 +184,7 @@ def test_link_down_and_up(network: Network, node: Node, placement: str) -> None:
         meter.measure(1.0)
     assert max(rate for at, rate in meter.series(window=10) if at > since) < RATE * 1.2
     node.until_rate("203.0.113.10", RATE)
-    assert_held(network.server, client)
+    holding.assert_client_held(network.server, client, RATE)
     assert_no_conflict(node)
     assert node.stop() == 0
 
@@ -226,7 +219,7 @@ def test_default_route_of_one_family(network: Network, node: Node, gone: int) ->
     (interface,) = node.once()["interfaces"]
     assert interface["name"] == "eth0"
     assert node.rate_of("203.0.113.10") == node.rate_of("2001:db8:0:2::10") == RATE
-    assert_held(network.server, network.clients[0], family=10 - gone)
+    holding.assert_client_held(network.server, network.clients[0], RATE, family=10 - gone)
 
 
 def test_each_family_has_its_uplink(tmp_path: pathlib.Path) -> None:
@@ -278,7 +271,7 @@ def test_a_strangers_link_with_our_name(network: Network, node: Node, kind: str)
     node.options = ("--classifier", "mark")
     node.once()
     assert set(node.kernel().ifbs) == {1}
-    assert_held(network.server, network.clients[0])
+    holding.assert_client_held(network.server, network.clients[0], RATE)
     assert node.once()["changes"] == 0
     node.cleanup()
     assert node.snapshot() == before
@@ -319,7 +312,7 @@ def test_a_hook_deleted_a_moment_ago_is_not_waited_for(node: Node) -> None:
 
     started = time.monotonic()
     assert node.namespace.call(read) == {}
-    assert time.monotonic() - started < 10.0
+    assert time.monotonic() - started < 25.0  # 30 s is how long an answer that does not come is waited for
 
 
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
@@ -330,7 +323,7 @@ def test_large_frames(tmp_path: pathlib.Path, placement: str) -> None:
         node = Node(network.server.namespace, tmp_path)
         node.namespace.ip("link set eth0 mtu 1500")
         running(node, "--placement", placement)
-        assert_held(network.server, client)
+        holding.assert_client_held(network.server, client, RATE)
         tree = "cbl0" if placement == "ifb" else "eth0"
         small = node.kernel().trees[tree].classes
         node.namespace.ip("link set eth0 mtu 9000")
@@ -339,8 +332,8 @@ def test_large_frames(tmp_path: pathlib.Path, placement: str) -> None:
         assert leaf is not None
         assert leaf.burst_bytes >= 9000
         assert node.stop() == 0
-        assert_held(network.server, client)
-        assert_held(network.server, client, family=6)
+        holding.assert_client_held(network.server, client, RATE)
+        holding.assert_client_held(network.server, client, RATE, family=6)
 
 
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
@@ -360,7 +353,7 @@ def test_default_route_over_a_bridge(network: Network, node: Node, placement: st
     slow(node)
     node.options = ("--placement", placement)
     assert [i["name"] for i in node.once()["interfaces"]] == ["br0"]
-    assert_held(network.server, network.clients[0])
+    holding.assert_client_held(network.server, network.clients[0], RATE)
     node.cleanup()
     assert node.snapshot() == before
 
@@ -372,5 +365,5 @@ def test_forwarded_traffic(network: Network, tmp_path: pathlib.Path, placement: 
     node = Node(network.router, tmp_path, "--interface", "clients", "--placement", placement)
     slow(node)
     assert [i["name"] for i in node.once()["interfaces"]] == ["clients"]
-    assert_held(network.server, network.clients[0])
-    assert_held(network.server, network.clients[0], family=6)
+    holding.assert_client_held(network.server, network.clients[0], RATE)
+    holding.assert_client_held(network.server, network.clients[0], RATE, family=6)

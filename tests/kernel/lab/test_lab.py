@@ -88,6 +88,7 @@ def test_the_thread_that_made_the_lab_stays_where_it_was() -> None:
     assert os.readlink("/proc/thread-self/ns/net") == before
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("congestion", ["cubic", "bbr"])
 def test_a_tcp_flow_fills_the_link_and_the_two_meters_agree(family: int, congestion: str) -> None:
@@ -105,6 +106,7 @@ def test_a_tcp_flow_fills_the_link_and_the_two_meters_agree(family: int, congest
     assert wire == pytest.approx(estimate, rel=0.02)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_steady_tcp_flow_keeps_its_rate_beside_another_client(family: int) -> None:
     """A steady flow gets what it asks for, and the meter of one client does not see the other."""
@@ -121,6 +123,7 @@ def test_a_steady_tcp_flow_keeps_its_rate_beside_another_client(family: int) -> 
     assert rate == pytest.approx(8e6, rel=0.15)  # small segments carry more headers
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("segments", "rate"), [(1, 20e6), (40, 400e6)])
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_udp_flow_arrives_whole_at_its_rate(family: int, segments: int, rate: float) -> None:
@@ -138,6 +141,7 @@ def test_a_udp_flow_arrives_whole_at_its_rate(family: int, segments: int, rate: 
     assert measured == pytest.approx(rate * (1400 + header) / 1400, rel=0.05)
 
 
+@pytest.mark.alone
 def test_a_meter_sees_an_htb_limit_as_the_kernel_does() -> None:
     """Behind a root HTB of 20 Mbit the wire rate at the client is 20 Mbit, and the ping is queued behind the flow."""
     with pair() as network:

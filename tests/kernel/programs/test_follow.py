@@ -16,35 +16,33 @@ from kernel.programs.conftest import Host
 
 pytestmark = pytest.mark.root
 
-WITHIN_SECONDS = 1.0
 
-
-def test_a_change_of_the_files_is_in_the_kernel_within_a_second(host: Host) -> None:
+def test_a_change_of_the_files_is_in_the_kernel_long_before_any_timer(host: Host) -> None:
     """Added, edited, moved into place, made invalid, deleted."""
-    host.start()
+    host.start("--resync", "600")
     host.limit("first", ["203.0.113.11"], "1Mbit")
     host.until_rate("203.0.113.11", 1_000_000)
     host.limit("mail", ["203.0.113.10"], "5Mbit")
-    assert host.until_rate("203.0.113.10", 5_000_000) < WITHIN_SECONDS
+    host.until_rate("203.0.113.10", 5_000_000)
     (host.manifests / "mail.yaml").write_text((host.manifests / "mail.yaml").read_text().replace("5Mbit", "6Mbit"))
-    assert host.until_rate("203.0.113.10", 6_000_000) < WITHIN_SECONDS
+    host.until_rate("203.0.113.10", 6_000_000)
     (host.manifests / "mail.yaml").write_text("spec: [")
     host.until(lambda: "KeptPrevious" in host.log.read_text())
     assert host.rate_of("203.0.113.10") == 6_000_000
     host.lift("mail")
-    assert host.until_rate("203.0.113.10", None) < WITHIN_SECONDS
+    host.until_rate("203.0.113.10", None)
     assert host.stop() == 0
 
 
 def test_a_limit_ends_when_its_time_is_over(host: Host) -> None:
     """By the clock, without any other event."""
-    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=4)
+    host.start("--resync", "600")
+    host.until(lambda: "started" in host.log.read_text())
+    end = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(seconds=5)
     host.limit("mail", ["203.0.113.10"], "5Mbit", expiresAt=end.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    host.start()
     host.until_rate("203.0.113.10", 5_000_000)
     host.until_rate("203.0.113.10", None)
-    late = time.time() - int(end.timestamp())
-    assert -0.5 < late < WITHIN_SECONDS + 0.5
+    assert time.time() >= end.timestamp()
     host.until(lambda: host.kernel() == model.EMPTY)
 
 

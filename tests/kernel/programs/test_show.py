@@ -26,7 +26,7 @@ def test_the_measured_rate_is_the_limit_under_load(host: Host, network: Network)
     rates = {limit["name"]: limit["measuredBitsPerSecond"] for limit in told["limits"]}
     assert rates["greedy"] == pytest.approx(5_000_000, rel=0.05)
     assert rates["quiet"] == 0
-    assert told["intervalSeconds"] == pytest.approx(3, rel=0.2)
+    assert told["intervalSeconds"] >= 3 * 0.99
     assert told["limits"][0]["bytes"] > 500_000
     assert told["matchedPackets"]["IPv4"] > 0
 

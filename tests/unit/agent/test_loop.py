@@ -174,11 +174,16 @@ def test_a_set_of_another_size_is_noticed_without_an_event(world: World) -> None
 
 def test_expiry_makes_a_pass(world: World) -> None:
     """When a limit's time is over it is lifted without anything else happening."""
-    world.script.until = time.time() + 0.5
+
+    def end_soon() -> None:
+        world.script.until = time.time() + 0.3
+        world.script.change(A)
+
     world.play(
         (nothing, lambda: world.limited("203.0.113.7")),
-        (nothing, lambda: not world.limited("203.0.113.7")),
+        (end_soon, lambda: not world.limited("203.0.113.7")),
     )
+    assert world.script.until is not None
     assert time.time() >= world.script.until
 
 
