@@ -66,6 +66,20 @@ def egress(facts: model.Facts, globs: tuple[str, ...]) -> tuple[model.Interface,
     return tuple(sorted(filter(chosen, facts.interfaces.values()), key=lambda interface: interface.name))
 
 
+def proven(features: model.Features, observed: model.State) -> model.Features:
+    """The features, and those which what stands in the kernel could not stand without.
+
+    A probe that says "missing" for whatever reason must not be why working limits are taken away.
+    """
+    leaves = (htb.leaf for tree in observed.trees.values() for htb in tree.classes.values() if htb.leaf is not None)
+    return model.Features(
+        ifb=features.ifb or bool(observed.ifbs),
+        clsact=features.clsact or bool(observed.hooks),
+        fq_codel=features.fq_codel or any(leaf.inner == "fq_codel" for leaf in leaves),
+        ipset=features.ipset or bool(observed.sets and observed.chains),
+    )
+
+
 def decide_all(
     configured: Settings, facts: model.Facts, bypassed: frozenset[str] = frozenset()
 ) -> dict[str, Placement]:

@@ -118,6 +118,7 @@ class Reconciler:
             started = self._clock()
             facts = self._uplinks.held(self._kernel.facts(), started)
             observed = self._kernel.observe()
+            facts = dataclasses.replace(facts, features=placement.proven(facts.features, observed))
             self._watch(observed.hooks)
             self.read_seconds = self._clock() - started
         placements = placement.decide_all(self._settings, facts, self._bypass.bypassed(facts.interfaces, self._clock()))

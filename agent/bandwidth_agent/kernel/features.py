@@ -17,6 +17,8 @@ _INGRESS_BLOCK = 13
 _LOOPBACK = 1
 _FREE_HANDLE = 0x7CB2_0000  # not found on lo, so that the kernel goes on to look for the kind, whatever root lo has
 
+_NO_ANSWER = frozenset({errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOBUFS, errno.ENOMEM, errno.ETIMEDOUT})
+
 _NEW_ACTION = 48
 _ACTION_TAB, _ACTION_KIND = 1, 1
 
@@ -46,5 +48,8 @@ def knows_mirred(channel: netlink.Socket) -> bool:
 
 
 def _errno(channel: netlink.Socket, request: netlink.Message) -> int:
+    """What the kernel answers; raises OSError where it says nothing about the feature, but only that it could not."""
     refusal = channel.execute([request]).get(0)
+    if refusal is not None and refusal.errno in _NO_ANSWER:
+        raise OSError(refusal.errno, refusal.text)
     return refusal.errno if refusal is not None else 0

@@ -28,10 +28,10 @@ class IpSets:
         with nfnetlink.connection() as kernel:
             try:
                 answer = nfnetlink.ask(kernel, ipset_wire.query_type())
-            except PermissionError:
-                raise
-            except OSError:  # no ipset at all, or no such type
-                return False
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.EACCES, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.EINTR):
+                    raise
+                return False  # no ipset at all, or no such type
         return answer is not None and ipset_wire.has_skbinfo(answer)
 
     def observe(self) -> dict[str, model.IpSet]:

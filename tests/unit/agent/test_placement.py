@@ -107,6 +107,25 @@ def test_what_keeps_flows_apart(kind: str, queues: tuple[str, ...], fair: bool) 
     assert placement.is_fair(model.RootQdisc(kind, 0, False, frozenset(queues))) is fair
 
 
+NOTHING = model.Features(ifb=False, clsact=False, fq_codel=False, ipset=False)
+
+
+def test_what_stands_is_possible() -> None:
+    """Each feature is had where something of ours stands that needs it, whatever its probe said."""
+    leaf = model.Leaf("tbf", 1586, 12_688, "fq_codel")
+    tree = model.Tree(0, {1: model.HtbClass(0, 1, 1, 1, 1, 1514, leaf)}, None)
+    for feature, part in {
+        "ifb": {"ifbs": {0: model.Ifb(True)}},
+        "clsact": {"hooks": {"eth0": model.Hook(1, None, frozenset({0}))}},
+        "fq_codel": {"trees": {"cbl0": tree}},
+        "ipset": {"sets": {"cbl-v4": model.IpSet(4, {})}, "chains": {4: model.Chain((), True)}},
+    }.items():
+        found = placement.proven(NOTHING, dataclasses.replace(model.EMPTY, **part))  # type: ignore[arg-type]
+        assert found == NOTHING._replace(**{feature: True})
+    assert placement.proven(NOTHING, model.EMPTY) == NOTHING
+    assert placement.proven(ALL, model.EMPTY) == ALL
+
+
 def names_of(facts: model.Facts, *globs: str) -> list[str]:
     return [interface.name for interface in placement.egress(facts, globs)]
 

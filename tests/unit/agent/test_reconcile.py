@@ -348,3 +348,17 @@ def test_node_without_sets_says_so(clock: Clock) -> None:
     assert [item.reason for item in made.failing] == ["MissingFeature", "MissingFeature"]
     assert "ipset" in made.missing_features
     assert kernel.applied == []
+
+
+@pytest.mark.parametrize("setting", [PlacementSetting.AUTO, PlacementSetting.IFB, PlacementSetting.INTERFACE])
+def test_a_probe_that_finds_nothing_takes_nothing_away(clock: Clock, setting: PlacementSetting) -> None:
+    """Features read as missing while limits stand: nothing is touched, also not by an agent without any memory."""
+    kernel = fake.FakeKernel(fake.facts(fq_codel=True))
+    reconcile.Reconciler(kernel, Settings(placement=setting), clock=clock).run(wanted(A, B), read=True)
+    before = kernel.observe()
+    features = model.Features(ifb=False, clsact=False, fq_codel=False, ipset=False)
+    kernel.node = dataclasses.replace(kernel.node, features=features)
+    report = reconcile.Reconciler(kernel, Settings(placement=setting), clock=clock).run(wanted(A, B), read=True)
+    assert (report.changes, report.failed) == (0, 0)
+    assert kernel.observe() == before
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
