@@ -15,6 +15,9 @@ PLOT ?= build/demo.svg
 KERNELS ?= 6.1 6.12
 VM ?= ../shared/testbed/vm
 KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py
+# How many tests run at a time; those that measure rates or times run by themselves behind all others.
+WORKERS ?= 3
+PYTEST_MANY = $(PYTEST) -n $(WORKERS) --maxschedchunk 4
 # Further words for pytest: make test-kernel ARGS='-k ports -x'
 ARGS ?=
 
@@ -37,16 +40,16 @@ demo: setup ## see it work: a greedy and a quiet client, real traffic, under a m
 .PHONY: test
 test: setup ## all tests of the agent and of everything pure (root)
 	@tools/preflight test
-	$(PYTEST) tests/unit tests/contract tests/kernel tests/kernels $(ARGS)
+	$(PYTEST_MANY) tests/unit tests/contract tests/kernel tests/kernels $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV) ## the fast tests; no root, no network, no kernel
-	$(PYTEST) tests/unit $(ARGS)
+	$(PYTEST_MANY) tests/unit $(ARGS)
 
 .PHONY: test-kernel
 test-kernel: setup ## the tests against this machine's kernel, in namespaces of their own (root)
 	@tools/preflight test-kernel
-	$(PYTEST) tests/contract tests/kernel tests/kernels $(ARGS)
+	$(PYTEST_MANY) tests/contract tests/kernel tests/kernels $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: setup ## the operator against a real API server; KUBE_BINARIES names a folder with etcd, kube-apiserver, kubectl

@@ -32,6 +32,14 @@ def assert_held(
     assert max(measured) >= 1.0 - slack, measured
 
 
+def assert_free(meter: WireMeter, rate: int, family: int | None = None) -> None:
+    """More than twice the rate arrives in one window, as soon as the sender has found out that it may."""
+    measured: list[float] = []
+    while not measured or (measured[-1] < 2.0 and len(measured) < 2 * WINDOWS_MAX):
+        measured.append(meter.measure(WINDOW_SECONDS, family) / rate)
+    assert measured[-1] >= 2.0, measured
+
+
 def assert_client_held(server: Host, client: Host, rate: int, family: int = 4) -> None:
     """A transfer to this client, as fast as it goes, has the rate of its limit."""
     with TcpFlow(server, client, family=family, congestion="cubic"), WireMeter(client) as meter:
