@@ -112,7 +112,7 @@ def _readers(
         accept=client.METADATA,
         accept_watch=client.METADATA_WATCH,
     )
-    of_slices = cluster_reader.Collection(name="slices", path=SLICES, decode=slices.read)
+    of_slices = cluster_reader.Collection(name="slices", path=SLICES, decode=cluster.decoded)
     return (
         cluster_reader.Reader(api, of_node, wants.node_read, listener, first_pause_seconds=pause),
         cluster_reader.Reader(
@@ -121,6 +121,7 @@ def _readers(
             wants.slices_read,
             listener,
             not_older_than=stored.resource_version if stored is not None else "",
+            known=stored.slices if stored is not None else None,
             first_pause_seconds=pause,
             jitter_seconds=jitter_seconds,
         ),
@@ -135,7 +136,7 @@ def _reporter(
     )
 
 
-def _node_facts(item: client.Object) -> cluster.NodeFacts:
+def _node_facts(item: client.Object, _before: cluster.NodeFacts | None) -> cluster.NodeFacts:
     metadata = item["metadata"]
     labels = metadata.get("labels") or {}
     return cluster.NodeFacts(str(metadata.get("uid", "")), {str(k): str(v) for k, v in labels.items()})

@@ -17,10 +17,11 @@ Reads no clock but the one it is given; waits for nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -74,6 +75,18 @@ class Bell:
         if first is not None:
             raise CrashError(f"the thread {first[0]!r} ended: {first[1]!r}") from first[1]
         return True
+
+
+def decoded(item: Mapping[str, Any], before: slices.Decoded | None) -> slices.Decoded:
+    """What a slice says. Entries that are as before stay the same objects: by that the pass sees what changed."""
+    now = slices.read(item)
+    if not isinstance(now, slices.Slice) or not isinstance(before, slices.Slice):
+        return now
+    if now.digest == before.digest:
+        return dataclasses.replace(now, entries=before.entries)
+    known = {entry.limit: entry for entry in before.entries}
+    entries = tuple([known[e.limit] if known.get(e.limit) == e else e for e in now.entries])
+    return dataclasses.replace(now, entries=entries)
 
 
 class Cluster:

@@ -42,11 +42,12 @@ log = structlog.get_logger("cluster")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Collection(Generic[T]):
-    """What is read. `decode` takes one object and never raises for a strange one."""
+    """What is read. `decode` takes one object and what it said before, if that is known, and never raises for a
+    strange one; what did not change should stay the very same value."""
 
     name: str  # for logs and metrics
     path: str
-    decode: Callable[[Object], T]
+    decode: Callable[[Object, T | None], T]
     query: Mapping[str, str] = dataclasses.field(default_factory=dict)
     accept: str = client.JSON
     accept_watch: str = client.JSON
@@ -93,11 +94,14 @@ class Reader(Generic[T]):
         listener: Listener,
         *,
         not_older_than: str = "",
+        known: Mapping[str, T] | None = None,
         first_pause_seconds: float = 0.0,
         jitter_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """`not_older_than`: the version that an earlier process saw; `jitter_seconds`: how far apart the lists of all
-        nodes should be spread when all of them need a new one."""
+        """`not_older_than` and `known`: the version that an earlier process saw, and what it read.
+
+        `jitter_seconds`: how far apart the lists of all nodes should be when all of them need a new one.
+        """
         self._api = api
         self._collection = collection
         self._tell = tell
@@ -108,7 +112,8 @@ class Reader(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=f"read {collection.name}", daemon=True)
         self._floor = not_older_than  # no list older than this is believed
         self._version: str | None = None  # where to go on watching; None: a list is needed
-        self._items: dict[str, tuple[str, T]] = {}  # by name: resource version and what it says
+        # By name: resource version and what it says. The version of what is only known is not.
+        self._items: dict[str, tuple[str, T]] = {name: ("", item) for name, item in (known or {}).items()}
         self._failures = 0
 
     def start(self) -> None:
@@ -234,7 +239,7 @@ class Reader(Generic[T]):
         known = self._items.get(name)
         if known is not None and version and known[0] == version:
             return name, known
-        return name, (version, self._collection.decode(item))
+        return name, (version, self._collection.decode(item, known[1] if known is not None else None))
 
     def _reading(self) -> Reading[T]:
         return Reading({name: decoded for name, (_, decoded) in self._items.items()}, self._floor)
