@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 STUCK_SECONDS = 60.0
-WATCH_SILENT_SECONDS = 100.0  # bookmarks come about once a minute
+WATCH_SILENT_SECONDS = 45.0  # a watch ends properly after 20 s, if not before
 LEASE_SILENT_SECONDS = 30.0
 
 

@@ -14,6 +14,9 @@ from bandwidth_api.conditions import Rejection
 
 Object = Mapping[str, Any]
 
+SILENT_INTERVALS = 2.5  # a node that missed so many of its reports, and the grace, has stopped reporting
+SILENT_GRACE_SECONDS = 30.0
+
 
 class Kind(enum.Enum):
     LIMIT = "limit"
@@ -91,8 +94,23 @@ def read(kind: Kind, item: Object, before: Known | None) -> Known:
 
 
 def differs(before: Known | None, after: Known) -> bool:
-    """Whether anything that means something to us changed."""
-    return before is None or dataclasses.replace(before, version=after.version) != after
+    """Whether anything that means something to us changed. That a node reports again what it said last does not."""
+    if before is None:
+        return True
+    if isinstance(before, State) and isinstance(after, State):
+        was, now = before.content, after.content
+        if isinstance(was, node_state.NodeState) and isinstance(now, node_state.NodeState):
+            return (
+                before.uid != after.uid
+                or silent_from(was) < now.reported_at
+                or dataclasses.replace(was, reported_at=now.reported_at) != now
+            )
+    return dataclasses.replace(before, version=after.version) != after
+
+
+def silent_from(state: node_state.NodeState) -> float:
+    """From when on a node that reports no more counts as silent, in seconds since the epoch."""
+    return state.reported_at + SILENT_INTERVALS * state.report_interval_seconds + SILENT_GRACE_SECONDS
 
 
 def _limit(item: Object, name: str, uid: str, version: int, before: Known | None) -> Limit:

@@ -27,6 +27,9 @@ DURATION_SECONDS = 10
 RENEW_SECONDS = 2.5
 VALID_SECONDS = 6.0
 REQUEST_SECONDS = 2.5
+SUSPICIOUS_SECONDS = 4.0  # a record is renewed every RENEW and looked at every LOOK
+LOOK_SECONDS = 1.0
+LEAST_SECONDS = 0.05
 SEIZE_TRIES = 10
 
 log = structlog.get_logger(__name__)
@@ -43,6 +46,7 @@ class _Seen:
 
     record: str
     since: float  # boot clock
+    duration_seconds: float
 
 
 class Lease:
@@ -96,6 +100,21 @@ class Lease:
                 return held
         raise client.UnreachableError("the lease was written by its holder at every attempt to take it")
 
+    @property
+    def suspicious(self) -> bool:
+        """Whether another holder has missed a renewal, so that its end may be near."""
+        seen = self._seen
+        return seen is not None and self._clock() - seen.since > SUSPICIOUS_SECONDS
+
+    def turn_again_seconds(self) -> float:
+        """How long to wait before the next `turn`: not longer than until the lease may be ours."""
+        seen = self._seen
+        if self.fence is not None:
+            return RENEW_SECONDS
+        if seen is None:
+            return LOOK_SECONDS
+        return max(LEAST_SECONDS, min(LOOK_SECONDS, seen.since + seen.duration_seconds - self._clock()))
+
     def at_least(self, term: int) -> None:
         """Begin a term that is higher than one seen in a slice; needed when somebody deleted the Lease.
 
@@ -132,9 +151,8 @@ class Lease:
         now = self._clock()
         text = f"{spec.get('holderIdentity')} {record['metadata']['resourceVersion']}"
         if self._seen is None or self._seen.record != text:
-            self._seen = _Seen(text, now)
-        duration = float(spec.get("leaseDurationSeconds") or DURATION_SECONDS)
-        return now - self._seen.since > duration
+            self._seen = _Seen(text, now, float(spec.get("leaseDurationSeconds") or DURATION_SECONDS))
+        return now - self._seen.since > self._seen.duration_seconds
 
     def _take(self, record: client.Object, asked_at: float) -> None:
         spec = record.get("spec") or {}
@@ -219,7 +237,7 @@ class Keeper:
             self._signs.turned("lease")
             if self._lease.fence is not before:
                 self._changed.set()
-            self._stopping.wait(RENEW_SECONDS if self._lease.fence is not None else 1.0)
+            self._stopping.wait(self._lease.turn_again_seconds())
 
 
 def _now() -> str:

@@ -31,7 +31,7 @@ class Metrics:
         self.plan_entries = gauge("plan_entries", "Limits in the plan")
         self.plan_slices = gauge("plan_slices", "Slices of the plan")
         self.statuses_waiting = gauge("statuses_waiting", "Statuses that wait to be written")
-        self.watch_silence = gauge("watch_silence_seconds", "Since when a watch brought no byte", "kind")
+        self.watch_silence = gauge("watch_silence_seconds", "Since when a watch gave no sign of life", "kind")
         self.writes = counter("writes_total", "Writes to the API server, by object and outcome", "object", "outcome")
         self.events_dropped = counter("events_dropped_total", "Events not written, to leave room for what matters")
         self.corrected = counter("corrected_total", "Objects that a list had to correct after the watch", "kind")

@@ -21,8 +21,6 @@ from bandwidth_api.plan import PlanEntry, SelectorTerm
 from bandwidth_operator import history, known
 
 FAILING_MAX = 10
-SILENT_INTERVALS = 2.5  # a node that missed so many of its reports, and the grace, has stopped reporting
-SILENT_GRACE_SECONDS = 30.0
 
 
 class FailingNode(NamedTuple):
@@ -89,17 +87,12 @@ def views(snapshot: known.Snapshot, plans: history.History, now: float) -> list[
     return found
 
 
-def silent_from(state: node_state.NodeState) -> float:
-    """From when on a node that reports no more counts as silent, in seconds since the epoch."""
-    return state.reported_at + SILENT_INTERVALS * state.report_interval_seconds + SILENT_GRACE_SECONDS
-
-
 def _trouble(node: known.Node, state: node_state.NodeState, now: float) -> tuple[Reason, str] | None:
     if state.retired:
         return Reason.NODE_NOT_REPORTING, "its agent was told to retire and has removed everything; start it anew"
     if not node.ready:
         return Reason.NODE_NOT_REPORTING, "the node is not Ready, so nobody knows what it does; look at the node"
-    if silent_from(state) < now:
+    if known.silent_from(state) < now:
         since = datetime.datetime.fromtimestamp(state.reported_at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return Reason.NODE_NOT_REPORTING, f"its agent has not reported since {since}; look at the agent's pod there"
     return None

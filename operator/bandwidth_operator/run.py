@@ -12,8 +12,9 @@ import threading
 import structlog
 
 from bandwidth_kube import client, connection
-from bandwidth_operator import health, lease, logs, settings, watch, web
+from bandwidth_operator import health, lease, lists, logs, settings, watch, web
 from bandwidth_operator.bucket import TokenBucket
+from bandwidth_operator.memory import Memory
 from bandwidth_operator.metrics import Metrics
 from bandwidth_operator.term import Term
 
@@ -71,15 +72,30 @@ def _terms(
     stopping: threading.Event,
 ) -> None:
     bucket = TokenBucket(chosen.writes_per_second, settings.WRITE_BURST)
+    prepared: Memory | None = None
     while not stopping.is_set():
         fence = keeper.wait_leading(settings.TURN_SECONDS)
         if fence is None:
+            if not held.suspicious:
+                prepared = None
+            elif prepared is None:
+                prepared = _prepare(where, held, stopping)
             continue
         counted.leading.set(1)
         api = client.Client(where, USER_AGENT)
         try:
-            Term(api, where, held, fence, bucket, signs, counted, USER_AGENT).run(stopping)
+            Term(api, where, held, fence, bucket, signs, counted, USER_AGENT, prepared).run(stopping)
         finally:
             api.close()
             counted.leading.set(0)
+        prepared = None
         log.info("standing by", holder=held.holder)
+
+
+def _prepare(where: connection.Connection, held: lease.Lease, stopping: threading.Event) -> Memory | None:
+    """List everything while the lease of a leader that is silent runs out: 10,000 limits take some seconds."""
+    api = client.Client(where, USER_AGENT)
+    try:
+        return lists.prepared(api, lambda: not stopping.is_set() and (held.suspicious or held.fence is not None))
+    finally:
+        api.close()

@@ -50,13 +50,15 @@ class Term:
         health: Health,
         metrics: Metrics,
         user_agent: str,
+        prepared: Memory | None = None,
     ) -> None:
         self._api = api
         self._lease = lease
         self._fence = fence
         self._health = health
         self._metrics = metrics
-        self._memory = Memory()
+        self._prepared = prepared is not None
+        self._memory = prepared if prepared is not None else Memory()
         self._writer = Writer(api, fence, bucket, metrics)
         self._watch = Watch(connection, self._memory, user_agent)
         self._checker = lists.Checker(api, self._memory, self._watch.streams, metrics)
@@ -64,6 +66,7 @@ class Term:
         self._publisher = Publisher(api, self._writer, self._memory, self._plans)
         self._statuses = Statuses(api, self._writer, self._memory, metrics)
         self._planned: planning.Planned | None = None
+        self._made: dict[str, slices.Slice] = {}
         self._winners: dict[str, tuple[str, ...]] = {}
         self._winners_of: tuple[object, ...] = ()
         self._agents: frozenset[str] = frozenset()  # the nodes that ran an agent when the plan was made
@@ -96,13 +99,20 @@ class Term:
     # ── the beginning ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, stopping: threading.Event) -> bool:
-        """List everything. False if the term ended before that was done."""
-        waiting = list(Kind)
+        """List everything. False if the term ended before that was done.
+
+        What was listed ahead of the term is good enough for the limits, of which there are many, if no slice has
+        changed since: the list that checks the watch follows at once.
+        """
+        waiting = [Kind.SLICE, Kind.NODE, Kind.STATE] if self._prepared else list(Kind)
+        ahead = self._slice_versions()
         for seconds in _retries():
             try:
                 while waiting:
                     lists.fill(self._api, self._memory, waiting[0])
                     self._health.turned("term")
+                    if self._prepared and waiting[0] is Kind.SLICE and self._slice_versions() != ahead:
+                        waiting.append(Kind.LIMIT)
                     waiting.pop(0)
                 self._begin_history()
                 break
@@ -119,6 +129,9 @@ class Term:
         self._watch.start()
         self._checker.start()
         return True
+
+    def _slice_versions(self) -> dict[str, int]:
+        return {name: each.version for name, each in self._memory.snapshot().slices.items()}
 
     def _begin_history(self) -> None:
         seen = [known_slice.content for known_slice in self._memory.snapshot().slices.values()]
@@ -210,7 +223,7 @@ class Term:
             self._publisher.recognise(snapshot.slices)
             planned = planning.plan_of(snapshot, self._plans.written, time.time())
             seen = {name: each.content for name, each in snapshot.slices.items()}
-            steps = slicing.steps(planned.plan, seen, term=self._fence.term)
+            steps = slicing.steps(planned.plan, seen, term=self._fence.term, made=self._made)
         self._planned, self._agents = planned, frozenset(snapshot.states)
         self._rollup_due = time.monotonic()
         if steps.writes:
@@ -254,7 +267,7 @@ class Term:
         if settling:
             self._rollup_due = began + settings.TURN_SECONDS
         states = [s.content for s in snapshot.states.values() if isinstance(s.content, node_state.NodeState)]
-        self._silent_at = min((at for s in states if (at := rollup.silent_from(s)) > epoch), default=None)
+        self._silent_at = min((at for s in states if (at := known.silent_from(s)) > epoch), default=None)
         self._rollup_took = time.monotonic() - began
         self._metrics.limits.clear()
         for reason, count in self._statuses.reasons().items():

@@ -1,9 +1,13 @@
 """kopf: events into the memory, and nothing else.
 
-Owns a thread with an event loop in which kopf lists and watches four kinds of objects. No index, no finalizer, no
-diff base, no events of kopf's own. kopf tells its handlers neither when a list is complete nor which objects
-vanished while a watch was interrupted; whoever uses this listens to `relisted` and makes a whole list of its own then.
-How long a stream has been silent is seen at its bytes: the API server sends a bookmark about once a minute.
+Owns a thread with an event loop in which kopf watches four kinds of objects. No index, no finalizer, no diff base, no
+events of kopf's own. kopf tells its handlers neither when a list is complete nor which objects vanished while a watch
+was interrupted; whoever uses this listens to `relisted` and makes a whole list of its own then. So kopf's list is
+asked for a name that nobody can have: it brings the version to watch from and no object.
+
+A watch lasts SERVER_SECONDS; then the server ends it, and kopf begins the next one where it was. So a stream that is
+frozen is noticed soon, by kopf and by `silence_seconds`: bytes and a proper end are signs of life. (Bookmarks are
+too, but the server sends them about once a minute.)
 """
 
 from __future__ import annotations
@@ -36,6 +40,9 @@ PATHS = {
     Kind.STATE: f"{GROUP_PATH}/{node_state.PLURAL}",
 }
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0)  # the last one again and again
+SERVER_SECONDS = 20
+INACTIVE_SECONDS = 25.0  # a stream without an event for so long is frozen: it should have ended
+NOBODY = "Nobody"  # capital letters: no object can have this name
 STOP_SECONDS = 15.0
 LOOK_SECONDS = 0.5
 GIVEN_UP_SECONDS = 3.0  # without a session, or after being told to stop
@@ -54,27 +61,36 @@ class Streams:
         self._relisted: set[Kind] = set()
 
     def opened(self, path: str, response: aiohttp.ClientResponse, *, watch: bool) -> None:
-        """The server began to answer a list or a watch."""
+        """The server began to answer a list or a watch. That a watch was opened is no sign that it brings anything."""
         kind = next((k for k, p in PATHS.items() if p == path), None)
         if kind is None:
             return
         with self._lock:
-            self._alive_at[kind] = self._clock()
             if watch:
+                self._look(kind)
                 self._open[kind] = (response, response.content.total_bytes)
             else:
+                self._alive_at[kind] = self._clock()
                 self._relisted.add(kind)
 
     def silence_seconds(self) -> dict[Kind, float]:
-        """For how long each kind's stream has brought no byte. Right only when asked every few seconds."""
-        now = self._clock()
+        """For how long each kind's stream has given no sign of life. Right only when asked every few seconds."""
         with self._lock:
-            for kind, (response, seen) in list(self._open.items()):
-                total = response.content.total_bytes
-                if total != seen:
-                    self._alive_at[kind] = now
-                    self._open[kind] = (response, total)
+            for kind in list(self._open):
+                self._look(kind)
+            now = self._clock()
             return {kind: now - alive_at for kind, alive_at in self._alive_at.items()}
+
+    def _look(self, kind: Kind) -> None:
+        if kind in self._open:
+            response, seen = self._open[kind]
+            total = response.content.total_bytes
+            ended = response.content.is_eof() and response.content.exception() is None
+            if total != seen or ended:
+                self._alive_at[kind] = self._clock()
+                self._open[kind] = (response, total)
+            if ended:
+                del self._open[kind]  # a sign of life once
 
     def take_relisted(self) -> frozenset[Kind]:
         """The kinds that kopf listed since the last call."""
@@ -184,6 +200,7 @@ class Watch:
             connector=aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True),
             headers={"user-agent": self._user_agent, **self._connection.headers()},
             trace_configs=[trace],
+            middlewares=[_list_nobody],
         )
         self._sessions.append(session)
         return session
@@ -197,14 +214,55 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True  # the kinds are known; no right to read all CRDs is needed
     chosen.watching.chunk_size = 500
     chosen.watching.initial_streaming = False  # it loses objects when the first stream is cut
-    chosen.watching.inactivity_timeout = 70.0  # bookmarks come once a minute
+    chosen.watching.server_timeout = SERVER_SECONDS
+    chosen.watching.inactivity_timeout = INACTIVE_SECONDS
     chosen.watching.connect_timeout = 5.0
     chosen.networking.request_timeout = 60.0
     chosen.networking.error_backoffs = _Backoffs()
     chosen.queueing.worker_limit = None
-    chosen.queueing.idle_timeout = 1.0  # a worker per object; do not keep 10,000 of them
+    chosen.queueing.idle_timeout = 0.05  # a worker per object; do not keep 10,000 of them
+    chosen.persistence.diffbase_storage = _NoDiffBase()
+    chosen.persistence.progress_storage = _NoProgress()
     chosen.process.ultimate_exiting_timeout = None
     return chosen
+
+
+async def _list_nobody(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    if request.url.path in PATHS.values() and request.url.query.get("watch") != "true":
+        request.url = request.url.update_query(fieldSelector=f"metadata.name={NOBODY}")
+    return await handler(request)
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """kopf copies every object to compare it with what it has stored: a third of its time, for handlers we lack."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is stored."""
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """As above."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is stored."""
+
+    def purge(self, **_: Any) -> None:
+        """Nothing is stored."""
+
+    def touch(self, **_: Any) -> None:
+        """Nothing is stored."""
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
 
 
 class _Backoffs:

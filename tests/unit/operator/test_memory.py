@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bandwidth_api import node_state
 from bandwidth_operator import fence, health, occurrences, web
 from bandwidth_operator.bucket import TokenBucket
 from bandwidth_operator.known import Kind
@@ -223,3 +224,22 @@ def test_the_status_that_we_write_is_no_news_when_the_event_is_faster_than_the_a
     edited = examples.document("a", generation=2)
     memory.note(Kind.LIMIT, version(edited, 8) | {"status": {"observedGeneration": 1}})
     assert memory.take_changed() == {Kind.LIMIT}
+
+
+def test_a_report_that_says_what_the_last_one_said_is_no_news() -> None:
+    """Thousands of nodes report all the time; only a change, or a word from a node that was silent, is worth a look."""
+    memory = Memory()
+
+    def report(number: int, at: float, **more: Any) -> bool:
+        state = node_state.NodeState("node-0", "d", True, at, report_interval_seconds=300, **more)
+        metadata = {"name": "node-0", "uid": "u", "resourceVersion": str(number)}
+        memory.note(Kind.STATE, {"metadata": metadata, "status": node_state.write(state)})
+        return bool(memory.take_changed())
+
+    assert report(1, 1_000_000)
+    assert not report(2, 1_000_300)
+    content = memory.snapshot().states["node-0"].content
+    assert isinstance(content, node_state.NodeState)
+    assert content.reported_at == 1_000_300
+    assert report(3, 1_000_600, desired=1, programmed=1)
+    assert report(4, 1_002_600, desired=1, programmed=1)
