@@ -26,7 +26,7 @@ def test_a_watch_that_is_cut_in_the_middle_of_a_line_goes_on(world: World, proxy
     operator = world.operator(server=proxy.server)
     world.create(limit("a"))
     world.wait_ready("a")
-    for rate in range(6, 30):
+    for rate in range(6, 16):
         proxy.cut()
         world.edit("a", egress={"rate": f"{rate}Mbit"})
         world.wait(lambda rate=rate: agent.limits == {"a": rate * 1_000_000}, "the edit is on the node", 30)  # type: ignore[misc]
@@ -78,17 +78,16 @@ def test_a_token_that_is_refused_is_read_again(world: World, proxy: FaultProxy) 
 def test_refusals_are_waited_out(world: World, proxy: FaultProxy) -> None:
     """429 with Retry-After and 503, on reads and writes: the operator waits as told and gets there."""
     world.agent("node-0")
-    proxy.refuse(429, "TooManyRequests", lambda method, path: "leases" not in path, times=6, retry_after_seconds=1)
-    proxy.refuse(503, "ServiceUnavailable", lambda method, path: "leases" not in path, times=6)
-    began = time.monotonic()
+    proxy.refuse(429, "TooManyRequests", lambda method, path: "leases" not in path, times=3, retry_after_seconds=1)
+    proxy.refuse(503, "ServiceUnavailable", lambda method, path: "leases" not in path, times=3)
     world.operator(server=proxy.server)
     world.create(limit("a"))
     world.wait_ready("a", seconds=60)
-    proxy.refuse(429, "TooManyRequests", lambda method, path: method == "PATCH", times=3, retry_after_seconds=2)
+    proxy.refuse(429, "TooManyRequests", lambda method, path: method == "PATCH", times=2, retry_after_seconds=1)
     before, began = proxy.count("PATCH"), time.monotonic()
     world.edit("a", egress={"rate": "6Mbit"})
     world.wait(lambda: world.conditions("a")["Ready"]["observedGeneration"] == 2, "the edit is observed", 60)
-    assert time.monotonic() - began >= 3
+    assert time.monotonic() - began >= 2
     assert proxy.count("PATCH") - before <= 10
 
 

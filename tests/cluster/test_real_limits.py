@@ -12,11 +12,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab import Host, TcpFlow, UdpFlow, WireMeter, bits_per_second
+from bandwidth_lab import Host, TcpFlow, UdpFlow, WireMeter
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.control_plane import ControlPlane
 from bandwidth_lab.fleet import Fleet, fleet
-from cluster.wire import assert_held
+from cluster.wire import assert_held, assert_unlimited, assert_whole
 from cluster.world import LIMITS, STATES, World, limit
 
 pytestmark = pytest.mark.root
@@ -92,8 +92,6 @@ def test_a_limit_is_kept_on_every_node_changed_and_lifted(running: Running) -> N
             for node in running.nodes
         ]
         meters = [stack.enter_context(WireMeter(client)) for client in clients]
-        other = stack.enter_context(WireMeter(running.quiet, transport="udp"))
-        began = other.read()
         meters[0].measure(1.5)  # until the queues are full and the bursts spent
         assert_held(meters, 20_000_000)
         world.edit("greedy", egress={"rate": "8Mbit"})
@@ -103,10 +101,10 @@ def test_a_limit_is_kept_on_every_node_changed_and_lifted(running: Running) -> N
         world.delete("greedy")
         for node, address in zip(running.nodes, addresses, strict=True):
             node.kernel.until_rate(address, None)
-        meters[0].measure(1.0)  # TCP takes its time to find out
-        assert all(meter.measure(1.0) > 60_000_000 for meter in meters)
-        assert bits_per_second(began, other.read()) > 0.97 * NODES * QUIET_RATE
-    assert [stream.lost_packets for stream in quiet] == [0] * NODES
+        for meter in meters:
+            assert_unlimited(meter)
+        for stream in quiet:
+            assert_whole(stream)
 
 
 def test_a_disabled_limit_is_in_no_kernel_and_comes_back(running: Running) -> None:
@@ -127,14 +125,12 @@ def test_an_observing_limit_counts_and_slows_nothing(running: Running) -> None:
     world, client, node = running.world, running.greedy[0], running.nodes[0]
     world.create(limit("watch", [client.address4], "1Mbit", mode="Observe"))
     world.wait_ready("watch")
-    stream = UdpFlow(node.host, client, rate_bits_per_second=10_000_000)
-    with stream, WireMeter(client, transport="udp") as meter:
-        meter.measure(0.5)
-        assert meter.measure(1.5) > 0.97 * 10_000_000
-    assert stream.lost_packets == 0
+    with UdpFlow(node.host, client, rate_bits_per_second=10_000_000) as stream:
+        world.wait(lambda: stream.received_bytes > 2_500_000, "two seconds' worth has arrived", 60)
+        assert_whole(stream)
     (shown,) = node.kernel.show()["limits"]
     assert (shown["name"], shown["mode"]) == ("watch", "Observe")
-    assert shown["overLimitShare"] > 0.8
+    assert shown["overLimitShare"] > 0.5
 
 
 def test_a_selector_and_the_labels_of_nodes_decide_where(running: Running) -> None:
@@ -145,7 +141,7 @@ def test_a_selector_and_the_labels_of_nodes_decide_where(running: Running) -> No
     world.wait_ready("edge")
     assert running.rates(client) == [5_000_000, None, None]
     with TcpFlow(running.nodes[1].host, client, congestion="cubic"), WireMeter(client) as meter:
-        assert meter.measure(0.5) > 60_000_000
+        assert_unlimited(meter)
         world.label("node-1", {"role": "edge"})
         running.wait_rates(client, 5_000_000, 5_000_000, None)
         meter.measure(1.5)
