@@ -97,6 +97,7 @@ class ControlPlane:
             f"--service-account-signing-key-file={key}",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--authorization-mode=RBAC",
+            "--allow-privileged=true",  # as in every real cluster; it is kubeadm's default
             "--disable-admission-plugins=ServiceAccount",
             "--shutdown-delay-duration=0s",
         )
@@ -156,6 +157,10 @@ class ControlPlane:
         path.chmod(0o600)
         return path
 
+    def kubectl_command(self, *words: str, kubeconfig: pathlib.Path | None = None) -> list[str]:
+        """The command that `kubectl` runs."""
+        return [self._programs["kubectl"], f"--kubeconfig={kubeconfig or self._admin_kubeconfig()}", *words]
+
     def kubectl(
         self,
         *words: str,
@@ -165,9 +170,8 @@ class ControlPlane:
         timeout_seconds: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl to its end, as the administrator unless another kubeconfig is given."""
-        config = kubeconfig or self._admin_kubeconfig()
         done = subprocess.run(
-            [self._programs["kubectl"], f"--kubeconfig={config}", *words],
+            self.kubectl_command(*words, kubeconfig=kubeconfig),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

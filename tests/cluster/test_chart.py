@@ -1,0 +1,312 @@
+"""The chart as helm renders it and as a real API server takes it."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from bandwidth_kube import client
+from bandwidth_lab import control_plane
+from cluster import helm
+from cluster.world import LIMITS, NAMESPACE, World, limit
+
+HERE = pathlib.Path(__file__).parent / "chart"
+GOLDEN = sorted((HERE / "golden").glob("*.yaml"))
+INSTALL = helm.ROOT / "deploy" / "install.yaml"
+RENDERS = [pytest.param(path, id=path.stem) for path in (INSTALL, *GOLDEN)]
+
+
+def objects(path: pathlib.Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def of_kind(path: pathlib.Path, *kinds: str) -> list[dict[str, Any]]:
+    return [each for each in objects(path) if each["kind"] in kinds]
+
+
+# ── what helm says ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_made_from_the_chart_is_up_to_date() -> None:
+    """install.yaml, the CRD copies and the golden renders are what the chart makes now."""
+    done = subprocess.run(["tools/chart", "--check"], cwd=helm.ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("values", ["", *(p.name for p in sorted((HERE / "values").glob("*.yaml")))])
+def test_helm_finds_nothing_to_complain_about(values: str, tmp_path: pathlib.Path) -> None:
+    """`helm lint --strict` is clean with each set of values."""
+    more = ("--values", str(HERE / "values" / values)) if values else ()
+    helm.run("lint", "--strict", str(helm.CHART), *more, home=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("operator.replica=3", "replica"),
+        ("podMonitr.enabled=true", "podMonitr"),
+        ("operator.image.tga=1", "tga"),
+        ("agent.placement=root", "placement"),
+        ("agent.classifier=fwmark", "classifier"),
+        ("agent.metrics.port=99999", "port"),
+        ("agent.updateStrategy.maxUnavailable=0", "maxUnavailable"),
+        ("agent.updateStrategy.maxUnavailable=120%", "maxUnavailable"),
+        ("agent.image.digest=latest", "digest"),
+        ("agent.markMask=255", "markMask"),
+        ("agent.resyncSeconds=0", "resyncSeconds"),
+        ("agent.stateDirectory=lib", "stateDirectory"),
+        ("guardRails.protected={10.0.0.1}", "protected"),
+        ("guardRails.protected=10.0.0.0/8", "protected"),
+        ("guardRails.leastRate=5", "leastRate"),
+        ("guardRails.largestRate=5MB", "largestRate"),
+        ("retire.timeoutSeconds=0", "timeoutSeconds"),
+        ("crds.keep=perhaps", "keep"),
+        ("operator.replicas=0", "replicas"),
+        ("agent.resources.request.cpu=1", "request"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name(setting: str, named: str, tmp_path: pathlib.Path) -> None:
+    """A mistyped key, and a value of the wrong form, end with a message that names it."""
+    done = helm.run(
+        *("template", "x", str(helm.CHART), "--kube-version", helm.OLDEST, "--set", setting), home=tmp_path, check=False
+    )
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+@pytest.mark.parametrize("version", ["1.31.0", "1.37.2", "v1.33.1+k3s1", "v1.31.5-eks-8cce635", "v1.32.1-gke.1002000"])
+def test_it_installs_on_every_version_from_1_31_on(version: str, tmp_path: pathlib.Path) -> None:
+    """Also on those that carry a vendor's ending."""
+    assert "kind: DaemonSet" in helm.template(home=tmp_path, version=version)
+
+
+def test_it_refuses_an_older_cluster(tmp_path: pathlib.Path) -> None:
+    """Before anything is installed."""
+    assert "1.31" in helm.template(home=tmp_path, version="1.30.9", check=False)
+
+
+def test_a_release_has_its_version_in_both_images(tmp_path: pathlib.Path) -> None:
+    """A chart packaged as a release asks for the images of that release, unless the values say otherwise."""
+    words = ("--version", "7.8.9", "--app-version", "7.8.9", "--destination", str(tmp_path))
+    helm.run("package", str(helm.CHART), *words, home=tmp_path)
+    done = helm.run(
+        *("template", "x", str(tmp_path / "client-bandwidth-operator-7.8.9.tgz"), "--kube-version", helm.OLDEST),
+        home=tmp_path,
+    )
+    assert set(re.findall(r"image: (\S+)", done.stdout)) == {
+        "client-bandwidth-operator:7.8.9",
+        "client-bandwidth-agent:7.8.9",
+    }
+
+
+# ── what is in it ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", RENDERS)
+def test_access_is_as_little_as_can_be(path: pathlib.Path) -> None:
+    """No access rule has a `*`, none speaks of secrets, and nobody is bound to a role that is not ours."""
+    for role in of_kind(path, "ClusterRole", "Role"):
+        for rule in role["rules"]:
+            assert "*" not in json.dumps(rule), role["metadata"]["name"]
+            assert "secrets" not in rule["resources"]
+            assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+    ours = {r["metadata"]["name"] for r in of_kind(path, "ClusterRole", "Role")}
+    assert {b["roleRef"]["name"] for b in of_kind(path, "ClusterRoleBinding", "RoleBinding")} == ours
+    assert of_kind(path, "Secret") == []
+
+
+@pytest.mark.parametrize("path", RENDERS)
+def test_no_container_may_more_than_it_must(path: pathlib.Path) -> None:
+    """The operator's image runs as nobody, without capabilities; the agent has its two, unless it is privileged."""
+    for workload in of_kind(path, "Deployment", "DaemonSet", "Job", "Pod"):
+        spec = workload["spec"]["template"]["spec"] if "template" in workload["spec"] else workload["spec"]
+        (container,) = spec["containers"]
+        may = container["securityContext"]
+        assert may["readOnlyRootFilesystem"] is True
+        assert container["resources"]["requests"]
+        if workload["kind"] != "DaemonSet":
+            assert spec["securityContext"]["runAsNonRoot"] is True
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert may["capabilities"] == {"drop": ["ALL"]}
+            assert "hostNetwork" not in spec
+        elif not may.get("privileged"):
+            assert may["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}
+            assert may["seccompProfile"] == {"type": "RuntimeDefault"}
+        else:
+            assert path.stem == "privileged"
+
+
+def test_install_yaml_has_no_hooks() -> None:
+    """kubectl knows nothing of hooks: what helm runs at its time is not among the objects that it applies."""
+    assert "helm.sh/hook" not in INSTALL.read_text()
+
+
+# ── what an API server says ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def prepared(plane: control_plane.ControlPlane) -> Iterator[control_plane.ControlPlane]:
+    """The API server with the kinds of others that the chart can use."""
+    plane.kubectl("apply", "--server-side", "-f", str(HERE / "foreign-crds.yaml"))
+    plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    plane.kubectl("create", "namespace", "monitoring")
+    yield plane
+    plane.kubectl("delete", "-f", str(HERE / "foreign-crds.yaml"))
+
+
+@pytest.mark.parametrize("path", RENDERS)
+def test_the_api_server_accepts_each_render(path: pathlib.Path, prepared: control_plane.ControlPlane) -> None:
+    """Every object of every render, hooks too, with no unknown field and no warning."""
+    words = ("--server-side", "--dry-run=server", "--force-conflicts", "--validate=strict")
+    done = prepared.kubectl("apply", *words, "-f", str(path), timeout_seconds=120)
+    assert done.stdout.count("(server dry run)") == len(objects(path))
+    assert done.stderr == ""
+
+
+def test_guard_rails_from_values_hold(world: World, tmp_path: pathlib.Path) -> None:
+    """Networks and rates given as values are what the policy refuses by."""
+    rendered = helm.template(
+        *("--set", "guardRails.protected={10.0.0.0/8,2001:db8::/32}"),
+        *("--set", "guardRails.leastRate=1Mbit", "--set", "guardRails.largestRate=1Gbit"),
+        *("--show-only", "templates/policies/guard-rails.yaml"),
+        home=tmp_path,
+    )
+    world.plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=rendered)
+
+    def refused(rule: str, clients: str, rate: str) -> bool:
+        try:
+            world.api.request("POST", f"{LIMITS}?dryRun=All", body=limit("a", [clients], rate))
+        except client.RefusedError as error:
+            return f"rule {rule}" in error.message
+        return False
+
+    world.wait(lambda: refused("protected", "10.1.2.3", "5Mbit"), "10.0.0.0/8 is protected")
+    world.wait(lambda: refused("protected", "2001:db8::7", "5Mbit"), "2001:db8::/32 is protected")
+    world.wait(lambda: refused("leastRate", "203.0.113.7", "999kbit"), "there is a least rate")
+    world.wait(lambda: refused("largestRate", "203.0.113.7", "2Gbit"), "there is a largest rate")
+    world.create(limit("a"))
+
+
+# ── what becomes of a release ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Release:
+    """One release on an API server of its own, on which nobody runs pods: its hooks are left out."""
+
+    def __init__(self, plane: control_plane.ControlPlane, home: pathlib.Path) -> None:
+        self.plane = plane
+        self.home = home
+        self.kubeconfig = plane.kubeconfig()
+
+    def helm(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        more = ("--namespace", NAMESPACE)
+        return helm.run(*words, *more, home=self.home, kubeconfig=self.kubeconfig, check=check)
+
+    def install(self, *words: str) -> None:
+        self.helm("install", "cbo", str(helm.CHART), "--create-namespace", *words)
+
+    def uninstall(self) -> None:
+        self.helm("uninstall", "cbo", "--no-hooks")
+
+    def left(self) -> set[str]:
+        """Objects that bear the chart's label, in no namespace or in any, as kind/name."""
+        kinds = self.plane.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
+        words = ("-A", "-l", "app.kubernetes.io/part-of=client-bandwidth-operator", "-o", "name", "--ignore-not-found")
+        return set(self.plane.kubectl("get", ",".join(kinds), *words).stdout.split())
+
+
+CRDS = {
+    f"customresourcedefinition.apiextensions.k8s.io/{name}.clientbandwidth.io"
+    for name in ("bandwidthplanslices", "clientbandwidthlimits", "nodebandwidthstates")
+}
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    """helm with an API server that has nothing of ours yet."""
+    with control_plane.running() as plane:
+        yield Release(plane, tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture
+def empty(release: Release) -> Iterator[Release]:
+    """As at the beginning."""
+    yield release
+    release.helm("uninstall", "cbo", "--no-hooks", "--ignore-not-found")
+    release.plane.kubectl("delete", "crd", "--all")
+
+
+def test_uninstalling_leaves_the_limits_and_nothing_else(empty: Release) -> None:
+    """CRDs and limits survive; of everything else that was installed, access rules and policies too, nothing does."""
+    empty.install()
+    assert len(empty.left()) > len(CRDS)
+    empty.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    empty.plane.kubectl("create", "-f", "-", stdin=json.dumps(limit("a")))
+    empty.uninstall()
+    assert empty.left() == CRDS
+    assert empty.plane.kubectl("get", "cbl", "-o", "name").stdout.split() == [
+        "clientbandwidthlimit.clientbandwidth.io/a"
+    ]
+    empty.install()
+    assert empty.plane.kubectl("get", "cbl", "-o", "name").stdout.split() == [
+        "clientbandwidthlimit.clientbandwidth.io/a"
+    ]
+
+
+def test_uninstalling_may_delete_all(empty: Release) -> None:
+    """With crds.keep=false the CRDs go too."""
+    empty.install("--set", "crds.keep=false")
+    empty.uninstall()
+    assert empty.left() == set()
+
+
+def test_an_upgrade_brings_the_new_crds(empty: Release, tmp_path: pathlib.Path) -> None:
+    """`helm upgrade` changes the CRDs, and a downgrade changes them back; limits stay."""
+    empty.install()
+    empty.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    empty.plane.kubectl("create", "-f", "-", stdin=json.dumps(limit("a")))
+    later = tmp_path / "later"
+    subprocess.run(["cp", "-r", str(helm.CHART), str(later)], check=True, timeout=30)
+    crd = later / "files" / "crds" / "clientbandwidthlimits.yaml"
+    crd.write_text(crd.read_text().replace("shortNames: [cbl]", "shortNames: [cbl, cblx]"))
+    assert "cblx" in crd.read_text()
+    empty.helm("package", str(later), "--version", "0.9.0", "--destination", str(tmp_path))
+    empty.helm("upgrade", "cbo", str(tmp_path / "client-bandwidth-operator-0.9.0.tgz"))
+    names = ("get", "crd", "clientbandwidthlimits.clientbandwidth.io", "-o", "jsonpath={.spec.names.shortNames}")
+    assert "cblx" in empty.plane.kubectl(*names).stdout
+    empty.helm("rollback", "cbo", "1")
+    assert "cblx" not in empty.plane.kubectl(*names).stdout
+    assert "/a" in empty.plane.kubectl("get", "clientbandwidthlimits", "-o", "name").stdout
+
+
+def test_an_upgrade_restarts_no_pod_for_its_number_alone(tmp_path: pathlib.Path) -> None:
+    """Two versions of the chart with the same values and images have the same pods."""
+    templates = []
+    for version in ("0.9.0", "0.10.0"):
+        words = ("--version", version, "--app-version", "dev", "--destination", str(tmp_path))
+        helm.run("package", str(helm.CHART), *words, home=tmp_path)
+        package = str(tmp_path / f"client-bandwidth-operator-{version}.tgz")
+        done = helm.run("template", "x", package, "--kube-version", helm.OLDEST, home=tmp_path)
+        documents = [d for d in yaml.safe_load_all(done.stdout) if d and d["kind"] in ("Deployment", "DaemonSet")]
+        templates.append([d["spec"]["template"] for d in documents])
+    assert len(templates[0]) == 2
+    assert templates[0] == templates[1]
+
+
+def test_the_notes_can_be_pasted(empty: Release) -> None:
+    """helm says three commands after the installation, and the limit among them is one that the API server takes."""
+    empty.install()
+    empty.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    notes = empty.helm("get", "notes", "cbo").stdout
+    said = re.findall(r"^ +kubectl (\w+ \S+)", notes, re.MULTILINE)
+    assert said == ["get nodebandwidthstates", "apply -f", "get cbl"]
+    manifest = notes.partition("<<LIMIT\n")[2].partition("LIMIT\n")[0]
+    manifest = re.sub("^   ", "", manifest, flags=re.MULTILINE)
+    empty.plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=manifest)
