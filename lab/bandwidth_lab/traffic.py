@@ -7,13 +7,15 @@ the namespaces, the threads to the program. Measures only what the receiving app
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from bandwidth_lab.topology import Host
 
@@ -31,6 +33,13 @@ def _families(family: int) -> int:
     return socket.AF_INET if family == 4 else socket.AF_INET6
 
 
+class Progress(NamedTuple):
+    """How far a steady flow has come: what it asked for so far, and what of it has arrived at the other host."""
+
+    asked_bytes: float
+    arrived_bytes: int
+
+
 class Flow:
     """Something that flows until it is stopped. `received_bytes` is application payload."""
 
@@ -39,6 +48,8 @@ class Flow:
         self.sent_bytes = 0
         self.started_at = 0.0
         self._forgone_bytes = 0.0
+        self._woken_at = 0.0  # when a steady sender last looked what is due
+        self._overslept_seconds = 0.0  # what it did not catch up with because it was not woken
         self._overdue_seconds = OVERDUE_SECONDS
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -87,8 +98,11 @@ class Flow:
 
     def _paced(self, rate_bits_per_second: float, unit_bytes: int) -> int:
         """Wait a tick; how many units of payload are due by now. What is overdue for long is not sent any more."""
+        slept_at = time.monotonic()
         self._stopping.wait(TICK_SECONDS)
-        asked = (time.monotonic() - self.started_at) * rate_bits_per_second / 8
+        self._woken_at = time.monotonic()
+        self._overslept_seconds += max(0.0, self._woken_at - slept_at - self._overdue_seconds)
+        asked = (self._woken_at - self.started_at) * rate_bits_per_second / 8
         self._forgone_bytes = max(
             self._forgone_bytes, asked - self.sent_bytes - self._overdue_seconds * rate_bits_per_second / 8
         )
@@ -118,6 +132,7 @@ class TcpFlow(Flow):
         self._server, self._client, self._family = server, client, family
         self._congestion, self._rate = congestion, rate_bits_per_second
         self._port, self._dial = port, dial
+        self._sending = False
 
     def start(self) -> None:
         kind = _families(self._family)
@@ -150,8 +165,23 @@ class TcpFlow(Flow):
                 continue
             due = min(self._paced(self._rate, 1), CHUNK_BYTES)
             if due > 0:
+                self._sending = True
                 sender.sendall(data[:due])
+                self._sending = False
                 self.sent_bytes += due
+
+    def progress(self) -> Progress:
+        """Of a steady flow, what it asked for and what has arrived by now.
+
+        While the network holds the sender up, the flow goes on asking; while a busy machine lets the sender sleep it
+        asks for nothing. What waits to be read has arrived.
+        """
+        assert self._rate is not None
+        receiver, _ = self._sockets
+        until = time.monotonic() if self._sending else self._woken_at
+        waiting = struct.unpack("i", fcntl.ioctl(receiver, termios.FIONREAD, b"\0" * 4))[0]
+        asked_seconds = max(0.0, until - self.started_at - self._overslept_seconds)
+        return Progress(asked_seconds * self._rate / 8, self.received_bytes + waiting)
 
     def _receive(self, receiver: socket.socket) -> None:
         room = bytearray(4 * CHUNK_BYTES)

@@ -123,6 +123,26 @@ def test_a_steady_tcp_flow_keeps_its_rate_beside_another_client(family: int) -> 
     assert rate == pytest.approx(8e6, rel=0.15)  # small segments carry more headers
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_steady_flow_knows_whether_the_network_holds_it_up(narrow: bool) -> None:
+    """On a free link what is asked for arrives; on a narrow one the flow goes on asking, and most of it does not."""
+    with pair() as network:
+        (client,) = network.clients
+        if narrow:
+            network.server.namespace.tc("qdisc add dev eth0 root tbf rate 1mbit burst 10000 limit 30000")
+        with TcpFlow(network.server, client, rate_bits_per_second=8e6) as flow, WireMeter(client) as meter:
+            meter.measure(1.5)
+            start = flow.progress()
+            meter.measure(2.0)
+            end = flow.progress()
+    asked, arrived = (now - before for now, before in zip(end, start, strict=True))
+    if narrow:
+        assert arrived < 0.3 * asked
+        assert asked > 0.9 * 2_000_000
+    else:
+        assert 0.97 * asked < arrived < 1.03 * asked
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize(("segments", "rate"), [(1, 20e6), (40, 400e6)])
 @pytest.mark.parametrize("family", [4, 6])
