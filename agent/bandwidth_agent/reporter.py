@@ -173,14 +173,16 @@ class Reporter:
             self._failures += 1
             self._retry_at = time.monotonic() + self._pause(error)
             self._listener.report_failed(error)
-            if self._failures == 1:
+            if self._failures == 2:  # one may be a connection that had grown old
                 log.warning("cannot report this node's state, trying again", error=str(error))
         else:
-            if self._failures:
+            if self._failures > 1:
                 log.info("this node's state is reported again", failures=self._failures)
             self._failures = 0
 
     def _pause(self, error: client.ApiError) -> float:
+        if self._failures == 1 and isinstance(error, client.UnreachableError):
+            return random.uniform(*QUIET_SECONDS)  # noqa: S311
         seconds = min(PAUSE_SECONDS * 2.0 ** (self._failures - 1), PAUSE_MAX_SECONDS)
         if isinstance(error, client.RefusedError) and error.retry_after_seconds is not None:
             seconds = max(seconds, min(error.retry_after_seconds, PAUSE_MAX_SECONDS))

@@ -11,7 +11,7 @@ import contextlib
 import json
 import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import urllib3
@@ -179,7 +179,7 @@ class Client:
         query: Mapping[str, str] | None = None,
         accept: str = JSON,
         silence_seconds: float = WATCH_SILENCE_SECONDS,
-    ) -> Iterator[Object]:
+    ) -> Generator[Object, None, None]:
         """The events after a resource version, bookmarks included, until the server ends the stream.
 
         An event of type ERROR is raised as `EndedError`; a stream silent too long, or cut, as `UnreachableError`.
@@ -196,8 +196,10 @@ class Client:
             for line in _lines(answer):
                 event = _decoded(line)
                 if event.get("type") == "ERROR":
-                    status = event.get("object") or {}
-                    raise _refusal(int(status.get("code", 500)), status, None, EndedError)
+                    status = event.get("object")
+                    if not isinstance(status, dict) or not isinstance(status.get("code", 500), int):
+                        raise ValueError("an error event without a status")
+                    raise _refusal(status.get("code", 500), status, None, EndedError)
                 yield event
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise UnreachableError(f"watch {path}: {error}") from error
@@ -240,10 +242,12 @@ def _refusal(
     seconds: float | None = None
     if retry_after is not None and retry_after.isdigit():
         seconds = float(retry_after)
-    details = status.get("details") or {}
-    if seconds is None and "retryAfterSeconds" in details:
-        seconds = float(details["retryAfterSeconds"])
-    causes = tuple(str(cause.get("reason", "")) for cause in details.get("causes") or ())
+    found = status.get("details")
+    details = found if isinstance(found, dict) else {}
+    asked = details.get("retryAfterSeconds")
+    if seconds is None and isinstance(asked, int):
+        seconds = float(asked)
+    causes = tuple(str(cause.get("reason", "")) for cause in details.get("causes") or () if isinstance(cause, dict))
     return kind(code, str(status.get("reason", "")), str(status.get("message", "")), seconds, causes)
 
 

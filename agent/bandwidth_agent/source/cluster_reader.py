@@ -16,6 +16,7 @@ Knows nothing of our kinds, and never hands out half a list.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import threading
@@ -197,13 +198,14 @@ class Reader(Generic[T]):
             silence_seconds=chosen.silence_seconds,
         )
         began = time.monotonic()
-        for event in events:
-            self._listener.alive(chosen.name)
-            self._listener.heard(chosen.name)
-            self._failures = 0
-            self._take(event)
-            if self._stopping.is_set():
-                return
+        with contextlib.closing(events):
+            for event in events:
+                self._listener.alive(chosen.name)
+                self._listener.heard(chosen.name)
+                self._failures = 0
+                self._take(event)
+                if self._stopping.is_set():
+                    return
         if time.monotonic() - began < SHORT_SECONDS and self._version == version:
             raise client.UnreachableError(f"watch {chosen.path}: it ended as soon as it had begun")
         self._failures = 0
