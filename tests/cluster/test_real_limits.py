@@ -98,13 +98,13 @@ def test_a_limit_is_kept_on_every_node_changed_and_lifted(running: Running) -> N
         world.wait(lambda: world.in_force("greedy", 2), "the edit is in force")
         meters[0].measure(1.0)
         assert_held(meters, 8_000_000)
+        for stream in quiet:
+            assert_whole(stream)
         world.delete("greedy")
         for node, address in zip(running.nodes, addresses, strict=True):
             node.kernel.until_rate(address, None)
         for meter in meters:
             assert_unlimited(meter)
-        for stream in quiet:
-            assert_whole(stream)
 
 
 def test_a_disabled_limit_is_in_no_kernel_and_comes_back(running: Running) -> None:
