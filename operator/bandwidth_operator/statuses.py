@@ -24,8 +24,10 @@ from bandwidth_operator.watch import PATHS
 from bandwidth_operator.writer import Writer
 
 PENDING_SECONDS = 1.0
+PENDING_EACH_SECONDS = 0.01  # and so much longer for each status that waits already: of 10,000 limits applied in one
+PENDING_MAX_SECONDS = 10.0  # go, none should be written twice because the nodes are busy with the others
 AGAIN_SECONDS = 2.0
-AT_ONCE = 4  # statuses written side by side: the API server's answers are waited for, not its work
+AT_ONCE = 8  # statuses written side by side: the API server's answers are waited for, not its work
 UNTOLD_MAX = 500  # events that wait; of 10,000 limits applied in one go not every one is told
 
 
@@ -80,8 +82,9 @@ class Statuses:
         """Write the next few statuses that are due and differ; when none is due, an event. Raises as `Writer`."""
         while self._later and self._later[0][0] <= now:
             name = heapq.heappop(self._later)[1]
-            self._held.discard(name)
-            self._due[name] = None
+            if name in self._held:
+                self._held.remove(name)
+                self._due[name] = None
         batch: list[tuple[known.Limit, dict[str, Any]]] = []
         while self._due and len(batch) < AT_ONCE:
             name, _ = self._due.popitem(last=False)
@@ -113,8 +116,10 @@ class Statuses:
         if not good_news:
             not_before = max(not_before, wrote_at + AGAIN_SECONDS)
         if verdicts.pending(verdict):
-            not_before = max(not_before, now + PENDING_SECONDS)
+            wait = min(PENDING_SECONDS + len(self) * PENDING_EACH_SECONDS, PENDING_MAX_SECONDS)
+            not_before = max(not_before, now + wait)
         if not_before <= now:
+            self._held.discard(name)
             self._due[name] = None
         elif name not in self._held:
             self._held.add(name)
