@@ -11,8 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 
-from bandwidth_bench import figures, machine, stage, tables
-from bandwidth_bench.rows import packets, ping, program, resident, virtual, wire
+from bandwidth_bench import cluster, figures, machine, stage, tables
+from bandwidth_bench.rows import (
+    cluster_agents,
+    cluster_fleet,
+    cluster_idle,
+    cluster_operator,
+    packets,
+    ping,
+    program,
+    resident,
+    virtual,
+    wire,
+)
 
 HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
@@ -29,6 +40,10 @@ ROWS: dict[str, Callable[[stage.Extent], list[figures.Figure]]] = {
     "restart": resident.restart,
     "memory": resident.memory,
     "rest": resident.rest,
+    "cluster-operator": cluster_operator.measure,
+    "cluster-agents": cluster_agents.measure,
+    "cluster-fleet": cluster_fleet.measure,
+    "cluster-idle": cluster_idle.measure,
 }
 
 
@@ -54,8 +69,13 @@ def _measure(row: str, quick: bool) -> figures.Result:
 
 
 def _possible() -> list[str]:
-    """All rows, but the one in a virtual machine only where one can be booted."""
-    return [row for row in ROWS if row != "ping-6.1" or virtual.available()]
+    """All rows but those for which this machine lacks something; says which and what."""
+    missing = {} if virtual.available() else {"ping-6.1": f"{virtual.SCRIPT}, to boot a virtual machine with"}
+    if lacking := cluster.missing():
+        missing |= {row: f"a control plane: {lacking}" for row in ROWS if row.startswith("cluster-")}
+    for row, what in missing.items():
+        print(f"left out: {row}; it needs {what}", file=sys.stderr)
+    return [row for row in ROWS if row not in missing]
 
 
 def _load(path: pathlib.Path) -> dict[str, figures.Result]:

@@ -61,14 +61,15 @@ def _edit(node: Node, rate: str) -> float:
         start = time.monotonic()
         limits.write(node.manifests / "first.yaml", limits.many(1, rate))
         while select.select([events], [], [], EVENT_SECONDS)[0]:
-            if RTM_NEWTCLASS in _types(events.recv(1 << 16)):
+            if RTM_NEWTCLASS in types(events.recv(1 << 16)):
                 milliseconds = (time.monotonic() - start) * 1e3
                 stage.pause(0.3)  # the next edit finds an agent at rest
                 return milliseconds
     raise TimeoutError(f"no class changed within {EVENT_SECONDS:g} s\n{node.log.read_text()}")
 
 
-def _types(data: bytes) -> Iterator[int]:
+def types(data: bytes) -> Iterator[int]:
+    """The types of the netlink messages in a datagram."""
     while data:
         length, kind, *_ = NLMSG_HEADER.unpack_from(data)
         yield kind
