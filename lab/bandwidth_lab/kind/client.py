@@ -27,9 +27,13 @@ _IDLE = "import signal; signal.pause()"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """What has arrived since the container was made: bytes on the wire by family, payload and dials by flow."""
+    """What has arrived since the container was made: bytes on the wire by family, payload and dials by flow.
+
+    It was read at some moment between `at` and `until`.
+    """
 
     at: float
+    until: float
     wire: Mapping[int, float]
     payload: Mapping[str, int]
     dials: Mapping[str, int]
@@ -122,6 +126,7 @@ class Stream:
             self.samples.append(
                 Sample(
                     read["at"],
+                    read["until"],
                     {family: _wire(family, *read[str(family)]) for family in (4, 6)},
                     {name: count for name, (count, _) in read["flows"].items()},
                     {name: dials for name, (_, dials) in read["flows"].items()},
@@ -153,7 +158,10 @@ class Stream:
         return (last.payload[flow] - first.payload[flow]) * 8 / (last.at - first.at)
 
     def seconds(self, family: int, since: float, until: float = float("inf")) -> list[tuple[float, float]]:
-        """(its beginning, mean rate) of every second between two times, one beginning at each sample."""
+        """(its beginning, mean rate) of every second between two times, one beginning at each sample.
+
+        Where a busy machine took its time over a reading, the rate is the least that it can have been.
+        """
         chosen = [sample for sample in self.samples if since <= sample.at <= until]
         found, end = [], 0
         for start in chosen:
@@ -162,7 +170,7 @@ class Stream:
             if end == len(chosen):
                 break
             moved = chosen[end].wire[family] - start.wire[family]
-            found.append((start.at, moved * 8 / (chosen[end].at - start.at)))
+            found.append((start.at, moved * 8 / (chosen[end].until - start.at)))
         return found
 
     def await_rate(self, family: int, fits: Callable[[float], bool], *, seconds: float = 60.0) -> float:

@@ -49,7 +49,9 @@ def collect(cluster: Cluster, folder: pathlib.Path, streams: Iterable[Stream] = 
     for node in nodes:
         _collect_node(node, folder / node.name)
     for stream in streams:
-        samples = [(one.at, one.wire[4], one.wire[6], one.payload, one.dials) for one in list(stream.samples)]
+        samples = [
+            (one.at, one.until, one.wire[4], one.wire[6], one.payload, one.dials) for one in list(stream.samples)
+        ]
         (folder / f"{stream.container}.json").write_text(json.dumps(samples))
 
 

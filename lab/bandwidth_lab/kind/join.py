@@ -44,7 +44,7 @@ def _start(cluster: Cluster, node: Node, like: Node) -> None:
     ]
     command += [word for variable in model["Config"]["Env"] for word in ("--env", variable)]
     shell.run([*command, model["Config"]["Image"]])
-    shell.eventually("containerd runs on the new node", lambda: node.run("crictl", "info"))
+    shell.eventually("containerd runs on the new node", lambda: node.run("ctr", "version"))
 
 
 def _join(cluster: Cluster, node: Node) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bandwidth_lab.kind import shell
 
@@ -23,6 +22,7 @@ STATE_COMMANDS: Mapping[str, str] = {
     "ingress": "for d in $(ls /sys/class/net); do echo $d; tc filter show dev $d ingress; done",
     "egress": "for d in $(ls /sys/class/net); do echo $d; tc filter show dev $d egress; done",
 }
+_CTR = ("ctr", "--namespace", "k8s.io")
 _COUNTERS = (
     (re.compile(r"^# .*\n", re.MULTILINE), ""),
     (re.compile(r"\[\d+:\d+\]"), "[0:0]"),
@@ -56,21 +56,19 @@ class Node:
     def start(self) -> None:
         shell.run(["docker", "start", self.name])
 
-    def containers(self, pod_label: str, container: str) -> Sequence[str]:
-        """The ids of the running containers of this name in pods whose name begins so, as the runtime has them."""
-        listed = json.loads(self.run("crictl", "ps", "--name", f"^{container}$", "-o", "json"))
-        return [
-            one["id"]
-            for one in listed["containers"]
-            if one["labels"].get("io.kubernetes.pod.name", "").startswith(pod_label)
-        ]
+    def kill(self, pod: str, container: str) -> None:
+        """SIGKILL the container of this name in every pod whose name begins so, without asking the API server.
 
-    def kill(self, pod_label: str, container: str) -> None:
-        """End the containers of this name at once, without asking the API server; the kubelet starts them again."""
-        found = self.containers(pod_label, container)
+        The kubelet starts it again.
+        """
+        chosen = f'labels."io.kubernetes.container.name"=={container},labels."io.kubernetes.pod.name"~=^{pod}'
+        known = self.run(*_CTR, "containers", "list", "-q", chosen).split()
+        running = {words[0] for line in self.run(*_CTR, "tasks", "list").splitlines() if (words := line.split())}
+        found = running.intersection(known)
         if not found:
-            raise LookupError(f"no container {container} of a pod {pod_label}* runs on {self.name}")
-        self.run("crictl", "stop", "--timeout", "0", *found)
+            raise LookupError(f"no container {container} of a pod {pod}* runs on {self.name}")
+        for identity in found:
+            self.run(*_CTR, "tasks", "kill", "--signal", "SIGKILL", identity)
 
     def kernel_state(self) -> dict[str, str]:
         """Everything of `STATE_COMMANDS` without counters: two of them are equal when nothing was left behind."""

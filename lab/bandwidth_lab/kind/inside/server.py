@@ -1,7 +1,7 @@
 """Sends to whoever dials, at the rate that they ask for. Usage: server.py PORT
 
 The client's first line is a rate in bits per second of payload; zeros follow at that rate until it hangs up. What could
-not be sent for a while is not sent later, but for half a second of it.
+not be sent, because the client or the machine was slow, is sent later, but for no more than two seconds of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 
 TICK_SECONDS = 0.01
-OVERDUE_SECONDS = 0.5
+OVERDUE_SECONDS = 2.0
 CHUNK = bytes(64 * 1024)
 
 
