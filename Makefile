@@ -59,6 +59,12 @@ test-cluster: setup ## the operator against a real API server; KUBE_BINARIES nam
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build
 
+.PHONY: e2e
+e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults; E2E_KEEP=1 keeps the cluster, E2E_CLUSTER uses it
+	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.kind
+	@$(MAKE) images
+	$(PYTEST) tests/e2e $(ARGS)
+
 .PHONY: story
 story: images ## a real mail server in a kind cluster, a client that loops over its mailbox, and what a limit does (10 minutes)
 	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.mail_story $(ARGS)
