@@ -2,9 +2,11 @@
 
     shell     commands with a bound on their time, and whether kind, kubectl, helm and docker are there
     cluster   the cluster: made, found again, removed; kubectl
+    join      one more worker
     node      one machine of it, and what its kernel holds
     release   the chart, installed into it by helm
-    client    a container outside the cluster that downloads from it, and the series of what arrives on its wire
+    client    a container outside the cluster that downloads from it
+    series    what arrives on its wire, second by second
     services  pods that upload, behind NodePorts
     evidence  everything that tells what went wrong, in a folder
 

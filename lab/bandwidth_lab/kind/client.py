@@ -1,42 +1,24 @@
 """A client outside the cluster: a container on the network `kind` that downloads, and what arrives on its wire.
 
-Times are of the machine's monotonic clock as the container reads it. Rates are bits per second on the wire, headers and
-Ethernet included.
+Times are of the machine's monotonic clock as the container reads it; rates as in `series`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.resources
 import json
+import math
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from bandwidth_lab.kind import cluster, shell
+from bandwidth_lab.kind import cluster, series, shell
 from bandwidth_lab.kind.node import container_address
-from bandwidth_lab.meter import ETHERNET_BYTES, HEADER_BYTES
 
-WINDOW_SECONDS = 1.0
 FIRST_SAMPLE_SECONDS = 30.0
 _IDLE = "import signal; signal.pause()"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
-    """What has arrived since the container was made: bytes on the wire by family, payload and dials by flow.
-
-    It was read at some moment between `at` and `until`.
-    """
-
-    at: float
-    until: float
-    wire: Mapping[int, float]
-    payload: Mapping[str, int]
-    dials: Mapping[str, int]
 
 
 class Client:
@@ -75,7 +57,7 @@ class Stream:
 
     def __init__(self, container: str, flows: Sequence[str]) -> None:
         self.container = container
-        self.samples: list[Sample] = []
+        self.samples: list[series.Sample] = []
         self._process = subprocess.Popen(
             ["docker", "exec", "-i", container, "python3", "-IBu", "/tmp/client.py", *flows],  # noqa: S108
             stdin=subprocess.PIPE,
@@ -122,16 +104,7 @@ class Stream:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            read = json.loads(line)
-            self.samples.append(
-                Sample(
-                    read["at"],
-                    read["until"],
-                    {family: _wire(family, *read[str(family)]) for family in (4, 6)},
-                    {name: count for name, (count, _) in read["flows"].items()},
-                    {name: dials for name, (_, dials) in read["flows"].items()},
-                )
-            )
+            self.samples.append(series.read(json.loads(line)))
 
     @property
     def now(self) -> float:
@@ -145,40 +118,24 @@ class Stream:
         shell.eventually(f"{seconds:g} s of traffic", lambda: self.now >= start + seconds, seconds=seconds + 60)
         return start
 
-    def rate(self, family: int, since: float, until: float = float("inf")) -> float:
+    def rate(self, family: int, since: float, until: float = math.inf) -> float:
         """The mean rate on the wire between two times."""
-        chosen = [sample for sample in self.samples if since <= sample.at <= until]
-        first, last = chosen[0], chosen[-1]
-        return (last.wire[family] - first.wire[family]) * 8 / (last.at - first.at)
+        return series.rate(series.between(self.samples, since, until), family)
 
-    def payload_rate(self, flow: str, since: float, until: float = float("inf")) -> float:
+    def payload_rate(self, flow: str, since: float, until: float = math.inf) -> float:
         """The mean rate of one flow's payload between two times."""
-        chosen = [sample for sample in self.samples if since <= sample.at <= until]
-        first, last = chosen[0], chosen[-1]
-        return (last.payload[flow] - first.payload[flow]) * 8 / (last.at - first.at)
+        return series.payload_rate(series.between(self.samples, since, until), flow)
 
-    def seconds(self, family: int, since: float, until: float = float("inf")) -> list[tuple[float, float]]:
-        """(its beginning, mean rate) of every second between two times, one beginning at each sample.
-
-        Where a busy machine took its time over a reading, the rate is the least that it can have been.
-        """
-        chosen = [sample for sample in self.samples if since <= sample.at <= until]
-        found, end = [], 0
-        for start in chosen:
-            while end < len(chosen) and chosen[end].at < start.at + WINDOW_SECONDS:
-                end += 1
-            if end == len(chosen):
-                break
-            moved = chosen[end].wire[family] - start.wire[family]
-            found.append((start.at, moved * 8 / (chosen[end].until - start.at)))
-        return found
+    def seconds(self, family: int, since: float, until: float = math.inf) -> list[tuple[float, float]]:
+        """(its beginning, mean rate) of every second between two times."""
+        return series.seconds(series.between(self.samples, since, until), family)
 
     def await_rate(self, family: int, fits: Callable[[float], bool], *, seconds: float = 60.0) -> float:
         """Wait until the rate of the last second fits; the time at that second's beginning."""
         found: list[float] = []
 
         def holds() -> bool:
-            start = self.now - WINDOW_SECONDS - 0.05
+            start = self.now - series.WINDOW_SECONDS - 0.05
             if start < self.samples[0].at or not fits(self.rate(family, start)):
                 return False
             found.append(start)
@@ -192,14 +149,3 @@ class Stream:
                 f"{late}; the last seconds: {[round(rate / 1e6, 2) for _, rate in last[::5]]} Mbit/s"
             ) from None
         return found[0]
-
-
-def _wire(family: int, packets: int, segments: int, octets: int) -> float:
-    """Bytes on the wire of what the IP layer has counted."""
-    header = HEADER_BYTES["tcp", family] - ETHERNET_BYTES
-    return octets + (segments - packets) * header + segments * ETHERNET_BYTES
-
-
-def wait(seconds: float) -> None:
-    """Let time pass, where nothing can be awaited because nothing may happen."""
-    time.sleep(seconds)
