@@ -21,7 +21,7 @@ def state(
     return node_state.NodeState(
         node=node,
         plan_digest=wanted.digest or "",
-        plan_complete=wanted.complete,
+        plan_complete=wanted.complete and not wanted.partial,
         reported_at=0.0,
         desired=made.desired,
         programmed=made.programmed,

@@ -38,6 +38,7 @@ SPACING_MAX_SECONDS = 8.0  # … up to this
 EARLY = (0.8, 1.0)  # a report without news comes after this part of the interval
 PAUSE_SECONDS = 1.0  # after a failure; doubles …
 PAUSE_MAX_SECONDS = 60.0  # … up to this
+ORPHANED_SECONDS = 20  # the interval while the object belongs to a Node that is gone, and will soon be gone as well
 STEP_SECONDS = 10.0  # signs of life come at least this often
 UNPLANNED_SECONDS = 30.0  # how long a node without any plan waits before it says so
 
@@ -89,6 +90,8 @@ class Reporter:
         self._began = time.monotonic()
         # From here on the thread's own.
         self._there = False  # whether the object is known to be there
+        self._owner = ""  # the uid of the Node that it belongs to
+        self._node_uid = ""  # of the Node as it is now; written by others
         self._written: Object | None = None  # the status that stands there, as far as it is ours
         self._heartbeat_at = 0.0  # monotonic; when to write though nothing changed
         self._change_at = 0.0  # monotonic; before this no change is written
@@ -123,6 +126,14 @@ class Reporter:
             last = self._state
         if last is not None:
             self._tell(dataclasses.replace(last, message=f"the kernel cannot be read: {message}"))
+
+    def node_is(self, uid: str) -> None:
+        """The Node's uid, from whoever reads it: one that was made anew takes its old state along when it goes."""
+        with self._condition:
+            known, self._node_uid = self._node_uid, uid
+            if known and uid != known:
+                self._heartbeat_at = 0.0
+                self._condition.notify()
 
     def _tell(self, state: node_state.NodeState) -> None:
         with self._condition:
@@ -211,8 +222,12 @@ class Reporter:
             raise
         self._space(changed=self._written is None or not _same(self._written, status), now=now)
         self._written = status
-        self._heartbeat_at = now + self._interval * random.uniform(*EARLY)  # noqa: S311
+        self._heartbeat_at = now + self._next_interval()
         self._listener.reported()
+
+    def _next_interval(self) -> float:
+        orphaned = self._owner and self._node_uid and self._owner != self._node_uid
+        return (min(self._interval, ORPHANED_SECONDS) if orphaned else self._interval) * random.uniform(*EARLY)  # noqa: S311
 
     def _space(self, *, changed: bool, now: float) -> None:
         """Changes that come one after the other are written ever more rarely."""
@@ -231,13 +246,15 @@ class Reporter:
             self._there = False
             return False
         self._there = True
+        owners = item.get("metadata", {}).get("ownerReferences") or [{}]
+        self._owner = str(owners[0].get("uid", ""))
         status = item.get("status")
         known = node_state.read(item)
         if not isinstance(status, dict) or not isinstance(known, node_state.NodeState):
             return False
         age = max(0.0, self._wall() - known.reported_at)
         self._written = status
-        self._heartbeat_at = time.monotonic() + self._interval * random.uniform(*EARLY) - age  # noqa: S311
+        self._heartbeat_at = time.monotonic() + self._next_interval() - age
         return _same(status, node_state.write(state)) and self._heartbeat_at > time.monotonic()
 
     def _make(self) -> None:
@@ -258,7 +275,7 @@ class Reporter:
         except client.RefusedError as refused:
             if refused.status != 409:
                 raise
-        self._there = True
+        self._there, self._owner = True, str(owner["uid"])
 
 
 def _same(there: Object, ours: Object) -> bool:

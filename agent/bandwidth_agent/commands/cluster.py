@@ -53,8 +53,8 @@ def run(options: Options) -> int:
         stored = store.load()
         wants = cluster.Cluster(node, stored, store.save, lambda: parts.limits_in(kernel), bell)
         listener = cluster_health.ClusterHealth(vitals, bell.crashed)
-        readers = _readers(api, node, wants, listener, stored)
         report = _reporter(api, node, listener, options)
+        readers = _readers(api, node, wants, report, listener, stored)
         turning = running.follower(wants, kernel, reconciler, vitals, options, told=report)
         log.info("started", node=node, server=where.server, version=parts.version(), plan_on_disk=stored is not None)
         for thread in (*readers, report):
@@ -76,8 +76,8 @@ def _once(api: client.Client, node: str, reconciler: Any, options: Options) -> i
     store = stored_plan.Store(options.state_dir, node, bell.crashed)
     wants = cluster.Cluster(node, None, store.save, frozenset, bell)
     listener = cluster_health.ClusterHealth(health.Health(time.monotonic()), bell.crashed)
-    of_node, of_slices = _readers(api, node, wants, listener, None)
     report = _reporter(api, node, listener, options)
+    of_node, of_slices = _readers(api, node, wants, report, listener, None)
     try:
         wants.node_read(of_node.once())
         wants.slices_read(of_slices.once())
@@ -96,11 +96,17 @@ def _readers(
     api: client.Client,
     node: str,
     wants: cluster.Cluster,
+    report: reporter.Reporter,
     listener: cluster_health.ClusterHealth,
     stored: stored_plan.Stored | None,
 ) -> tuple[cluster_reader.Reader[cluster.NodeFacts], cluster_reader.Reader[slices.Decoded]]:
     def jitter_seconds() -> float:
         return min(wants.slice_count * JITTER_SECONDS_PER_SLICE, JITTER_MAX_SECONDS)
+
+    def node_read(reading: cluster_reader.Reading[cluster.NodeFacts]) -> None:
+        wants.node_read(reading)
+        if node in reading.items:
+            report.node_is(reading.items[node].uid)
 
     # With a plan on disk nothing is lost by waiting a little; without one every moment counts.
     pause = random.uniform(0.0, jitter_seconds()) if stored is not None else 0.0  # noqa: S311
@@ -111,10 +117,13 @@ def _readers(
         query={"fieldSelector": f"metadata.name={node}"},
         accept=client.METADATA,
         accept_watch=client.METADATA_WATCH,
+        # Labels change rarely, and nobody waits for them: fewer, longer watches, noticed when a bookmark stays away.
+        watch_seconds=600,
+        silence_seconds=75.0,
     )
     of_slices = cluster_reader.Collection(name="slices", path=SLICES, decode=cluster.decoded)
     return (
-        cluster_reader.Reader(api, of_node, wants.node_read, listener, first_pause_seconds=pause),
+        cluster_reader.Reader(api, of_node, node_read, listener, first_pause_seconds=pause),
         cluster_reader.Reader(
             api,
             of_slices,

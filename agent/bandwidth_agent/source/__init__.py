@@ -62,3 +62,4 @@ class Wanted:
     file_of: Callable[[str], str] = dataclasses.field(default=_nowhere, compare=False)  # "" where there is no file
     digest: str | None = None  # of the plan of a cluster that these are from; None: of none
     retire: bool = False  # there are none, because the plan says that everything of ours is to go
+    partial: bool = False  # the plan is not all there; what is missing of it is as it was before

@@ -9,7 +9,8 @@ Owns what was read last and what may be concluded from it:
     nothing read yet, a plan on disk       that plan, whole; but if the kernel holds limits that it does not know, the
                                            disk is behind, and nothing is lifted
     slices read, labels never              the limits for every node; nothing is lifted
-    slices and labels read                 what `assembly` makes of them
+    slices and labels read                 what `assembly` makes of them; while that is not complete, what it lacks
+                                           stays as it was last known, and ends when its time is over
     a head that said retire                nothing, until this process ends
 
 Reads no clock but the one it is given; waits for nothing.
@@ -110,6 +111,7 @@ class Cluster:
         # From here on the loop's thread alone.
         self._assembled_of: Reading[slices.Decoded] | None = None
         self._assembly: assembly.Assembly | None = None
+        self._known: plan.Plan | None = None  # all limits of a plan that was complete, and what came to them since
         self._labels: Mapping[str, str] | None = None
         self._saved: tuple[object, ...] | None = None
         self._retired = False
@@ -162,21 +164,23 @@ class Cluster:
         if self._retired or made.retire:
             return Wanted((), digest=slices.plan_digest({}, retire=True), retire=True)
         self._keep(made, reading)
+        of_all = self._known or made.plan
         warnings = list(made.warnings)
         if self._behind:
             warnings.append("the plan on disk is older than what is in force; waiting for the API server")
         if self._labels is None:
             warnings.append(f"the labels of Node {self._node} are not known yet")
-            everywhere = {name: e for name, e in made.plan.entries.items() if not e.node_selector}
+            everywhere = {name: e for name, e in of_all.entries.items() if not e.node_selector}
             entries = compiler.active(plan.Plan(everywhere), {}, now)
         else:
-            entries = compiler.active(made.plan, self._labels, now)
+            entries = compiler.active(of_all, self._labels, now)
         return Wanted(
             entries=entries,
-            complete=made.complete and not self._behind and self._labels is not None,
-            until=compiler.next_expiry(made.plan, now),
+            complete=self._known is not None and not self._behind and self._labels is not None,
+            until=compiler.next_expiry(of_all, now),
             warnings=tuple(warnings),
             digest=made.digest,
+            partial=not made.complete,
         )
 
     def _start_with(self, stored: stored_plan.Stored, in_force: frozenset[str]) -> None:
@@ -184,6 +188,7 @@ class Cluster:
         head = slices.Head((), retire=True) if stored.retire else slices.Head(tuple(stored.slices))
         self._assembly = assembly.assemble([head, *stored.slices.values()], {})
         self._labels = stored.labels
+        self._known = self._assembly.plan
         self._behind = bool(in_force - {names.short_limit(name) for name in self._assembly.plan.entries})
         self._saved = self._mark(self._assembly)
         log.info("begins with the plan on disk", limits=len(self._assembly.plan.entries), behind=self._behind)
@@ -193,7 +198,10 @@ class Cluster:
         kept = before.used if before is not None else {}
         self._assembly = assembly.assemble(reading.items.values(), kept)
         self._assembled_of = reading
-        self._behind = False
+        if self._assembly.complete:
+            self._known, self._behind = self._assembly.plan, False
+        elif self._known is not None:
+            self._known = plan.Plan({**self._known.entries, **self._assembly.plan.entries})
         if self._assembly.retire and not self._retired:
             log.warning("the plan says retire: everything of ours is removed, and nothing is put in force again")
             self._retired = True

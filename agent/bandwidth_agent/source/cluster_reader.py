@@ -32,7 +32,7 @@ T = TypeVar("T")
 Object = dict[str, Any]
 
 BACKOFF_SECONDS = 0.25  # the first pause after a failure; they double …
-BACKOFF_MAX_SECONDS = 15.0  # … up to this, each a little longer or shorter
+BACKOFF_MAX_SECONDS = 10.0  # … up to this, each a little longer or shorter
 RELIST_SECONDS = 0.5  # a new list comes at least this long after it was found wanting
 PAUSE_MAX_SECONDS = 120.0  # whatever Retry-After says
 STEP_SECONDS = 10.0  # a long pause still gives signs of life this often

@@ -128,7 +128,31 @@ def test_a_missing_head_lifts_nothing() -> None:
     node.cluster.slices_read(Reading({}, "101"))
     wanted = node.cluster.wanted(10.0)
     assert {e.limit for e in wanted.entries} == {"a", "b"}
-    assert not wanted.complete
+    assert wanted.partial
+
+
+def test_of_a_plan_that_is_not_all_there_what_is_missing_stays() -> None:
+    """Also a limit that a slice no longer holds, for it may have moved; but one whose time is over ends."""
+    node = ready((entry("a"), entry("b", expires_at=50.0)), (entry("c"),))
+    rest = plan_of((entry("d"),))
+    node.cluster.slices_read(without(rest, slices.HEAD))
+    assert node.limits(10.0) == {"a", "b", "c", "d"}
+    assert node.cluster.wanted(10.0).partial
+    assert node.cluster.wanted(10.0).until == 50.0
+    assert node.limits(60.0) == {"a", "c", "d"}
+    node.cluster.slices_read(rest)
+    assert node.limits(60.0) == {"d"}
+    assert not node.cluster.wanted(60.0).partial
+
+
+def test_a_first_plan_that_is_not_all_there_lifts_nothing() -> None:
+    """What is there is put in force; the kernel may hold limits that nobody knows yet."""
+    node = Node()
+    node.cluster.node_read(node_of())
+    node.cluster.slices_read(without(plan_of((entry("a"),), (entry("b"),)), slices.slice_name(1)))
+    wanted = node.cluster.wanted(10.0)
+    assert {e.limit for e in wanted.entries} == {"a"}
+    assert (wanted.complete, wanted.partial) == (False, True)
 
 
 def test_expiry_needs_no_reading() -> None:
@@ -197,6 +221,8 @@ def test_a_disk_that_is_behind_the_kernel_lifts_nothing() -> None:
     """A limit in the kernel that the plan on disk does not know stays until the API server has said so."""
     node = ready((entry("a"),))
     again = node.restarted(frozenset({"a", "newer"}))
+    assert not again.cluster.wanted(10.0).complete
+    again.cluster.slices_read(without(plan_of((entry("a"),)), slices.HEAD))
     assert not again.cluster.wanted(10.0).complete
     again.cluster.slices_read(plan_of((entry("a"),)))
     assert again.cluster.wanted(10.0).complete

@@ -321,6 +321,23 @@ def test_a_state_that_somebody_deleted_is_made_anew(agent: Agent) -> None:
     assert agent.status["planDigest"] == "d2"
 
 
+def test_the_state_of_a_node_that_is_gone_is_looked_after(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Node made anew takes its old state away with some delay; then there is a new one, without waiting long."""
+    monkeypatch.setattr(reporter, "ORPHANED_SECONDS", 0.5)
+    agent.cluster.has(state(), age=10.0)
+    assert agent.cluster.state is not None
+    agent.cluster.state["metadata"]["ownerReferences"] = [{"uid": "uid-0"}]
+    one = agent.start()
+    one.node_is("uid-1")
+    one.passed(WANTED, made(), clean=True)
+    agent.listener.until(2)
+    agent.cluster.state = None
+    request = agent.api.next("POST")
+    assert request.body is not None
+    assert request.body["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    agent.listener.until(3)
+
+
 def test_failures_are_tried_again_with_the_newest_state(agent: Agent) -> None:
     """However it failed; and what it failed with is counted."""
     agent.cluster.refusals = [refusal(500, "InternalError"), refusal(429, "TooManyRequests", retry_after="1")]
