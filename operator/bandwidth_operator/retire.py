@@ -88,7 +88,8 @@ class Retirement:
             self._write_head(tuple(sorted(s.name for s in found if isinstance(s, slices.Slice))))
             self._told = True
         elif self._lease.turn() is None:
-            raise client.UnreachableError("somebody else holds the lease, perhaps another retirement")
+            self._told = False  # an operator may have published its plan again: begin anew
+            raise client.UnreachableError("somebody else has taken the lease")
 
     def look(self) -> Census:
         """What the nodes say now."""
@@ -153,7 +154,7 @@ def _ready(node: client.Object) -> bool:
 
 def run(chosen: settings.Settings, *, timeout_seconds: float, stand_by_seconds: int, accept_missing: bool) -> int:
     """Retire all nodes, or say who is missing. Returns the exit code."""
-    logs.set_up("text", "warning")
+    logs.set_up("auto", "critical")  # what matters of the lease is said by this program itself
     try:
         where = connection.load(chosen.kubeconfig)
     except connection.NoConnectionError as error:
