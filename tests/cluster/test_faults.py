@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import pytest
 
 from bandwidth_lab.control_plane import ControlPlane
 from bandwidth_lab.fault_proxy import FaultProxy
-from cluster.world import World, limit
+from cluster.world import World, get, limit
 
 
 @pytest.fixture
@@ -98,3 +99,18 @@ def test_a_list_whose_continue_token_expired_is_begun_again(world: World, proxy:
     proxy.refuse(410, "Expired", lambda method, path: "continue=" in path, times=2)
     world.operator(server=proxy.server)
     world.wait(lambda: len(agent.limits) == 520, "all are on the node", 60)
+
+
+def test_a_watch_that_stays_frozen_is_told(world: World, proxy: FaultProxy) -> None:
+    """/readyz names the watch that brings nothing, and is content again once it does."""
+    agent = world.agent("node-0")
+    operator = world.operator("operator", "--metrics-address", "127.0.0.1:0", server=proxy.server)
+    world.create(limit("a"))
+    world.wait_ready("a")
+    port = re.findall(r'"port": (\d+)', operator.log)[0]
+    proxy.freeze()
+    world.edit("a", egress={"rate": "6Mbit"})
+    world.wait(lambda: "the watch of limits is silent" in get(port, "/readyz")[1], "/readyz tells", 120)
+    proxy.thaw()
+    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node", 60)
+    world.wait(lambda: get(port, "/readyz") == (200, "acting\n"), "/readyz is content", 60)

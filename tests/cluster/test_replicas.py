@@ -24,6 +24,31 @@ def test_of_two_operators_one_acts(world: World) -> None:
     assert '"leading"' not in second.log
 
 
+def test_what_is_edited_while_the_lease_runs_out_is_not_lost(world: World) -> None:
+    """The next leader lists everything while it waits for the lease; what changes behind that list is published too."""
+    agent = world.agent("node-0")
+    first = world.operator("first")
+    world.wait(lambda: world.holder().startswith("first_"), "the first leads")
+    world.operator("second")
+    world.create(limit("a"), limit("b", ["203.0.113.8"]))
+    world.wait_ready("a", "b")
+    first.kill()
+    rate = 5
+
+    def edited_until_led() -> bool:
+        nonlocal rate
+        rate += 1
+        world.edit("a", egress={"rate": f"{rate}Mbit"})
+        return world.holder().startswith("second_")
+
+    world.wait(edited_until_led, "the second leads", TAKEOVER_SECONDS)
+    world.delete("b")
+    world.wait(lambda: agent.limits == {"a": rate * 1_000_000}, "the last edit is on the node, and b is lifted")
+    generation = world.get(f"{LIMITS}/a")["metadata"]["generation"]
+    world.wait(lambda: world.conditions("a")["Ready"]["observedGeneration"] == generation, "the last edit is observed")
+    world.wait_ready("a")
+
+
 def test_a_leader_that_ends_politely_is_followed_at_once(world: World) -> None:
     """At SIGTERM the leader gives the lease up and exits 0; the next one does not wait for its end."""
     first = world.operator("first")
@@ -102,8 +127,8 @@ def test_a_restart_writes_nothing(world: World) -> None:
     world.create(*(limit(f"a-{n:03d}", [f"203.0.113.{n}"]) for n in range(1, 120)))
     world.wait_ready(*(f"a-{n:03d}" for n in range(1, 120)), seconds=60)
     world.settled()
+    first.stop()  # which may have been telling events until now
     before, events = world.versions(), len(world.items("/api/v1/namespaces/default/events"))
-    first.stop()
     second = world.operator("second", "--metrics-address", "127.0.0.1:0")
     world.wait(lambda: '"leading"' in second.log, "the second leads")
     port = re.findall(r'"port": (\d+)', second.log)[0]
