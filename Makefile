@@ -90,6 +90,11 @@ bench: setup ## the benchmarks, each a ratio in one run (root, long)
 	@tools/preflight bench
 	PYTHONPATH=lab:bench .venv/bin/python -m run $(ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: setup ## the benchmarks of the cluster; KUBE_BINARIES names a folder with etcd, kube-apiserver, kubectl (root, long)
+	@tools/system-packages bench
+	PYTHONPATH=lab:bench .venv/bin/python -m run cluster-operator cluster-agents cluster-fleet cluster-idle $(ARGS)
+
 .PHONY: lock
 lock: ## resolve requirements/*.txt anew from pyproject.toml
 	@tools/lock

@@ -341,6 +341,6 @@ def _token_request(spec: Object) -> Object:
     return request | {"spec": {"expirationSeconds": 7200} | spec}
 
 
-def status_bytes(item: Object) -> int:
-    """The size of an object's status as JSON without spaces."""
-    return len(json.dumps(item.get("status") or {}, separators=(",", ":"), ensure_ascii=False).encode())
+def object_bytes(item: Object) -> int:
+    """The size of an object as JSON without spaces."""
+    return len(json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode())

@@ -1,10 +1,11 @@
 """Agents without a kernel: they list, watch, decode and report like real ones, and enforce nothing.
 
-For tests of the operator and for benchmarks of the API server. Each has two threads and a token bound to its node.
+For tests of the operator and for benchmarks of the API server. Each has three threads and a token bound to its node.
 What a real agent reads and writes in a cluster is what these read and write:
 
-    reads    all slices (a list, then a watch), its own Node's labels
-    writes   its own NodeBandwidthState: the object once, then its status, on change and once in an interval
+    reads    all slices (a list, then a watch), its own Node's labels (the same), its own report at the start
+    writes   its own NodeBandwidthState: the object once, then its status, on change and once in an interval; with
+             `spacing`, changes that come one after the other are written ever more rarely
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dataclasses
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bandwidth_api import assembly, names, node_state, slices
 from bandwidth_api import compile as compiler
@@ -23,6 +24,7 @@ from bandwidth_kube.connection import Connection
 
 SLICES = f"/apis/{names.GROUP}/{names.VERSION}/{slices.PLURAL}"
 STATES = f"/apis/{names.GROUP}/{names.VERSION}/{node_state.PLURAL}"
+NODES = "/api/v1/nodes"
 MANAGER = "bandwidth-agent"
 
 
@@ -37,11 +39,15 @@ class SimulatedAgent:
         labels: Mapping[str, str] | None = None,
         report_interval_seconds: int = 300,
         quiet_seconds: float = 0.05,
+        spacing: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        self._api = client.Client(connection, f"simulated-agent/{node}", connections=2)
+        self._api = client.Client(connection, f"simulated-agent/{node}", connections=3)
         self._labels = dict(labels or {})
         self._interval = report_interval_seconds
         self._quiet = quiet_seconds
+        self._least_spacing, self._most_spacing = spacing
+        self._spacing = spacing[0]
+        self._spaced_until = 0.0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._touched = threading.Event()
@@ -54,7 +60,8 @@ class SimulatedAgent:
         self._created = False
         self._last: node_state.NodeState | None = None
         self._threads = [
-            threading.Thread(target=self._follow, name=f"follow {node}", daemon=True),
+            threading.Thread(target=self._follow, args=(self._plan,), name=f"plan {node}", daemon=True),
+            threading.Thread(target=self._follow, args=(self._own_node,), name=f"node {node}", daemon=True),
             threading.Thread(target=self._report_loop, name=f"report {node}", daemon=True),
         ]
         self.node = node
@@ -101,10 +108,10 @@ class SimulatedAgent:
             return {}
         return {e.limit: e.rate_bits_per_second for e in compiler.active(known.plan, self._labels, time.time())}
 
-    def _follow(self) -> None:
+    def _follow(self, list_and_watch: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             try:
-                self._list_and_watch()
+                list_and_watch()
             except client.RefusedError as refused:
                 self.refusals[refused.status] += 1
                 if refused.status != 410 and not refused.temporary:
@@ -114,7 +121,21 @@ class SimulatedAgent:
                 pass
             self._stopping.wait(random.uniform(0.05, 0.3))
 
-    def _list_and_watch(self) -> None:
+    def _own_node(self) -> None:
+        only = {"fieldSelector": f"metadata.name={self.node}"}
+        page = self._api.listed(NODES, query={"resourceVersion": "0", **only})
+        for item in page.items:
+            self._labels = dict(item["metadata"].get("labels") or {})
+        self._touched.set()
+        version = page.resource_version
+        while not self._stopping.is_set():
+            for event in self._api.watch(NODES, version, query=only):
+                version = event["object"]["metadata"]["resourceVersion"]
+                if event["type"] in ("ADDED", "MODIFIED"):
+                    self._labels = dict(event["object"]["metadata"].get("labels") or {})
+                    self._touched.set()
+
+    def _plan(self) -> None:
         page = self._api.listed(SLICES, query={"resourceVersion": "0"})
         self.lists += 1
         read = {i["metadata"]["name"]: slices.read(i) for i in page.items}
@@ -146,7 +167,7 @@ class SimulatedAgent:
         while not self._stopping.is_set():
             self._touched.wait(max(0.0, due - time.monotonic()))
             if self._touched.is_set():
-                self._stopping.wait(self._quiet)
+                self._stopping.wait(max(self._quiet, self._spaced_until - time.monotonic()))
                 self._touched.clear()
             if self._paused or not self._listed or self._stopping.is_set():
                 due = time.monotonic() + 1
@@ -192,9 +213,35 @@ class SimulatedAgent:
         )
         if state == self._last and not forced:
             return
+        if self._last is None and self._adopted(state):
+            self._last, self.reported_digest = state, made.digest
+            return
+        if state != self._last:
+            self._space(time.monotonic())
         self._write(state)
         self._last, self.reported_digest = state, made.digest
         self.reports += 1
+
+    def _adopted(self, state: node_state.NodeState) -> bool:
+        """Whether what an earlier agent of this node reported still says it all."""
+        try:
+            item = self._api.request("GET", f"{STATES}/{self.node}")
+        except client.RefusedError as refused:
+            if refused.status != 404:
+                raise
+            return False
+        self._created = True
+        known = node_state.read(item)
+        return (
+            isinstance(known, node_state.NodeState)
+            and known.reported_at > time.time() - self._interval / 2
+            and _at(state, known.reported_at) == known
+        )
+
+    def _space(self, now: float) -> None:
+        busy = now - self._spaced_until < self._spacing
+        self._spacing = min(2 * self._spacing, self._most_spacing) if busy else self._least_spacing
+        self._spaced_until = now + self._spacing
 
     def _write(self, state: node_state.NodeState) -> None:
         if not self._created:

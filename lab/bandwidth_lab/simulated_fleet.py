@@ -1,6 +1,6 @@
 """Many simulated agents in a few processes: as many nodes as two cores carry, each with connections of its own.
 
-    Fleet ── one line of JSON, then one word a line ──▶ process ── 2 threads each ──▶ SimulatedAgent × many
+    Fleet ── one line of JSON, then one word a line ──▶ process ── 3 threads each ──▶ SimulatedAgent × many
           ◀── one line of JSON an answer ──────────────
 
 One process would decode with one core only. Owns the processes; none outlives this one. What an agent does is
@@ -21,6 +21,8 @@ from typing import Any
 
 from bandwidth_kube import connection
 from bandwidth_lab.simulated_agents import SimulatedAgent
+
+SPACING = (1.0, 8.0)  # as the real agents': seconds between two reports of changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 def _started(settings: Mapping[str, Any]) -> list[SimulatedAgent]:
     interval = settings["reportIntervalSeconds"]
     agents = [
-        SimulatedAgent(connection.load(pathlib.Path(path)), node, report_interval_seconds=interval)
+        SimulatedAgent(connection.load(pathlib.Path(path)), node, report_interval_seconds=interval, spacing=SPACING)
         for node, path in settings["kubeconfigs"].items()
     ]
     for agent in agents:

@@ -159,7 +159,7 @@ def _memory(nodes: Sequence[ClusterNode], count: int) -> list[Figure]:
 
 
 def _reports(of: Cluster) -> tuple[float, ...]:
-    return tuple(float(cluster.status_bytes(item)) for item in of.items(cluster.STATES))
+    return tuple(float(cluster.object_bytes(item.get("status") or {})) for item in of.items(cluster.STATES))
 
 
 def _sizes(few: tuple[float, ...], many: tuple[float, ...], count: int) -> list[Figure]:

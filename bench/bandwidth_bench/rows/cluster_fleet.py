@@ -8,6 +8,7 @@ have machines of their own.
 from __future__ import annotations
 
 import concurrent.futures
+import statistics
 from collections.abc import Sequence
 
 from bandwidth_bench import cluster, stage
@@ -37,6 +38,7 @@ def measure(extent: stage.Extent) -> list[Figure]:
             cluster.until(lambda: len(of.items(cluster.STATES)) == agents, "all agents report")
             found = _bulk(of, operator, fleet, count)
             stage.pause(SETTLE_SECONDS)
+            found += _sizes(of, count)
             found += _restarts(of, fleet, extent.rounds(RESTART_ROUNDS))
             errors = fleet.count().errors
         finally:
@@ -101,6 +103,17 @@ def _most(samples: Sequence[tuple[float, float]]) -> float:
         if WINDOW_SECONDS <= late - early <= 2 * WINDOW_SECONDS
     ]
     return max(spans, default=0.0)
+
+
+def _sizes(of: Cluster, count: int) -> list[Figure]:
+    """What the objects weigh as JSON, as a watch brings them, and what etcd holds of all that was written."""
+    kinds = {"a limit with its status": cluster.LIMITS, "a slice": cluster.SLICES, "a node state": cluster.STATES}
+    found = [
+        figure(f"size of {what}", (statistics.median(map(cluster.object_bytes, of.items(path))) / 1e3,), "kB")
+        for what, path in kinds.items()
+    ]
+    size = cluster.total(of.metrics(), "apiserver_storage_size_bytes") / 2**20
+    return [*found, figure(f"etcd after {count:,} limits in one go, before any compaction", (size,), "MiB")]
 
 
 # ── all agents restarted at once ───────────────────────────────────────────────────────────────────────────────
