@@ -343,3 +343,24 @@ def test_what_is_in_git_is_what_is_stored(world: World, tmp_path: pathlib.Path) 
         for item in written:
             assert list(differences(item, stored[item["metadata"]["name"]])) == []
         kubectl("delete", "-f", str(manifest), "--wait=true")
+
+
+# What the API server adds inside of lists of its own kinds. Argo CD knows the defaults of these kinds.
+OWN_DEFAULTS = {
+    "DaemonSet": [".spec.template.spec.containers"],
+    "Deployment": [".spec.template.spec.containers"],
+}
+
+
+def test_what_the_chart_makes_is_what_is_stored(world: World) -> None:
+    """Every object of the installation, the kinds of objects above all, is stored as rendered; a diff shows nothing."""
+    path = documents.ROOT / "deploy" / "install.yaml"
+    kubectl = world.plane.kubectl
+    kubectl("apply", "--server-side", "-f", str(path))
+    diff = kubectl("diff", "--server-side", "-f", str(path), check=False)
+    assert (diff.returncode, diff.stdout) == (0, "")
+    rendered = [item for item in yaml.safe_load_all(path.read_text()) if item]
+    stored = json.loads(kubectl("get", "-f", str(path), "-o", "json").stdout)["items"]
+    assert len(stored) == len(rendered)
+    for item, live in zip(rendered, stored, strict=True):
+        assert list(differences(item, live)) == OWN_DEFAULTS.get(item["kind"], []), item["metadata"]["name"]
