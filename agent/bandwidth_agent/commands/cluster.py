@@ -51,7 +51,7 @@ def run(options: Options) -> int:
         bell = cluster.Bell()
         store = stored_plan.Store(options.state_dir, node, bell.crashed)
         stored = store.load()
-        wants = cluster.Cluster(node, stored, store.save, lambda: parts.limits_in(kernel), bell)
+        wants = cluster.Cluster(node, stored, store, lambda: parts.limits_in(kernel), bell)
         listener = cluster_health.ClusterHealth(vitals, bell.crashed)
         report = _reporter(api, node, listener, options)
         readers = _readers(api, node, wants, report, listener, stored)
@@ -74,7 +74,7 @@ def _once(api: client.Client, node: str, reconciler: Any, options: Options) -> i
     """One list, one pass, one report."""
     bell = cluster.Bell()
     store = stored_plan.Store(options.state_dir, node, bell.crashed)
-    wants = cluster.Cluster(node, None, store.save, frozenset, bell)
+    wants = cluster.Cluster(node, None, store, frozenset, bell)
     listener = cluster_health.ClusterHealth(health.Health(time.monotonic()), bell.crashed)
     report = _reporter(api, node, listener, options)
     of_node, of_slices = _readers(api, node, wants, report, listener, None)

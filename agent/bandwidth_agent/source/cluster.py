@@ -22,7 +22,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -39,6 +39,15 @@ class NodeFacts(NamedTuple):
 
     uid: str
     labels: Mapping[str, str]
+
+
+class Disk(Protocol):
+    """Where the last complete plan is kept."""
+
+    warning: str  # why it is not, "" if it is
+
+    def save(self, plan: stored_plan.Stored) -> None:
+        """Keep this plan, soon."""
 
 
 class CrashError(RuntimeError):
@@ -97,13 +106,13 @@ class Cluster:
         self,
         node: str,
         stored: stored_plan.Stored | None,
-        save: Callable[[stored_plan.Stored], None],
+        disk: Disk,
         in_force: Callable[[], frozenset[str]],
         bell: Bell,
     ) -> None:
         """`in_force`: the cut names of the limits in the kernel, asked once if there is a plan on disk."""
         self._node = node
-        self._save = save
+        self._disk = disk
         self._lock = threading.Lock()
         self._bell = bell
         self._slices: Reading[slices.Decoded] | None = None
@@ -166,6 +175,8 @@ class Cluster:
         self._keep(made, reading)
         of_all = self._known or made.plan
         warnings = list(made.warnings)
+        if self._disk.warning:
+            warnings.append(f"{self._disk.warning}; a start without the API server would miss the plan")
         if self._behind:
             warnings.append("the plan on disk is older than what is in force; waiting for the API server")
         if self._labels is None:
@@ -213,7 +224,9 @@ class Cluster:
         if reading is None or not made.complete or self._labels is None or mark == self._saved:
             return
         self._saved = mark
-        self._save(stored_plan.Stored(self._node, dict(self._labels), made.used, made.retire, reading.resource_version))
+        self._disk.save(
+            stored_plan.Stored(self._node, dict(self._labels), made.used, made.retire, reading.resource_version)
+        )
 
     def _mark(self, made: assembly.Assembly) -> tuple[object, ...]:
         return made.digest, dict(self._labels or {}), made.retire

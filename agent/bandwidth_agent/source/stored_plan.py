@@ -119,10 +119,7 @@ class Store:
         try:
             durable.replace(self._path, self._encoded(plan))
         except OSError as error:
-            warning = f"cannot write {self._path}: {error.strerror}"
-            if warning != self.warning:
-                log.warning("the plan is not kept on disk; a start without the API server would miss it", why=warning)
-            self.warning = warning
+            self.warning = f"cannot write {self._path}: {error.strerror}"
         else:
             self.warning = ""
 

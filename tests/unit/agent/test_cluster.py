@@ -45,8 +45,10 @@ class Node:
 
     def __init__(self, stored: stored_plan.Stored | None = None, in_force: frozenset[str] = frozenset()) -> None:
         self.saved: list[stored_plan.Stored] = []
+        self.save = self.saved.append
+        self.warning = ""
         self.bell = cluster.Bell()
-        self.cluster = cluster.Cluster(NODE, stored, self.saved.append, lambda: in_force, self.bell)
+        self.cluster = cluster.Cluster(NODE, stored, self, lambda: in_force, self.bell)
 
     def limits(self, now: float = 10.0) -> set[str]:
         return {e.limit for e in self.cluster.wanted(now).entries}
@@ -253,6 +255,15 @@ def test_only_whole_plans_with_labels_are_kept_and_only_when_they_change() -> No
     node.cluster.node_read(node_of(zone="west"))
     node.cluster.wanted(10.0)
     assert [s.labels["zone"] for s in node.saved] == ["east", "east", "west"]
+
+
+def test_a_disk_that_keeps_nothing_is_told() -> None:
+    """In the log and in the node's state; the limits are in force all the same."""
+    node = ready((entry("a"),))
+    node.warning = "cannot write plan.json: Read-only file system"
+    wanted = node.cluster.wanted(10.0)
+    assert "Read-only file system" in wanted.warnings[0]
+    assert wanted.complete
 
 
 def test_what_a_slice_held_is_known_after_a_start() -> None:
