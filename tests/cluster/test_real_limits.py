@@ -207,6 +207,25 @@ def test_a_limit_that_one_node_may_not_enforce_fails_there_alone(running: Runnin
     world.wait(lambda: world.in_force("bad", 2), "mended, it is in force")
 
 
+def test_a_node_that_is_cut_off_keeps_its_limits_and_catches_up(running: Running) -> None:
+    """A node without a way to the API server goes on as it was, and the status says that one is behind; when it is
+    back it does what was changed and deleted meanwhile."""
+    world, (changed, deleted, _), alone = running.world, running.greedy, running.nodes[1]
+    world.create(limit("changed", [changed.address4]), limit("deleted", [deleted.address4]))
+    world.wait_ready("changed", "deleted")
+    alone.disconnect()
+    world.edit("changed", egress={"rate": "7Mbit"})
+    world.delete("deleted")
+    running.wait_rates(changed, 7_000_000, 5_000_000, 7_000_000)
+    running.wait_rates(deleted, None, 5_000_000, None)
+    world.wait(lambda: world.conditions("changed")["Ready"]["message"].startswith("1 of 3 nodes"), "one is behind")
+    assert world.ready("changed") == "Pending"
+    alone.connect()
+    world.wait(lambda: world.in_force("changed", 2), "all nodes have the edit", 60)
+    running.wait_rates(changed, 7_000_000, 7_000_000, 7_000_000)
+    running.wait_rates(deleted, None, None, None)
+
+
 def test_what_the_nodes_report(running: Running) -> None:
     """Each node reports itself, small, with how its uplink is shaped; its Node owns the report."""
     world = running.world
