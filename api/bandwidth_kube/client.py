@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import urllib3
 
-from bandwidth_kube.connection import Connection, NoConnectionError
+from bandwidth_kube.connection import Connection, NoConnectionError, Trust
 
 Object = dict[str, Any]
 
@@ -82,15 +82,15 @@ class Client:
         self._connections = connections
         self._lock = threading.Lock()
         self._trust = connection.trust
-        self._pool = self._new_pool()
+        self._pool = self._new_pool(self._trust)
 
     def close(self) -> None:
         """Close all connections; a request under way fails."""
         self._pool.clear()
 
-    def _new_pool(self) -> urllib3.PoolManager:
+    def _new_pool(self, trust: Trust) -> urllib3.PoolManager:
         keywords: dict[str, Any] = {}
-        name = self._trust.server_name
+        name = trust.server_name
         if name:
             keywords |= {"server_hostname": name, "assert_hostname": name}
         tls = self._connection.tls()
@@ -103,8 +103,8 @@ class Client:
         trust = self._connection.trust
         with self._lock:
             if trust != self._trust:
-                self._trust = trust
-                self._pool = self._new_pool()
+                old, self._pool, self._trust = self._pool, self._new_pool(trust), trust
+                old.clear()  # those that wait for a request; one under way is not among them
             return self._pool
 
     def request(

@@ -171,7 +171,9 @@ class Cluster:
         if made is None:
             return Wanted((), complete=False, warnings=("the plan has not been read yet",))
         if self._retired or made.retire:
-            return Wanted((), digest=slices.plan_digest({}, retire=True), retire=True)
+            # What only the disk says may be of an installation that is gone: obeyed, but not reported.
+            digest = slices.plan_digest({}, retire=True) if self._retired else None
+            return Wanted((), digest=digest, retire=True)
         self._keep(made, reading)
         of_all = self._known or made.plan
         warnings = list(made.warnings)

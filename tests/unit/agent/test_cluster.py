@@ -196,10 +196,12 @@ def test_retire_takes_everything_away_until_a_new_start() -> None:
     wanted = node.cluster.wanted(10.0)
     assert (wanted.entries, wanted.complete, wanted.retire) == ((), True, True)
     node.cluster.slices_read(plan_of((entry("a"),)))
-    assert node.cluster.wanted(10.0).retire
+    assert node.cluster.wanted(10.0) == wanted
+    assert wanted.digest == slices.plan_digest({}, retire=True)
     again = node.restarted()
     again.cluster.node_read(node_of())
     assert again.cluster.wanted(10.0).retire
+    assert again.cluster.wanted(10.0).digest is None  # not reported: it may be what another installation left
     again.cluster.slices_read(plan_of((entry("a"),)))
     assert again.limits() == {"a"}
     assert not again.cluster.wanted(10.0).retire
