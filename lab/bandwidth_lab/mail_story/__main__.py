@@ -39,7 +39,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; everything is taken away")
+        print("stopped")
         return 130
     drawn, provenance = picture.draw(recorded), _provenance(recorded, time.monotonic() - began)
     (folder / "story.svg").write_text(drawn)
