@@ -18,7 +18,17 @@ from e2e.world import IMAGE, World
 BUILD = pathlib.Path(__file__).resolve().parents[2] / "build"
 FOLDER = BUILD / time.strftime("e2e-%Y%m%d-%H%M%S", time.gmtime())
 CLIENTS = ("one", "two", "three", "four", "quiet")
+ORDER = ("test_paths", "test_life", "test_faults", "test_release")
 _worlds: list[World] = []
+_told: list[str] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What everything else stands on first: a broken path is not to be told as a broken upgrade."""
+    here = pathlib.Path(__file__).parent
+    ours = [item for item in items if item.path.is_relative_to(here)]
+    ours.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else len(ORDER))
+    items[:] = [item for item in items if not item.path.is_relative_to(here)] + ours
 
 
 @pytest.hookimpl(wrapper=True)
@@ -32,6 +42,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report  # type: ignore[return-value]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was measured and is no verdict."""
+    if _told:
+        terminalreporter.section("measured")
+        for line in _told:
+            terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Iterator[World]:
     """The cluster and the uploads in it."""
@@ -42,7 +60,7 @@ def shared() -> Iterator[World]:
         pytest.exit(f"the end-to-end tests cannot run here:\n{missing}", returncode=2)
     with cluster.made(FOLDER) as made:
         made.load(*images)
-        world = World(made)
+        world = World(made, _told.append)
         services.start(made, world.uploads.values(), IMAGE)
         _worlds.append(world)
         yield world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bandwidth_lab.kind import client, cluster, release, services, shell
@@ -22,8 +22,9 @@ NODE_STATES = "nodebandwidthstates.clientbandwidth.io"
 class World:
     """The cluster as the tests see it. `front` is the node that clients dial; some pods are there, some on `back`."""
 
-    def __init__(self, of: cluster.Cluster) -> None:
+    def __init__(self, of: cluster.Cluster, tell: Callable[[str], None]) -> None:
         self.cluster = of
+        self.tell = tell  # a measurement that is no verdict, for the end of the run
         self.release = release.Release(of)
         self.front, self.back = of.workers[:2]
         self.streams: list[client.Stream] = []
