@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bandwidth_agent.source import encoded, judge
+from bandwidth_agent.source import durable, encoded, judge
 
 VERSION = 2
 DELAY_SECONDS = 5.0
@@ -66,7 +66,7 @@ class Store:
     def load(self) -> Memory:
         """What was remembered; EMPTY when there is nothing or nothing usable."""
         if self._writes:
-            self.warning = _why_not_written(self._path)
+            self.warning = durable.why_not_written(self._path)
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
@@ -126,8 +126,7 @@ class Store:
             "sha256": hashlib.sha256(body).hexdigest(),
         }
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _replace(self._path, json.dumps(header).encode() + b"\n" + body)
+            durable.replace(self._path, json.dumps(header).encode() + b"\n" + body)
         except OSError as error:
             self.warning = f"cannot write {self._path}: {error.strerror}"
         else:
@@ -179,42 +178,11 @@ def _judged_again(
     return found
 
 
-def _why_not_written(path: pathlib.Path) -> str:
-    """What will keep this file from being written, told before there is anything to write; makes its directory."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        return f"cannot make {path.parent}: {error.strerror}"
-    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
-        return f"cannot write in {path.parent}: it is read-only for this process"
-    return ""
-
-
 def _boot() -> str:
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return ""
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    """Write a file so that at any moment either the old or the new content is there, on the disk too."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def forget(state_dir: pathlib.Path) -> None:
