@@ -31,8 +31,9 @@ from bandwidth_kube import client
 T = TypeVar("T")
 Object = dict[str, Any]
 
-BACKOFF_SECONDS = 0.25  # the first pause after a failure; they double …
-BACKOFF_MAX_SECONDS = 10.0  # … up to this, each a little longer or shorter
+BACKOFF_SECONDS = 1.0  # the first pause after a failure is at most so long; they double …
+BACKOFF_MAX_SECONDS = 10.0  # … up to this
+SPREAD = 0.2  # a pause is between this part of the longest and all of it: a server that comes back meets no crowd
 RELIST_SECONDS = 0.5  # a new list comes at least this long after it was found wanting
 PAUSE_MAX_SECONDS = 120.0  # whatever Retry-After says
 STEP_SECONDS = 10.0  # a long pause still gives signs of life this often
@@ -272,7 +273,7 @@ class Reader(Generic[T]):
 def backoff(failures: int) -> float:
     """The pause after the n-th failure in a row."""
     longest = min(BACKOFF_SECONDS * 2.0 ** max(0, failures - 1), BACKOFF_MAX_SECONDS)
-    return longest * random.uniform(0.6, 1.0)  # noqa: S311
+    return longest * random.uniform(SPREAD, 1.0)  # noqa: S311
 
 
 def _passing(refused: client.RefusedError) -> bool:
