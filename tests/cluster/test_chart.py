@@ -215,11 +215,12 @@ class Release:
     def uninstall(self) -> None:
         self.helm("uninstall", "cbo", "--no-hooks")
 
-    def left(self) -> set[str]:
-        """Objects that bear the chart's label, in no namespace or in any, as kind/name."""
-        kinds = self.plane.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
-        words = ("-A", "-l", "app.kubernetes.io/part-of=client-bandwidth-operator", "-o", "name", "--ignore-not-found")
-        return set(self.plane.kubectl("get", ",".join(kinds), *words).stdout.split())
+
+def left(plane: control_plane.ControlPlane) -> set[str]:
+    """Objects that bear the chart's label, in no namespace or in any, as kind/name."""
+    kinds = plane.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
+    words = ("-A", "-l", "app.kubernetes.io/part-of=client-bandwidth-operator", "-o", "name", "--ignore-not-found")
+    return set(plane.kubectl("get", ",".join(kinds), *words).stdout.split())
 
 
 CRDS = {
@@ -237,20 +238,23 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
 
 @pytest.fixture
 def empty(release: Release) -> Iterator[Release]:
-    """As at the beginning."""
+    """No release and no limits; CRDs may have been kept of an earlier one.
+
+    They are not deleted after each test: an API server takes ever longer to delete a CRD of the same name once more.
+    """
     yield release
     release.helm("uninstall", "cbo", "--no-hooks", "--ignore-not-found")
-    release.plane.kubectl("delete", "crd", "--all")
+    release.plane.kubectl("delete", "clientbandwidthlimits", "--all", check=False)
 
 
 def test_uninstalling_leaves_the_limits_and_nothing_else(empty: Release) -> None:
     """CRDs and limits survive; of everything else that was installed, access rules and policies too, nothing does."""
     empty.install()
-    assert len(empty.left()) > len(CRDS)
+    assert len(left(empty.plane)) > len(CRDS)
     empty.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     empty.plane.kubectl("create", "-f", "-", stdin=json.dumps(limit("a")))
     empty.uninstall()
-    assert empty.left() == CRDS
+    assert left(empty.plane) == CRDS
     assert empty.plane.kubectl("get", "cbl", "-o", "name").stdout.split() == [
         "clientbandwidthlimit.clientbandwidth.io/a"
     ]
@@ -258,13 +262,6 @@ def test_uninstalling_leaves_the_limits_and_nothing_else(empty: Release) -> None
     assert empty.plane.kubectl("get", "cbl", "-o", "name").stdout.split() == [
         "clientbandwidthlimit.clientbandwidth.io/a"
     ]
-
-
-def test_uninstalling_may_delete_all(empty: Release) -> None:
-    """With crds.keep=false the CRDs go too."""
-    empty.install("--set", "crds.keep=false")
-    empty.uninstall()
-    assert empty.left() == set()
 
 
 def test_an_upgrade_brings_the_new_crds(empty: Release, tmp_path: pathlib.Path) -> None:
@@ -310,3 +307,25 @@ def test_the_notes_can_be_pasted(empty: Release) -> None:
     manifest = notes.partition("<<LIMIT\n")[2].partition("LIMIT\n")[0]
     manifest = re.sub("^   ", "", manifest, flags=re.MULTILINE)
     empty.plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=manifest)
+
+
+def test_uninstalling_may_delete_all(empty: Release) -> None:
+    """With crds.keep=false the CRDs go too."""
+    empty.install("--set", "crds.keep=false")
+    empty.uninstall()
+    assert left(empty.plane) == set()
+
+
+def test_what_kubectl_applies_stays_as_it_is_and_goes_again() -> None:
+    """After `kubectl apply -f`, either way, the cluster shows no difference; `kubectl delete -f` leaves nothing."""
+    with control_plane.running() as plane:
+        install = ("-f", str(INSTALL))
+        plane.kubectl("apply", *install)
+        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        plane.kubectl("diff", *install)
+        plane.kubectl("apply", "--server-side", *install)
+        plane.kubectl("diff", "--server-side", *install)
+        # Nobody ends namespaces here; in a real cluster what is in one goes with it.
+        plane.kubectl("delete", "--wait=false", *install)
+        plane.kubectl("wait", "--for=delete", "crd", "--all", "--timeout=100s", timeout_seconds=120)
+        assert left(plane) == set()

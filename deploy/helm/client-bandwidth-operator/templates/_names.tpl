@@ -76,8 +76,8 @@ image: {{ include "cbo.image" (dict "image" .Values.operator.image "chart" .Char
 imagePullPolicy: {{ .Values.operator.image.pullPolicy }}
 env:
 - name: POD_NAME
-  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+  valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
 - name: POD_NAMESPACE
-  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+  valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}
 securityContext: {{- include "cbo.unprivileged" . | nindent 2 }}
 {{- end -}}
