@@ -176,9 +176,12 @@ class World:
 
         self.wait(quiet, "writes come to rest", 60)
 
+    def status(self, name: str) -> Object:
+        """What is said of a limit; nothing before anything is."""
+        return dict(self.get(f"{LIMITS}/{name}").get("status") or {})
+
     def conditions(self, name: str) -> dict[str, Object]:
-        status = self.get(f"{LIMITS}/{name}").get("status") or {}
-        return {c["type"]: c for c in status.get("conditions") or ()}
+        return {c["type"]: c for c in self.status(name).get("conditions") or ()}
 
     def ready(self, name: str) -> str:
         """The reason of the condition Ready, "" before there is one."""
@@ -231,11 +234,12 @@ class World:
         return self.agent_on(node, labels, **options)
 
     def agent_on(self, node: str, labels: Mapping[str, str] | None = None, **options: Any) -> SimulatedAgent:
-        """Start a simulated agent on a node that is there."""
+        """Start a simulated agent on a node that is there; it has reported when this returns."""
         where = connection.load(self.plane.kubeconfig("agent", token=self.agent_token(node)))
         started = SimulatedAgent(where, node, labels=labels, **options)
         started.start()
         self.agents[node] = started
+        self.wait(lambda: self.state(node), f"{node} reports")
         return started
 
     def real_node(self, name: str, host: Host, *options: str, labels: Mapping[str, str] | None = None) -> ClusterNode:
