@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import enum
 from collections.abc import Mapping
 from typing import Any
 
+from bandwidth_api import addresses, node_state, slices
 from bandwidth_api import limit as limits
-from bandwidth_api import node_state, slices
 from bandwidth_api.conditions import Rejection
+from bandwidth_api.plan import Prefix
 
 Object = Mapping[str, Any]
 
@@ -45,6 +47,7 @@ class Node:
     version: int
     labels: Mapping[str, str]
     ready: bool  # False only when its conditions say so
+    addresses: frozenset[Prefix] = frozenset()  # that it has, inside of the cluster and outside
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def read(kind: Kind, item: Object, before: Known | None) -> Known:
         case Kind.NODE:
             conditions = item.get("status", {}).get("conditions") or ()
             unready = any(c.get("type") == "Ready" and c.get("status") != "True" for c in conditions)
-            return Node(name, uid, version, dict(metadata.get("labels") or {}), not unready)
+            return Node(name, uid, version, dict(metadata.get("labels") or {}), not unready, _addresses(item))
         case Kind.SLICE:
             return Slice(name, uid, version, slices.read(item))
         case Kind.STATE:
@@ -111,6 +114,15 @@ def differs(before: Known | None, after: Known) -> bool:
 def silent_from(state: node_state.NodeState) -> float:
     """From when on a node that reports no more counts as silent, in seconds since the epoch."""
     return state.reported_at + SILENT_INTERVALS * state.report_interval_seconds + SILENT_GRACE_SECONDS
+
+
+def _addresses(node: Object) -> frozenset[Prefix]:
+    found: set[Prefix] = set()
+    for given in node.get("status", {}).get("addresses") or ():
+        if given.get("type") in ("InternalIP", "ExternalIP"):
+            with contextlib.suppress(ValueError):  # whoever wrote it meant something else
+                found.add(addresses.parse(str(given.get("address"))))
+    return frozenset(found)
 
 
 def _limit(item: Object, name: str, uid: str, version: int, before: Known | None) -> Limit:

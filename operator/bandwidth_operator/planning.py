@@ -1,11 +1,13 @@
 """All limits → the plan, who is left out of it and why, and who wins over whom. Pure.
 
 A limit that somebody broke by an edit stays in the plan as it was when it was last accepted: its entry is in a slice.
+One that touches an address of a node of the cluster is never in the plan: it would slow down the cluster itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +15,7 @@ from bandwidth_api import compile as compiler
 from bandwidth_api import limit as limits
 from bandwidth_api import overlap, slices
 from bandwidth_api.conditions import Rejection
-from bandwidth_api.plan import Plan, PlanEntry
+from bandwidth_api.plan import Plan, PlanEntry, Prefix
 from bandwidth_operator import known, rollup
 from bandwidth_operator.rollup import NodeView, Verdict
 
@@ -50,9 +52,27 @@ def plan_of(snapshot: known.Snapshot, written: Mapping[str, slices.Slice], now: 
     if rejected:
         for entry in _kept(snapshot, rejected, written, now):
             entries[entry.limit] = entry
+    protected = _node_addresses(snapshot)
+    touching = {name: why for name, e in entries.items() if (why := compiler.protected(e, protected)) is not None}
+    for name, why in touching.items():
+        del entries[name]
+        rejected.setdefault(name, (why,))
     whole = Plan(entries)
     made_from = {name: k.parsed for name, k in snapshot.limits.items()}
     return Planned(whole, left_out, rejected, compiler.next_expiry(whole, now), made_from)
+
+
+def _node_addresses(snapshot: known.Snapshot) -> frozenset[Prefix]:
+    """The addresses of all nodes; the same object as long as they are the same, whose index is known then."""
+    global _last_node_addresses
+    found = frozenset(itertools.chain.from_iterable(node.addresses for node in snapshot.nodes.values()))
+    if found != _last_node_addresses:
+        _last_node_addresses = found
+    return _last_node_addresses
+
+
+# As of the last call; saves making an index of it anew, and nothing else.
+_last_node_addresses: frozenset[Prefix] = frozenset()
 
 
 def _kept(

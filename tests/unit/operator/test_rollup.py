@@ -303,6 +303,41 @@ def test_a_limit_that_an_edit_broke_stays_as_it_was() -> None:
     assert planned([broken], (slices.make("plan-00000", [of_another]),)).plan.entries == {}
 
 
+def test_no_limit_touches_an_address_of_a_node() -> None:
+    """It is rejected with the node's address, also where it was in force and an edit broke it; others are planned."""
+    item = {
+        "metadata": {"name": "n", "uid": "u", "resourceVersion": "1"},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": "192.0.2.5"},
+                {"type": "InternalIP", "address": "2001:db8::5"},
+                {"type": "Hostname", "address": "198.51.100.9"},
+                {"type": "ExternalIP", "address": "unheard-of"},
+            ]
+        },
+    }
+    node = known.read(known.Kind.NODE, item, None)
+    assert isinstance(node, known.Node)
+    excepted = {"except": ["192.0.2.5/32"]}
+    found = [
+        examples.limit("around", client="192.0.2.0/24"),
+        examples.limit("six", client="2001:db8::/32"),
+        examples.limit("spared", client="192.0.2.0/24", **excepted),
+        examples.limit("elsewhere", client="198.51.100.9"),
+        examples.limit("broken", client="nonsense"),
+    ]
+    before = compiler.entry(examples.accepted("broken", client="192.0.2.5"), now=examples.NOW)
+    written = {s.name: s for s in [slices.make("plan-00000", [before])]}
+    snapshot = known.Snapshot({k.name: k for k in found}, {node.name: node}, {}, {})
+    made = planning.plan_of(snapshot, written, examples.NOW)
+    assert set(made.plan.entries) == {"spared", "elsewhere"}
+    assert set(made.rejected) == {"around", "six", "broken"}
+    why = made.rejected["around"][0]
+    assert (why.reason, why.field) == (Reason.PROTECTED_ADDRESS, "spec.clients[0]")
+    assert "192.0.2.5/32 to spec.except" in why.message
+    assert made.rejected["broken"][0].reason is Reason.INVALID
+
+
 def test_left_out_limits_have_a_reason() -> None:
     """Disabled and expired limits are not in the plan and say why; the next expiry is known."""
     ends = "2027-01-15T08:00:10Z"
