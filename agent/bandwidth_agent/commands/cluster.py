@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from typing import Any
 
 import structlog
 
-from bandwidth_agent import cluster_health, health, loop, reporter
+from bandwidth_agent import cluster_health, health, loop, reconcile, reporter
 from bandwidth_agent.commands import host, parts
 from bandwidth_agent.commands import run as running
 from bandwidth_agent.commands.options import Options
+from bandwidth_agent.kernel import interface
 from bandwidth_agent.source import cluster, cluster_reader, stored_plan
 from bandwidth_api import names, slices
 from bandwidth_kube import client, connection
@@ -41,9 +41,9 @@ def run(options: Options) -> int:
         )
     try:
         where = connection.load(options.kubeconfig)
+        api = client.Client(where, f"bandwidth-agent/{parts.version()} {node}", connections=CONNECTIONS)
     except connection.NoConnectionError as error:
         return host.fail(f"{error}; without a cluster, name a directory with --manifests")
-    api = client.Client(where, f"bandwidth-agent/{parts.version()} {node}", connections=CONNECTIONS)
     with contextlib.closing(api), running.node(options) as (kernel, reconciler):
         if options.once:
             return _once(api, node, reconciler, options)
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
         bell = cluster.Bell()
         store = stored_plan.Store(options.state_dir, node, bell.crashed)
         stored = store.load()
-        wants = cluster.Cluster(node, stored, store, lambda: parts.limits_in(kernel), bell)
+        wants = cluster.Cluster(node, stored, store, lambda: _in_force(kernel), bell)
         listener = cluster_health.ClusterHealth(vitals, bell.crashed)
         report = _reporter(api, node, listener, options)
         readers = _readers(api, node, wants, report, listener, stored)
@@ -70,7 +70,7 @@ def run(options: Options) -> int:
             store.close()
 
 
-def _once(api: client.Client, node: str, reconciler: Any, options: Options) -> int:
+def _once(api: client.Client, node: str, reconciler: reconcile.Reconciler, options: Options) -> int:
     """One list, one pass, one report."""
     bell = cluster.Bell()
     store = stored_plan.Store(options.state_dir, node, bell.crashed)
@@ -143,6 +143,14 @@ def _reporter(
     return reporter.Reporter(
         api, node, listener, version=parts.version(), interval_seconds=options.report_interval_seconds
     )
+
+
+def _in_force(kernel: interface.Kernel) -> frozenset[str] | None:
+    try:
+        return parts.limits_in(kernel)
+    except OSError as error:
+        log.warning("cannot read the kernel", error=str(error))
+        return None
 
 
 def _node_facts(item: client.Object, _before: cluster.NodeFacts | None) -> cluster.NodeFacts:

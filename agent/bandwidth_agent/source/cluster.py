@@ -107,10 +107,11 @@ class Cluster:
         node: str,
         stored: stored_plan.Stored | None,
         disk: Disk,
-        in_force: Callable[[], frozenset[str]],
+        in_force: Callable[[], frozenset[str] | None],
         bell: Bell,
     ) -> None:
-        """`in_force`: the cut names of the limits in the kernel, asked once if there is a plan on disk."""
+        """`in_force`: the cut names of the limits in the kernel, None if it cannot be read; asked once if there is a plan
+        on disk."""
         self._node = node
         self._disk = disk
         self._lock = threading.Lock()
@@ -196,13 +197,14 @@ class Cluster:
             partial=not made.complete,
         )
 
-    def _start_with(self, stored: stored_plan.Stored, in_force: frozenset[str]) -> None:
+    def _start_with(self, stored: stored_plan.Stored, in_force: frozenset[str] | None) -> None:
         """Take up the plan of an earlier process."""
         head = slices.Head((), retire=True) if stored.retire else slices.Head(tuple(stored.slices))
         self._assembly = assembly.assemble([head, *stored.slices.values()], {})
         self._labels = stored.labels
         self._known = self._assembly.plan
-        self._behind = bool(in_force - {names.short_limit(name) for name in self._assembly.plan.entries})
+        known = {names.short_limit(name) for name in self._assembly.plan.entries}
+        self._behind = in_force is None or not in_force <= known
         self._saved = self._mark(self._assembly)
         log.info("begins with the plan on disk", limits=len(self._assembly.plan.entries), behind=self._behind)
 

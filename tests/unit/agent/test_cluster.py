@@ -43,7 +43,7 @@ def node_of(**labels: str) -> Reading[cluster.NodeFacts]:
 class Node:
     """A node of a cluster and what it wrote to its disk."""
 
-    def __init__(self, stored: stored_plan.Stored | None = None, in_force: frozenset[str] = frozenset()) -> None:
+    def __init__(self, stored: stored_plan.Stored | None = None, in_force: frozenset[str] | None = frozenset()) -> None:
         self.saved: list[stored_plan.Stored] = []
         self.save = self.saved.append
         self.warning = ""
@@ -53,7 +53,7 @@ class Node:
     def limits(self, now: float = 10.0) -> set[str]:
         return {e.limit for e in self.cluster.wanted(now).entries}
 
-    def restarted(self, in_force: frozenset[str] = frozenset()) -> Node:
+    def restarted(self, in_force: frozenset[str] | None = frozenset()) -> Node:
         """Another process on the same node."""
         return Node(self.saved[-1], in_force)
 
@@ -230,6 +230,11 @@ def test_a_disk_that_is_behind_the_kernel_lifts_nothing() -> None:
     assert not again.cluster.wanted(10.0).complete
     again.cluster.slices_read(plan_of((entry("a"),)))
     assert again.cluster.wanted(10.0).complete
+
+
+def test_a_kernel_that_cannot_be_read_at_the_start_loses_nothing() -> None:
+    """Whether the disk is behind it nobody knows."""
+    assert not ready((entry("a"),)).restarted(None).cluster.wanted(10.0).complete
 
 
 def test_names_that_are_cut_in_the_kernel_are_known() -> None:
