@@ -110,8 +110,10 @@ class Cluster:
         in_force: Callable[[], frozenset[str] | None],
         bell: Bell,
     ) -> None:
-        """`in_force`: the cut names of the limits in the kernel, None if it cannot be read; asked once if there is a plan
-        on disk."""
+        """`in_force`: the cut names of the limits in the kernel, None if it cannot be read.
+
+        It is asked once, if there is a plan on disk.
+        """
         self._node = node
         self._disk = disk
         self._lock = threading.Lock()
