@@ -23,9 +23,9 @@ from bandwidth_operator.fence import Fence, boot_clock
 from bandwidth_operator.health import Health
 
 NAME = "client-bandwidth-operator"
-DURATION_SECONDS = 10
+DURATION_SECONDS = 12
 RENEW_SECONDS = 2.5
-VALID_SECONDS = 6.0
+VALID_SECONDS = 8.0
 REQUEST_SECONDS = 2.5
 SUSPICIOUS_SECONDS = 4.0  # a record is renewed every RENEW and looked at every LOOK
 LOOK_SECONDS = 1.0
@@ -67,6 +67,7 @@ class Lease:
         self._namespace = namespace
         self._clock = clock
         self._seen: _Seen | None = None
+        self._own: client.Object | None = None  # the record as we wrote it last
         self.holder = holder
         self.fence: Fence | None = None  # while we hold the lease
 
@@ -75,6 +76,8 @@ class Lease:
         if self.fence is not None and not self.fence.open:
             self.resign()
         asked_at = self._clock()
+        if self.fence is not None and self._own is not None and self._renew(self._own, asked_at):
+            return self.fence
         record = self._read()
         spec = record.get("spec") or {}
         if spec.get("holderIdentity") == self.holder and self.fence is not None:
@@ -99,6 +102,11 @@ class Lease:
             if self.fence is not None:
                 return held
         raise client.UnreachableError("the lease was written by its holder at every attempt to take it")
+
+    @property
+    def followed(self) -> bool:
+        """Whether another holder acts, as far as can be seen."""
+        return self._seen is not None and not self.suspicious
 
     @property
     def suspicious(self) -> bool:
@@ -135,7 +143,7 @@ class Lease:
         if self.fence is not None:
             self.fence.end()
             self.fence = None
-        self._seen = None
+        self._seen = self._own = None
 
     def release(self) -> None:
         """Give the lease up, so that another replica takes it at once. To be called after the last write."""
@@ -169,11 +177,14 @@ class Lease:
             self.fence = Fence(term, asked_at + VALID_SECONDS)
             log.info("leading", holder=self.holder, term=term)
 
-    def _renew(self, record: client.Object, asked_at: float) -> None:
+    def _renew(self, record: client.Object, asked_at: float) -> bool:
+        """False if somebody wrote the record since; then it has to be looked at."""
         record["spec"] |= {"renewTime": _now()}
         fence = self.fence
-        if fence is not None and self._put(record):
-            fence.extend(asked_at + VALID_SECONDS)
+        if fence is None or not self._put(record):
+            return False
+        fence.extend(asked_at + VALID_SECONDS)
+        return True
 
     def _read(self) -> client.Object:
         try:
@@ -190,12 +201,14 @@ class Lease:
 
     def _put(self, record: client.Object) -> bool:
         """Write on condition that nobody wrote since we read; False if somebody did."""
+        self._own = None
         try:
-            self._api.request("PUT", f"{self._path}/{NAME}", body=record, timeout_seconds=REQUEST_SECONDS)
+            answer = self._api.request("PUT", f"{self._path}/{NAME}", body=record, timeout_seconds=REQUEST_SECONDS)
         except client.RefusedError as refused:
-            if refused.status == 409:
+            if refused.status in (404, 409):
                 return False
             raise
+        self._own = answer
         return True
 
 

@@ -76,19 +76,18 @@ def _terms(
     while not stopping.is_set():
         fence = keeper.wait_leading(settings.TURN_SECONDS)
         if fence is None:
-            if not held.suspicious:
+            if held.followed:
                 prepared = None
-            elif prepared is None:
+            elif held.suspicious and prepared is None:
                 prepared = _prepare(where, held, stopping)
             continue
         counted.leading.set(1)
         api = client.Client(where, USER_AGENT)
         try:
-            Term(api, where, held, fence, bucket, signs, counted, USER_AGENT, prepared).run(stopping)
+            prepared = Term(api, where, held, fence, bucket, signs, counted, USER_AGENT, prepared).run(stopping)
         finally:
             api.close()
             counted.leading.set(0)
-        prepared = None
         log.info("standing by", holder=held.holder)
 
 

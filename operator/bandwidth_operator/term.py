@@ -58,6 +58,7 @@ class Term:
         self._health = health
         self._metrics = metrics
         self._prepared = prepared is not None
+        self._listed = False
         self._memory = prepared if prepared is not None else Memory()
         self._writer = Writer(api, fence, bucket, metrics)
         self._watch = Watch(connection, self._memory, user_agent)
@@ -79,14 +80,13 @@ class Term:
         self._not_before = 0.0  # monotonic: after a failed write
         self._began_at = time.monotonic()
 
-    def run(self, stopping: threading.Event) -> None:
-        """Act until the term is over or `stopping` is set."""
+    def run(self, stopping: threading.Event) -> Memory | None:
+        """Act until the term is over or `stopping` is set. Returns what it knew; None if that was never everything."""
         self._health.acting(lambda: {k.value: s for k, s in self._watch.streams.silence_seconds().items()})
         try:
-            if not self._begin(stopping):
-                return
-            while self._fence.open and not stopping.is_set():
-                self._turn()
+            if self._begin(stopping):
+                while self._fence.open and not stopping.is_set():
+                    self._turn()
         except LeadershipLostError as lost:
             log.warning("leadership is lost", why=str(lost))
         finally:
@@ -95,6 +95,7 @@ class Term:
             self._checker.stop()
             self._statuses.close()
             self._health.standing_by()
+        return self._memory if self._listed else None
 
     # ── the beginning ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,6 +122,7 @@ class Term:
             self._health.turned("term")
             if stopping.wait(seconds) or not self._fence.open:
                 return False
+        self._listed = True
         self._health.listed()
         self._began_at = time.monotonic()
         self._dirty_since = self._dirty_at = time.monotonic() - settings.LONGEST_WAIT_SECONDS
