@@ -169,7 +169,10 @@ def test_port_is_the_one_the_client_dialled(network: Network, node: Node, transp
             else UdpFlow(server, client, family=family, rate_bits_per_second=20_000_000, port=8993, dial=dial)
         )
         with flow, WireMeter(client, transport=transport.lower()) as meter:
-            if limited:
+            if limited and isinstance(flow, UdpFlow):  # which comes in bursts that a short queue cuts
+                node.until(lambda lost=flow: lost.lost_packets > 100)
+                assert meter.measure(1.5, family) < 2_000_000 * BLUR
+            elif limited:
                 holding.assert_held(meter, 2_000_000, family)
             else:
                 holding.assert_free(meter, 2_000_000, family)
