@@ -1,31 +1,22 @@
-"""kubeconfig files: the server, what to trust, and a token, a client certificate or a program that gives one of them.
+"""kubeconfig files, as the library `kubernetes` reads them: the server, what to trust, and who we are.
 
-Owns the form of these files as far as a client needs it, several of them merged as kubectl does: the first that names
-something decides. What it does not know is told and not passed over, so that nobody speaks as somebody else than meant.
+Owns what of it becomes an `Access`, and that no words of such a file stand in a message: they may be a credential. What
+the library would pass over, so that one speaks as somebody else than meant, is told.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import datetime
-import json
 import os
 import pathlib
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
-
-import yaml
 
 from bandwidth_kube.connection import Access, NoConnectionError, Trust
 
-PROGRAM_SECONDS = 60.0
-EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
-# Ways of being somebody that we do not have.
-UNKNOWN = ("auth-provider", "username", "password", "as", "as-uid", "as-groups", "as-user-extra")
-
-Fields = Mapping[str, Any]
+FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
+BEARER = "Bearer "
 
 
 class Kubeconfig:
@@ -35,111 +26,75 @@ class Kubeconfig:
         self._paths = tuple(paths)
 
     def __call__(self, *, anew: bool) -> Access:
+        names = ", ".join(str(path) for path in self._paths)
         try:
             return self._read()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-            names = ", ".join(str(path) for path in self._paths)
-            # No words of the file in the message: they may be a credential.
-            why = str(error) if isinstance(error, (OSError, _WrongError)) else type(error).__name__
-            raise NoConnectionError(f"the kubeconfig {names} cannot be used: {why}") from error
+        except ModuleNotFoundError as error:
+            raise NoConnectionError(
+                f"the kubeconfig {names} cannot be read without the Python package kubernetes; install"
+                " client-bandwidth-operator[kubeconfig]"
+            ) from error
+        except Exception as error:  # the library has a dozen kinds, and words of the file in most of them
+            why = str(error) if isinstance(error, (_WrongError, OSError)) else type(error).__name__
+            raise NoConnectionError(
+                f"the kubeconfig {names} cannot be used: {why}; kubectl --kubeconfig … config view shows what is in it"
+            ) from None
 
     def _read(self) -> Access:
-        files = [path for path in self._paths if path.exists() or len(self._paths) == 1]
-        documents = [(path.absolute().parent, yaml.safe_load(path.read_bytes())) for path in files]
-        chosen = next((d["current-context"] for _, d in documents if d.get("current-context")), None)
-        if not chosen:
-            raise _WrongError("it has no current-context")
-        _, context = _named(documents, "context", chosen)
-        cluster_home, cluster = _named(documents, "cluster", context["cluster"])
-        user_home, user = _named(documents, "user", context["user"]) if context.get("user") else (None, {})
-        if cluster.get("proxy-url"):
-            raise _WrongError("proxy-url is not supported")
-        for key in UNKNOWN:
-            if user.get(key):
-                raise _WrongError(f"{key} is not supported; use a token, a client certificate or exec")
-        credential, expires_at = _credential(user_home, user, files)
-        trust = Trust(
-            ca=_text(cluster_home, cluster, "certificate-authority", files),
-            verify=not cluster.get("insecure-skip-tls-verify"),
-            server_name=cluster.get("tls-server-name") or None,
-            certificate=credential.get("clientCertificateData", ""),
-            key=credential.get("clientKeyData", ""),
+        import kubernetes.config.kube_config  # 20 MiB, which no pod needs
+
+        library: Any = kubernetes.config.kube_config
+        files = [path for path in self._paths if path.exists()]
+        if not files:
+            raise _WrongError("there is no such file")
+        merged = library.KubeConfigMerger(os.pathsep.join(str(path.absolute()) for path in files)).config
+        loader = library.KubeConfigLoader(merged, config_base_path=None)  # each file its own directory
+        context = merged["contexts"].get_with_name(loader.current_context["name"])["context"]
+        cluster = merged["clusters"].get_with_name(context["cluster"])["cluster"]
+        user = _user(merged, context)
+        told = [key for key in IMPERSONATION if user and user.safe_get(key)]
+        if told or cluster.safe_get("proxy-url"):
+            raise _WrongError(f"{told[0] if told else 'proxy-url'} is not supported")
+        found: Any = SimpleNamespace(api_key={}, host="", ssl_ca_cert=None, cert_file=None, key_file=None)
+        found.verify_ssl, found.tls_server_name = True, None
+        loader.load_and_set(found)  # logs what a credential program complained of, and goes on as nobody
+        token = str(found.api_key.get("BearerToken") or "")
+        if token and not token.startswith(BEARER):
+            raise _WrongError("a password is not supported; use a token, a client certificate or exec")
+        if user and not (token or found.cert_file) and {"exec", "auth-provider"} & set(user.value):
+            raise _WrongError("the program that it names gave no credential")
+        expiry = getattr(loader, "expiry", None)
+        return Access(
+            server=str(found.host).rstrip("/"),
+            trust=Trust(
+                ca=_text(found.ssl_ca_cert),
+                verify=found.verify_ssl,
+                server_name=found.tls_server_name or None,
+                certificate=_text(found.cert_file),
+                key=_text(found.key_file),
+            ),
+            token=token.removeprefix(BEARER).strip(),
+            files=(*files, *_files(cluster), *(_files(user) if user else ())),
+            expires_at=None if expiry is None else expiry.timestamp(),
         )
-        server = str(cluster["server"]).rstrip("/")
-        return Access(server, trust, credential.get("token", ""), tuple(files), expires_at)
 
 
 class _WrongError(ValueError):
     """Something is wrong in a file; the message names no credential."""
 
 
-def _named(documents: Sequence[tuple[pathlib.Path, Fields]], kind: str, name: str) -> tuple[pathlib.Path, Fields]:
-    """The first item of this name, and the directory that its paths begin at."""
-    for home, document in documents:
-        for item in document.get(f"{kind}s") or ():
-            if item["name"] == name:
-                return home, item[kind] or {}
-    raise _WrongError(f"it has no {kind} named {name!r}")
+def _user(merged: Any, context: Any) -> Any:
+    """The user of a context, as the library finds it; None where there is none."""
+    name = context.safe_get("user")
+    found = merged["users"].get_with_name(name, safe=True) if name and merged.safe_get("users") else None
+    return found["user"] if found and found.safe_get("user") else None
 
 
-def _text(home: pathlib.Path | None, fields: Fields, key: str, files: list[pathlib.Path]) -> str:
-    """What stands in the file named by `key`, or in `key`-data; noted in `files` if it came from one."""
-    data = fields.get(f"{key}-data")
-    if data:
-        try:
-            return base64.b64decode(data, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            raise _WrongError(f"{key}-data is no base64") from None
-    if not fields.get(key):
-        return ""
-    path = (home or pathlib.Path()) / str(fields[key])
-    files.append(path)
-    return path.read_text()
+def _files(section: Any) -> list[pathlib.Path]:
+    """The files that a cluster or a user names, relative to the file that it stands in."""
+    home = pathlib.Path(section.path or "").parent
+    return [home / str(section.value[key]) for key in FILES if section.value.get(key)]
 
 
-def _credential(
-    home: pathlib.Path | None, user: Fields, files: list[pathlib.Path]
-) -> tuple[Mapping[str, str], float | None]:
-    """A token, a certificate and its key, as far as there are any, and until when they hold."""
-    found = {
-        "clientCertificateData": _text(home, user, "client-certificate", files),
-        "clientKeyData": _text(home, user, "client-key", files),
-        "token": str(user.get("token") or ""),
-    }
-    if user.get("tokenFile"):
-        path = (home or pathlib.Path()) / str(user["tokenFile"])
-        files.append(path)
-        found["token"] = path.read_text().strip()
-    if user.get("exec"):
-        given, expires_at = _asked(home, user["exec"])
-        return found | given, expires_at
-    return found, None
-
-
-def _asked(home: pathlib.Path | None, how: Fields) -> tuple[dict[str, str], float | None]:
-    """What a credential program prints."""
-    version = how.get("apiVersion")
-    if version not in EXEC_VERSIONS:
-        raise _WrongError(f"exec of version {version!r} is not supported; {EXEC_VERSIONS[0]} is")
-    command = str(how["command"])
-    if os.sep in command and home is not None:
-        command = str(home / command)
-    question = {"apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": False}}
-    environment = {item["name"]: item["value"] for item in how.get("env") or ()}
-    try:
-        done = subprocess.run(
-            [command, *(str(word) for word in how.get("args") or ())],
-            env={**os.environ, **environment, "KUBERNETES_EXEC_INFO": json.dumps(question)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            timeout=PROGRAM_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise _WrongError(f"{command} did not answer within {PROGRAM_SECONDS:.0f} s") from None
-    if done.returncode:
-        raise _WrongError(f"{command} ended with {done.returncode}")
-    status = json.loads(done.stdout)["status"]
-    ends = status.get("expirationTimestamp")
-    expires_at = datetime.datetime.fromisoformat(ends).timestamp() if ends else None
-    wanted = ("token", "clientCertificateData", "clientKeyData")
-    return {key: str(status[key]) for key in wanted if status.get(key)}, expires_at
+def _text(path: str | None) -> str:
+    return pathlib.Path(path).read_text() if path else ""

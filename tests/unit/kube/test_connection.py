@@ -85,17 +85,17 @@ def test_a_token_and_an_authority_in_the_file(tmp_path: pathlib.Path) -> None:
 
 
 def test_paths_begin_at_the_directory_of_the_file(tmp_path: pathlib.Path) -> None:
-    """Files named in it need not be absolute; a token file wins over a token."""
+    """Files named in it need not be absolute."""
     (tmp_path / "ca.pem").write_text(CERTIFICATE)
     (tmp_path / "t").write_text("of-the-file\n")
-    user = {"token": "old", "tokenFile": "t"}
+    user = {"tokenFile": "t"}
     found = connection.load(written(tmp_path / "k", user, **{"certificate-authority": "ca.pem"}))
     assert bearer(found) == "Bearer of-the-file"
     assert found.trust.ca == CERTIFICATE
 
 
 def test_a_client_certificate_speaks_for_us(tmp_path: pathlib.Path) -> None:
-    """It is loaded without a file of ours on the disk, and no token is sent."""
+    """And no token is sent."""
     user = {"client-certificate-data": encoded(CERTIFICATE), "client-key-data": encoded(KEY)}
     found = connection.load(written(tmp_path / "k", user))
     assert found.headers() == {}
@@ -128,14 +128,14 @@ def test_several_files_are_merged_as_kubectl_does(tmp_path: pathlib.Path, monkey
 @pytest.mark.parametrize(
     ("user", "cluster", "says"),
     [
-        ({"auth-provider": {"name": "gcp"}}, {}, "auth-provider"),
-        ({"username": "admin", "password": "hidden"}, {}, "username"),
+        ({"auth-provider": {"name": "unheard-of"}}, {}, "gave no credential"),
+        ({"username": "admin", "password": "hidden"}, {}, "a password is not supported"),
         ({"as": "somebody"}, {}, "as is not supported"),
         ({}, {"proxy-url": "http://proxy"}, "proxy-url"),
-        ({"client-certificate-data": "%%hidden"}, {}, "base64"),
+        ({"client-certificate-data": "%%hidden"}, {}, "cannot be used"),
         ({"tokenFile": "nowhere"}, {}, "nowhere"),
-        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1alpha1", "command": "x"}}, {}, "v1alpha1"),
-        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}, {}, "ended with 1"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "nowhere"}}, {}, "gave no credential"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}, {}, "gave no credential"),
     ],
 )
 def test_what_is_not_known_is_told(
@@ -178,7 +178,8 @@ def giver(tmp_path: pathlib.Path, expires: str = "") -> tuple[pathlib.Path, path
         "assert json.loads(os.environ['KUBERNETES_EXEC_INFO'])['kind'] == 'ExecCredential'\n"
         "status = {'token': os.environ['PREFIX'] + sys.argv[1] + str(len(calls.read()))}\n"
         f"status |= {{'expirationTimestamp': {expires!r}}} if {expires!r} else {{}}\n"
-        "print(json.dumps({'kind': 'ExecCredential', 'status': status}))\n"
+        "version = 'client.authentication.k8s.io/v1'\n"
+        "print(json.dumps({'apiVersion': version, 'kind': 'ExecCredential', 'status': status}))\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     how = {
