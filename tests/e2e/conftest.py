@@ -58,7 +58,11 @@ def shared() -> Iterator[World]:
         shell.check_machine(*images)
     except shell.NotUsableError as missing:
         pytest.exit(f"the end-to-end tests cannot run here:\n{missing}", returncode=2)
-    with cluster.made(FOLDER) as made:
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(cluster.made(FOLDER))
+        except cluster.ClusterFailedError as failed:
+            pytest.exit(str(failed), returncode=2)
         made.load(*images)
         world = World(made, _told.append)
         services.start(made, world.uploads.values(), IMAGE)

@@ -32,6 +32,10 @@ nodes:
 """
 
 
+class ClusterFailedError(Exception):
+    """kind could not make a cluster; the message says why and where its logs are."""
+
+
 class Cluster:
     """A running kind cluster. `workers` are in the order of their names."""
 
@@ -116,13 +120,28 @@ def made(folder: pathlib.Path, *, prefix: str = PREFIX) -> Iterator[Cluster]:
     keep = os.environ.get("E2E_KEEP", "") not in ("", "0")
     remove_stale(prefix)
     name = f"{prefix}{'kept-' if keep else ''}{os.getpid()}"
-    command = ["kind", "create", "cluster", "--name", name, "--kubeconfig", str(kubeconfig), "--config", "-", "-q"]
+    command = [
+        "kind",
+        "create",
+        "cluster",
+        "--name",
+        name,
+        "--kubeconfig",
+        str(kubeconfig),
+        "--config",
+        "-",
+        "--retain",
+    ]
     if image := os.environ.get("KIND_NODE_IMAGE"):
         command += ["--image", image]
+    cluster = Cluster(name, kubeconfig)
     try:
-        shell.run(command, stdin=_CONFIG, timeout=CREATE_SECONDS)
-        cluster = Cluster(name, kubeconfig)
-        cluster.wait_ready()
+        try:
+            shell.run(command, stdin=_CONFIG, timeout=CREATE_SECONDS)
+            cluster.wait_ready()
+        except (shell.FailedCommandError, subprocess.TimeoutExpired) as failure:
+            shell.run(["kind", "export", "logs", "--name", name, str(folder / "kind")], timeout=120.0, check=False)
+            raise ClusterFailedError(f"no cluster was made; its logs are in {folder / 'kind'}\n{failure}") from failure
         yield cluster
     finally:
         if keep:
