@@ -38,13 +38,19 @@ class Rule:
         self.ports: list[dict[str, Any]] = spec["egress"].get("ports", [])
         self.per_entry = spec["egress"].get("sharing") == "PerEntry"
         self.priority: int = spec.get("priority", 0)
+        self._known: dict[Address, Network | None] = {}  # answers of `_around`, asked again for every port
 
     def client(self, packet: Packet) -> Network | None:
         """The longest clients entry around the address, if the limit is for this packet at all."""
-        around = [network for network in self.clients if packet.address in network]
-        if not around or any(packet.address in network for network in self.excepted):
-            return None
+        if packet.address not in self._known:
+            self._known[packet.address] = self._around(packet.address)
         if self.ports and not any(_dialled(packet, port) for port in self.ports):
+            return None
+        return self._known[packet.address]
+
+    def _around(self, address: Address) -> Network | None:
+        around = [network for network in self.clients if address in network]
+        if not around or any(address in network for network in self.excepted):
             return None
         return max(around, key=lambda network: network.prefixlen)
 
