@@ -52,8 +52,9 @@ test-kernel: setup ## the tests against this machine's kernel, in namespaces of 
 	$(PYTEST_MANY) tests/contract tests/kernel tests/kernels $(ARGS)
 
 .PHONY: test-cluster
-test-cluster: setup ## the operator against a real API server; KUBE_BINARIES names a folder with etcd, kube-apiserver, kubectl
-	$(PYTEST) tests/cluster $(ARGS)
+test-cluster: setup ## operator and agents against real API servers; KUBE_BINARIES: a folder with etcd, kube-apiserver, kubectl (root)
+	@tools/preflight test-cluster
+	$(PYTEST) -n $(WORKERS) --dist loadfile tests/cluster $(ARGS)
 
 .PHONY: images
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base

@@ -23,7 +23,7 @@ from bandwidth_api import addresses, names
 from bandwidth_lab.namespaces import Namespace
 
 PROGRAM = pathlib.Path(sys.executable).with_name("bandwidth-agent")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 # What a user would compare before and after. Counters are left out by the tools' own defaults.
 SNAPSHOT: tuple[tuple[str, ...], ...] = (

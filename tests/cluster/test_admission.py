@@ -92,11 +92,11 @@ def guard_rails(world: World) -> Iterator[World]:
     """Guard rails in force: protected networks, a least and a largest rate."""
     data = {"protected": "10.0.0.0/8, 192.168.0.0/16,2001:db8:aaaa::/48", "leastRate": "1Mbit", "largestRate": "1G"}
     world.api.request("PATCH", GUARD_RAILS, body={"data": data}, content_type=client.MERGE_PATCH)
-    world.wait(lambda: refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is in force", 30)
+    world.wait(lambda: refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is in force")
     yield world
     data = {"protected": "", "leastRate": "", "largestRate": ""}
     world.api.request("PATCH", GUARD_RAILS, body={"data": data}, content_type=client.MERGE_PATCH)
-    world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is off", 30)
+    world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is off")
 
 
 def test_guard_rails(guard_rails: World) -> None:
@@ -132,7 +132,7 @@ def test_guard_rails_hold_for_edits_of_the_spec_only(world: World) -> None:
     """A limit from before the rule keeps its labels editable; its spec has to keep the rule when it changes."""
     world.create(limit("old", ["10.1.2.3"]))
     world.api.request("PATCH", GUARD_RAILS, body={"data": {"protected": "10.0.0.0/8"}}, content_type=client.MERGE_PATCH)
-    world.wait(lambda: refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is in force", 30)
+    world.wait(lambda: refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is in force")
     patch = {"content_type": client.MERGE_PATCH}
     path = f"{LIMITS}/old"
     assert refusal(world, path, {"metadata": {"labels": {"a": "b"}}}, "PATCH", **patch) == ""
@@ -271,7 +271,7 @@ def test_a_limit_that_got_past_admission_fails_alone(world: World) -> None:
     try:
         world.api.request("PUT", crd_path, body=lax)
         bad = limit("bad", ["not-an-address"], rate="very fast")
-        world.wait(lambda: refusal(world, LIMITS, bad) == "", "the lax CRD is in force", 30)
+        world.wait(lambda: refusal(world, LIMITS, bad) == "", "the lax CRD is in force")
         world.create(limit("good"))
         world.wait_ready("good")
         world.wait_ready("bad", reason="Invalid")

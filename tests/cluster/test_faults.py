@@ -30,7 +30,7 @@ def test_a_watch_that_is_cut_in_the_middle_of_a_line_goes_on(world: World, proxy
     for rate in range(6, 16):
         proxy.cut()
         world.edit("a", egress={"rate": f"{rate}Mbit"})
-        world.wait(lambda rate=rate: agent.limits == {"a": rate * 1_000_000}, "the edit is on the node", 30)  # type: ignore[misc]
+        world.wait(lambda rate=rate: agent.limits == {"a": rate * 1_000_000}, "the edit is on the node")  # type: ignore[misc]
     world.wait_ready("a")
     assert operator.process.poll() is None
 
@@ -43,9 +43,9 @@ def test_a_watch_that_is_too_old_is_followed_by_a_new_list(world: World, proxy: 
     world.wait_ready("a", "b")
     proxy.end()
     world.delete("a")
-    world.wait(lambda: set(agent.limits) == {"b"}, "a is lifted", 30)
+    world.wait(lambda: set(agent.limits) == {"b"}, "a is lifted")
     world.create(limit("c", ["203.0.113.9"]))
-    world.wait_ready("c", seconds=30)
+    world.wait_ready("c")
 
 
 def test_an_error_that_ends_kopf_does_not_end_the_watching(world: World, proxy: FaultProxy) -> None:
@@ -57,9 +57,9 @@ def test_an_error_that_ends_kopf_does_not_end_the_watching(world: World, proxy: 
     for rate in (6, 7):
         proxy.end(500, "InternalError")
         world.delete("b") if rate == 6 else world.edit("a", reason="another event")
-        world.wait(lambda: "begun again" in operator.log, "the watch is begun again", 30)
+        world.wait(lambda: "begun again" in operator.log, "the watch is begun again")
         world.edit("a", egress={"rate": f"{rate}Mbit"})
-        world.wait(lambda rate=rate: agent.limits == {"a": rate * 1_000_000}, "the edit is on the node", 30)  # type: ignore[misc]
+        world.wait(lambda rate=rate: agent.limits == {"a": rate * 1_000_000}, "the edit is on the node")  # type: ignore[misc]
 
 
 def test_a_token_that_is_refused_is_read_again(world: World, proxy: FaultProxy) -> None:
@@ -71,9 +71,9 @@ def test_a_token_that_is_refused_is_read_again(world: World, proxy: FaultProxy) 
     proxy.refuse(401, "Unauthorized", lambda method, path: "watch=true" in path, times=1)
     proxy.cut()
     world.edit("a", egress={"rate": "6Mbit"})
-    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node", 60)
+    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node")
     world.edit("a", egress={"rate": "7Mbit"})
-    world.wait(lambda: agent.limits == {"a": 7_000_000}, "and the next one", 60)
+    world.wait(lambda: agent.limits == {"a": 7_000_000}, "and the next one")
 
 
 def test_refusals_are_waited_out(world: World, proxy: FaultProxy) -> None:
@@ -83,11 +83,11 @@ def test_refusals_are_waited_out(world: World, proxy: FaultProxy) -> None:
     proxy.refuse(503, "ServiceUnavailable", lambda method, path: "leases" not in path, times=3)
     world.operator(server=proxy.server)
     world.create(limit("a"))
-    world.wait_ready("a", seconds=60)
+    world.wait_ready("a")
     proxy.refuse(429, "TooManyRequests", lambda method, path: method == "PATCH", times=2, retry_after_seconds=1)
     before, began = proxy.count("PATCH"), time.monotonic()
     world.edit("a", egress={"rate": "6Mbit"})
-    world.wait(lambda: world.conditions("a")["Ready"]["observedGeneration"] == 2, "the edit is observed", 60)
+    world.wait(lambda: world.conditions("a")["Ready"]["observedGeneration"] == 2, "the edit is observed")
     assert time.monotonic() - began >= 2
     assert proxy.count("PATCH") - before <= 10
 
@@ -98,7 +98,7 @@ def test_a_list_whose_continue_token_expired_is_begun_again(world: World, proxy:
     world.create(*(limit(f"a-{n:04d}", [f"10.0.{n // 250}.{n % 250 + 1}"]) for n in range(520)))
     proxy.refuse(410, "Expired", lambda method, path: "continue=" in path, times=2)
     world.operator(server=proxy.server)
-    world.wait(lambda: len(agent.limits) == 520, "all are on the node", 60)
+    world.wait(lambda: len(agent.limits) == 520, "all are on the node")
 
 
 def test_a_watch_that_stays_frozen_is_told(world: World, proxy: FaultProxy) -> None:
@@ -112,5 +112,5 @@ def test_a_watch_that_stays_frozen_is_told(world: World, proxy: FaultProxy) -> N
     world.edit("a", egress={"rate": "6Mbit"})
     world.wait(lambda: "the watch of limits is silent" in get(port, "/readyz")[1], "/readyz tells", 120)
     proxy.thaw()
-    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node", 60)
-    world.wait(lambda: get(port, "/readyz") == (200, "acting\n"), "/readyz is content", 60)
+    world.wait(lambda: agent.limits == {"a": 6_000_000}, "the edit is on the node")
+    world.wait(lambda: get(port, "/readyz") == (200, "acting\n"), "/readyz is content")

@@ -52,11 +52,11 @@ def test_cut_and_expired_watches_lose_nothing(
     for rate in range(6, 16):
         proxy.cut()
         world.edit("a", egress={"rate": f"{rate}Mbit"})
-        node.kernel.until_rate(one, rate * 1_000_000, 30)
+        node.kernel.until_rate(one, rate * 1_000_000)
     lists = proxy.count("GET", "bandwidthplanslices?")
     proxy.end()
     world.delete("b")
-    node.kernel.until_rate(other, None, 30)
+    node.kernel.until_rate(other, None)
     assert proxy.count("GET", "bandwidthplanslices?") > lists
     assert node.kernel.rate_of(one) == 15_000_000
     world.wait_ready("a")
@@ -72,11 +72,11 @@ def test_refusals_and_a_list_that_breaks_off_are_waited_out(
     names = [f"a-{n:03d}" for n in range(101)]
     addresses = [one, *(f"198.51.100.{n + 1}" for n in range(99)), other]
     world.create(*(limit(name, [address]) for name, address in zip(names, addresses, strict=True)))
-    world.wait_ready(*names, reason="NoNodeSelected", seconds=60)
+    world.wait_ready(*names, reason="NoNodeSelected")
     proxy.refuse(429, "TooManyRequests", times=2, retry_after_seconds=1)
     proxy.refuse(503, "ServiceUnavailable", times=2)
     node.start()
-    world.wait_ready(names[0], names[-1], seconds=60)
+    world.wait_ready(names[0], names[-1])
     assert (node.kernel.rate_of(one), node.kernel.rate_of(other)) == (5_000_000, 5_000_000)
 
     proxy.split(1)
@@ -90,14 +90,14 @@ def test_refusals_and_a_list_that_breaks_off_are_waited_out(
         lifted = lifted or node.kernel.rate_of(other) is None
         return node.kernel.rate_of(one) == 6_000_000
 
-    world.wait(edited, "the edit is on the node", 60)
+    world.wait(edited, "the edit is on the node")
     assert not lifted
     assert proxy.count("GET", "continue=") >= 2
 
     proxy.refuse(429, "TooManyRequests", lambda method, path: method == "PATCH", times=2, retry_after_seconds=1)
     reports = proxy.count("PATCH")
     world.edit(names[0], egress={"rate": "7Mbit"})
-    world.wait(lambda: world.in_force(names[0], 3), "the edit is reported", 60)
+    world.wait(lambda: world.in_force(names[0], 3), "the edit is reported")
     assert 3 <= proxy.count("PATCH") - reports <= 6
 
 

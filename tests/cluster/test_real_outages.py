@@ -54,10 +54,10 @@ def test_a_minute_without_the_api_server(world: World, network: Fleet) -> None:
             meter.measure(1.0)
             assert_held([meter], 10_000_000)
         for node in nodes:
-            node.kernel.until_rate(other, None, 60)
+            node.kernel.until_rate(other, None)
             assert time.time() >= ends_at
             assert node.kernel.rate_of(one) == 10_000_000
-        world.wait(lambda: get(port, "/readyz")[0] == 503, "the operator is not ready", 60)
+        world.wait(lambda: get(port, "/readyz")[0] == 503, "the operator is not ready")
         assert get(port, "/healthz")[0] == 200
         world.wait(lambda: time.monotonic() - began > OUTAGE_SECONDS, "the outage lasted", 2 * OUTAGE_SECONDS)
         for node in nodes:
@@ -68,10 +68,10 @@ def test_a_minute_without_the_api_server(world: World, network: Fleet) -> None:
     world.delete("stays")  # before anybody watches again
     world.create(limit("new", [other], "7Mbit"))
     for node in nodes:
-        node.kernel.until_rate(one, None, 60)
-        node.kernel.until_rate(other, 7_000_000, 60)
-    world.wait_ready("new", seconds=40)
-    world.wait(lambda: get(port, "/readyz")[0] == 200, "the operator is ready", 40)
+        node.kernel.until_rate(one, None)
+        node.kernel.until_rate(other, 7_000_000)
+    world.wait_ready("new")
+    world.wait(lambda: get(port, "/readyz")[0] == 200, "the operator is ready")
     assert operator.process.poll() is None
 
 
@@ -86,7 +86,7 @@ def test_what_is_missing_or_not_understood_lifts_nothing(world: World, network: 
     world.create(
         limit("a-000", [client_a]), *(limit(name, [f"198.51.100.{n + 1}"]) for n, name in enumerate(names[1:]))
     )
-    world.wait_ready(*names, seconds=60)
+    world.wait_ready(*names)
     world.create(limit("b", [client_b]))  # the hundred and first is in a slice of its own
     world.wait_ready("b")
     assert [s["metadata"]["name"] for s in world.items(SLICES)] == ["plan", "plan-00000", "plan-00001"]
@@ -118,7 +118,7 @@ def test_what_is_missing_or_not_understood_lifts_nothing(world: World, network: 
     world.wait(lambda: world.state("node-1").get("planComplete") is False, "a new node says so too")
 
     world.operator("successor")
-    world.wait(lambda: world.state("node-1")["state"] == "InForce", "everything is whole again", 40)
+    world.wait(lambda: world.state("node-1")["state"] == "InForce", "everything is whole again")
     world.wait_ready("a-000", "b")
     assert both() == [5_000_000] * 2
     assert late.kernel.rate_of(client_a) == late.kernel.rate_of(client_b) == 5_000_000

@@ -16,8 +16,6 @@ from cluster.world import EVENTS, LIMITS, STATES, World, limit
 
 pytestmark = pytest.mark.root
 
-TAKEOVER_SECONDS = 20.0
-
 
 @pytest.fixture
 def network() -> Iterator[Fleet]:
@@ -57,13 +55,13 @@ def test_operators_that_die_and_freeze_while_limits_change(
     with TcpFlow(nodes[0].host, client, congestion="cubic"), WireMeter(client) as meter:
         first.kill()
         world.edit("a", egress={"rate": "6Mbit"})
-        world.wait(lambda: at(6_000_000), "the second brings the edit", TAKEOVER_SECONDS + 10)
+        world.wait(lambda: at(6_000_000), "the second brings the edit")
         assert world.holder().startswith("second_")
         assert world.get(f"{LIMITS}/b")["metadata"]["resourceVersion"] == untouched
         world.operator("third")
         second.signal(signal.SIGSTOP)
         world.edit("a", egress={"rate": "7Mbit"})
-        world.wait(lambda: at(7_000_000), "the third brings the edit", TAKEOVER_SECONDS + 10)
+        world.wait(lambda: at(7_000_000), "the third brings the edit")
         second.signal(signal.SIGCONT)
         world.edit("a", egress={"rate": "8Mbit"})
         world.wait(lambda: at(8_000_000), "the third brings the next one")
@@ -140,8 +138,8 @@ def test_retire_leaves_nothing_behind(world: World, network: Fleet, nodes: list[
     world.wait(lambda: nodes[0].page("/healthz")[0] == 200, "the agent runs again")
 
     world.operator("later")
-    world.wait(world.rates, "there is a plan again", 60)
-    nodes[0].kernel.until_rate(client, 5_000_000, 60)
+    world.wait(world.rates, "there is a plan again")
+    nodes[0].kernel.until_rate(client, 5_000_000)
     assert nodes[1].kernel.snapshot() == before[1]
     nodes[1].stop()
     nodes[1].start()

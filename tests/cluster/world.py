@@ -30,6 +30,7 @@ LIMITS = f"{GROUP}/clientbandwidthlimits"
 SLICES = f"{GROUP}/bandwidthplanslices"
 STATES = f"{GROUP}/nodebandwidthstates"
 NODES = "/api/v1/nodes"
+PATIENCE_SECONDS = 60.0  # until something that must come has failed to come, on a machine with much else to do
 EVENTS = "/api/v1/namespaces/default/events"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
 
@@ -81,7 +82,7 @@ class Operator:
             self.process.send_signal(signal.SIGABRT)
             self.process.wait(10)
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
         """End it the polite way; returns the exit code."""
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
@@ -174,7 +175,7 @@ class World:
                 since, seen = time.monotonic(), now_seen
             return time.monotonic() - since > seconds
 
-        self.wait(quiet, "writes come to rest", 60)
+        self.wait(quiet, "writes come to rest")
 
     def status(self, name: str) -> Object:
         """What is said of a limit; nothing before anything is."""
@@ -192,7 +193,7 @@ class World:
         ready = self.conditions(name).get("Ready", {})
         return bool(ready.get("status") == "True" and ready.get("observedGeneration") == generation)
 
-    def wait_ready(self, *names: str, reason: str = "Ready", seconds: float = 20.0) -> None:
+    def wait_ready(self, *names: str, reason: str = "Ready", seconds: float = PATIENCE_SECONDS) -> None:
         for name in names:
             self.wait(lambda name=name: self.ready(name) == reason, f"{name} is {reason}", seconds)  # type: ignore[misc]
 
@@ -255,7 +256,7 @@ class World:
         for node in nodes:
             node.start()
         for node in nodes:
-            self.wait(lambda node=node: self.state(node.name), f"{node.name} reports", 60)  # type: ignore[misc]
+            self.wait(lambda node=node: self.state(node.name), f"{node.name} reports")  # type: ignore[misc]
 
     def agent_kubeconfig(self, node: str, server: str | None = None) -> pathlib.Path:
         return self.plane.kubeconfig("agent", token=self.agent_token(node), server=server)
@@ -279,7 +280,7 @@ class World:
             operator.kill()
         self.api.close()
 
-    def wait(self, condition: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+    def wait(self, condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
         """Ask again and again until the answer is true; returns it."""
         deadline = time.monotonic() + seconds
         answer: T | None = None
