@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 
 from cluster.world import LEASES, LIMITS, NAMESPACE, SLICES, World, get, limit
 
