@@ -199,7 +199,7 @@ def _retire(work: Retirement, timeout_seconds: float, accept_missing: bool) -> i
             if str(error) != trouble:
                 _say(f"tried again: {error}")
             trouble = str(error)
-        if time.monotonic() >= until:
+        if time.monotonic() >= until and (work.safe or not accept_missing):
             if seen is not None and not trouble and accept_missing:
                 return _cleared(work, seen)
             return _failed(seen, trouble)
@@ -243,10 +243,10 @@ def _failed(seen: Census | None, trouble: str) -> int:
         if len(seen.missing) > NAMED_MAX:
             _complain(f"  and {len(seen.missing) - NAMED_MAX} more")
     _complain(
-        "Bring them back, or look at the agents' pods there, and try again; or go on without them:"
-        " bandwidth-operator retire --accept-missing, in the chart --set retire.acceptMissing=true."
-        " To stay installed instead: when the lease has run out the operator publishes the limits again;"
-        " then restart the agents, kubectl rollout restart daemonset client-bandwidth-agent."
+        "Bring them back, or look at the agents' pods there, and try again. Or go on without them:"
+        " bandwidth-operator retire --accept-missing in a pod of the operator, then helm uninstall --no-hooks."
+        " Or stay installed: when the lease of this has run out the operator publishes the limits again; then"
+        " helm rollback if helm uninstalls, and restart the agents."
     )
     return 1
 
