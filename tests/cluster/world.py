@@ -94,13 +94,20 @@ class Operator:
         self.process.wait(10)
 
 
+class PatientClient(client.Client):
+    """Requests of a test, which has nothing better to do than to wait for a busy API server."""
+
+    def request(self, *arguments: Any, **options: Any) -> Object:
+        return super().request(*arguments, **({"timeout_seconds": PATIENCE_SECONDS} | options))
+
+
 class World:
     """One test's view of the cluster."""
 
     def __init__(self, plane: ControlPlane, directory: pathlib.Path) -> None:
         self.plane = plane
         self.directory = directory
-        self.api = client.Client(connection.load(plane.kubeconfig()), "test")
+        self.api = PatientClient(connection.load(plane.kubeconfig()), "test")
         self.operators: list[Operator] = []
         self.agents: dict[str, SimulatedAgent] = {}
         self.real: dict[str, ClusterNode] = {}
