@@ -37,7 +37,7 @@ ACCOUNTS = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
 
 FIRST = int(ipaddress.IPv4Address("10.0.0.1"))
 WRITERS = 8
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 900.0
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 WRITING = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
 
