@@ -7,6 +7,7 @@ import importlib.resources
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bandwidth_lab.kind import shell
 from bandwidth_lab.kind.cluster import Cluster
 
 NAMESPACE = "uploads"
@@ -81,5 +82,8 @@ def start(cluster: Cluster, uploads: Iterable[Upload], image: str) -> None:
             "data": {"server.py": source},
         },
     )
+    # A pod is refused as long as its new namespace has no service account yet.
+    account = ("-n", NAMESPACE, "get", "serviceaccount", "default")
+    shell.eventually("the namespace has its service account", lambda: cluster.kubectl(*account))
     cluster.apply(*(one for upload in uploads for one in upload.objects(image)))
     cluster.wait_pods(NAMESPACE, "app", seconds=180.0)
