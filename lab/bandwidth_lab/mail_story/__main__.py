@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import sys
 import time
@@ -81,7 +82,10 @@ def _provenance(recorded: Recording, seconds: float) -> str:
     """What it was measured with, and when."""
     at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
     versions = ", ".join(f"{name} {version}" for name, version in recorded.versions.items())
-    return f"{versions}; nodes, router and clients on one machine. {at} UTC, {seconds:.0f} s with the cluster."
+    machine = (
+        f"nodes, router and clients on one machine of {os.cpu_count()} cores, load {recorded.load:.0f} in the middle"
+    )
+    return f"{versions}; {machine}. {at} UTC, {seconds:.0f} s with the cluster."
 
 
 sys.exit(main())

@@ -67,6 +67,7 @@ class Recording:
     fetches: list[Fetch] = dataclasses.field(default_factory=list)
     shown: dict[str, str] = dataclasses.field(default_factory=dict)  # what commands printed, by command
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of what it was measured with
+    load: float = 0.0  # of the machine, in the middle
     kubectl_seconds: float = 0.0  # how long the command took that applied the limit
 
 

@@ -7,6 +7,7 @@ gone at its end, however it ends.
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -83,7 +84,8 @@ class Story:
         """The mail server, and the address of the node that it runs on."""
         kubectl = self._cluster.kubectl
         try:
-            kubectl("apply", "-f", str(MAIL))
+            # A pod is refused as long as its new namespace has no service account yet.
+            shell.eventually("the mail server is accepted", lambda: kubectl("apply", "-f", str(MAIL)))
             self._say("the mailboxes are being filled")
             self._cluster.wait_pods(NAMESPACE, "app=dovecot", seconds=READY_SECONDS)
             pod = self._cluster.get("-n", NAMESPACE, "pod", "dovecot")
@@ -130,6 +132,7 @@ class Story:
         self._event(f"kubectl apply: {LIMIT_BITS_PER_SECOND // 10**6} Mbit/s", LIMIT_BITS_PER_SECOND)
         self._cluster.kubectl("apply", "-f", str(LIMIT))
         recorded.kubectl_seconds = time.monotonic() - recorded.events[-1].at
+        recorded.load = os.getloadavg()[0]
         self._watch(clients, lengths.limited)
         self._show("kubectl", "get", "cbl")
         agent = Release(self._cluster).pod_on("agent", self._node)
