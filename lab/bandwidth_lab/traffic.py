@@ -6,6 +6,7 @@ the namespaces, the threads to the program. Measures only what the receiving app
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import fcntl
 import socket
@@ -40,7 +41,7 @@ class Progress(NamedTuple):
     arrived_bytes: int
 
 
-class Flow:
+class Flow(abc.ABC):
     """Something that flows until it is stopped. `received_bytes` is application payload."""
 
     def __init__(self) -> None:
@@ -68,8 +69,9 @@ class Flow:
     ) -> None:
         self.stop()
 
+    @abc.abstractmethod
     def start(self) -> None:
-        raise NotImplementedError
+        """Begin to send."""
 
     def stop(self) -> None:
         """End the flow and its threads. Idempotent."""

@@ -195,22 +195,20 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1 <= value <= 10_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of writes per second between 1 and 10000")
-    return value
+    return _between(text, 1, 10_000, "number of writes per second")
 
 
 def _seconds(text: str) -> float:
+    return _between(text, 1, 86_400, "number of seconds")
+
+
+def _between(text: str, least: int, most: int, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 1 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds between 1 and 86400")
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what} between {least} and {most}")
     return value
 
 
