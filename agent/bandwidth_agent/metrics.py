@@ -1,52 +1,28 @@
 """The agent's Prometheus metrics, read when they are asked for.
 
-Owns the names, labels and help texts (docs/reference/metrics.md), and the bound on how many limits get series of their
-own. Reads the kernel's counters through a handle of its own; never writes anything.
+Owns the names, labels and help texts (docs/reference/metrics.md) but for those of single limits (`limit_series`).
+Reads the kernel's counters through a handle of its own; never writes anything.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from bandwidth_agent import cluster_health, health, report, show, whose
+from bandwidth_agent import cluster_health, health, limit_series, report
 from bandwidth_agent.kernel import interface, model
 
 PREFIX = "client_bandwidth"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Per limit: name, type, help, and the value's field in a class's counters.
-_PER_LIMIT = (
-    ("bytes_total", "counter", "Bytes sent to the clients of a limit.", "bytes"),
-    ("packets_total", "counter", "Packets sent to the clients of a limit, GSO segments counted.", "packets"),
-    ("drops_total", "counter", "Packets dropped because a limit's queue was full.", "drops"),
-    ("over_limit_total", "counter", "How often a limit made a packet wait.", "overlimits"),
-    ("lent_total", "counter", "Sends within the rate of a limit's class; GSO packets count once.", "lended"),
-    ("borrowed_total", "counter", "Sends above the rate of an Observe limit's class.", "borrowed"),
-    ("backlog_bytes", "gauge", "Bytes that wait in a limit's queue.", "backlog_bytes"),
-)
-
-
-class _Shown(NamedTuple):
-    """A class with series of its own."""
-
-    labels: str  # as they stand in the text
-    number: int
-    devices: tuple[str, ...]
-    rate_bits_per_second: int
-
 
 class Page:
-    """What /metrics serves. `believed` is the kernel state that the last pass left behind, if it is known.
-
-    The series of limits are written here and not by the client library, which takes six times as long for them.
-    """
+    """What /metrics serves. `believed` is the kernel state that the last pass left behind, if it is known."""
 
     def __init__(
         self,
@@ -61,10 +37,8 @@ class Page:
     ) -> None:
         self._kernel = kernel
         self._believed = believed
-        self._max_limits = max_limits
         self._lock = threading.Lock()  # scrapes may overlap, the kernel handle is for one at a time
-        self._state: model.State | None = None
-        self._shown: tuple[_Shown, ...] = ()
+        self._limits = limit_series.LimitSeries(max_limits)
         self._of_kernel = _Kernel()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Agent(vitals, monotonic, version))
@@ -81,41 +55,12 @@ class Page:
             except OSError:
                 counters = None
             state = self._believed()
-            if state is not None and state is not self._state:
-                self._state = state
-                self._shown, self._of_kernel.omitted = _choose(state, self._max_limits)
+            if state is not None:
+                self._limits.follow(state)
+            self._of_kernel.omitted = self._limits.omitted
             self._of_kernel.counters = counters
-            lines = [] if counters is None else _limit_lines(self._shown, counters)
-            return generate_latest(self._registry) + "".join(lines).encode()
-
-
-def _choose(state: model.State, most: int) -> tuple[tuple[_Shown, ...], int]:
-    """The classes that get series, those with the lowest numbers, and how many get none."""
-    shown = []
-    owners = [(number, owner) for number, owner in sorted(whose.owners(state).items())]
-    for number, owner in owners[:most]:
-        devices = tuple(device for device, tree in state.trees.items() if number in tree.classes)
-        rate = state.trees[devices[0]].classes[number].rate * 8 if devices else 0
-        labels = f'{{limit="{_escaped(owner.key.limit)}",client="{_escaped(owner.key.client)}"}}'
-        shown.append(_Shown(labels, number, devices, rate))
-    return tuple(shown), max(0, len(owners) - most)
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _limit_lines(shown: tuple[_Shown, ...], counters: model.Counters) -> list[str]:
-    found = [(item.labels, show.total(counters, item.number, item.devices)) for item in shown]
-    lines: list[str] = []
-    for name, kind, text, field in _PER_LIMIT:
-        full, index = f"{PREFIX}_limit_{name}", model.ClassCounters._fields.index(field)
-        lines.append(f"# HELP {full} {text}\n# TYPE {full} {kind}\n")
-        lines += [f"{full}{labels} {values[index]}\n" for labels, values in found]
-    full = f"{PREFIX}_limit_rate_bits_per_second"
-    lines.append(f"# HELP {full} The rate of a limit.\n# TYPE {full} gauge\n")
-    lines += [f"{full}{item.labels} {item.rate_bits_per_second}\n" for item in shown]
-    return lines
+            text = generate_latest(self._registry)
+            return text if counters is None else text + self._limits.text(counters)
 
 
 class _Agent(Collector):

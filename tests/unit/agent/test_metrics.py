@@ -70,6 +70,19 @@ def test_each_limit_has_its_counters() -> None:
     assert agent.sample("matched_packets_total", family="IPv4") == 3
 
 
+def test_what_moved_between_two_scrapes_is_told_and_nothing_else_moves() -> None:
+    """Text that is kept from scrape to scrape is right for every limit, wherever it stands among the others."""
+    agent = Agent(*(entry(f"limit-{n}", f"203.0.113.{n}") for n in range(1, 200)), max_limits=1000)
+    sent = dict.fromkeys(range(1, 200), 0)
+    for moved in ((1, 64, 65), (199,), (), (128, 1)):
+        for number in moved:
+            agent.node.send(f"203.0.113.{number}", packets=2)
+            sent[number] += 2
+        found = agent.samples()
+        name = f"{metrics.PREFIX}_limit_packets_total"
+        assert {n: found[name, (("client", ""), ("limit", f"limit-{n}"))] for n in sent} == sent
+
+
 def test_limits_that_come_and_go_are_followed() -> None:
     """The names are those of the last pass."""
     agent = Agent(entry("mail", "203.0.113.7"))
