@@ -12,7 +12,7 @@ class Settings:
     namespace: str = "client-bandwidth"  # of the Lease
     pod_name: str = "bandwidth-operator"
     address: tuple[str, int] | None = None  # of /metrics, /healthz, /readyz
-    writes_per_second: float = 150.0
+    writes_per_second: float = 200.0
     log_format: str = "auto"
     log_level: str = "info"
 
@@ -21,7 +21,7 @@ DEFAULTS = Settings()
 
 RETIRE_SECONDS = 240.0  # for all nodes to retire
 RETIRED_SECONDS = 60  # operators stand by so long afterwards, until they are gone themselves
-WRITE_BURST = 150.0
+WRITE_BURST = 200.0
 QUIET_SECONDS = 0.05  # without a change, before a plan is made
 LONGEST_WAIT_SECONDS = 1.0  # a plan is made at least so often while changes go on
 ROLLUP_SECONDS = 0.2  # between two looks at all node states, at least

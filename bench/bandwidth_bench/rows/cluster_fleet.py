@@ -16,11 +16,12 @@ from bandwidth_bench.cluster import Cluster, Operator
 from bandwidth_bench.figures import Figure
 from bandwidth_bench.rows.cluster_operator import COUNT, figure
 from bandwidth_lab.simulated_fleet import Fleet
+from bandwidth_operator import settings
 
 AGENTS = 100
 QUICK_AGENTS, QUICK_COUNT = 20, 1_000
 RESTART_ROUNDS = 3
-WRITES_PER_SECOND, WRITE_BURST = 150.0, 150.0  # the operator's own bounds
+WRITES_PER_SECOND, WRITE_BURST = settings.DEFAULTS.writes_per_second, settings.WRITE_BURST  # the operator's own bounds
 SAMPLE_SECONDS = 1.0
 WINDOW_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
@@ -137,8 +138,8 @@ def _restarts(of: Cluster, fleet: Fleet, rounds: int) -> list[Figure]:
     return [
         figure(f"{what}: until each has reported the plan", tuple(seconds), "s"),
         figure(f"{what}: requests refused with 429", tuple(refused), high=0.0),
-        figure(f"{what}: lists of slices served from etcd", tuple(stored), high=0.0),
-        figure(f"{what}: lists of slices served from the watch cache", tuple(cached)),
+        figure(f"{what}: lists of slices served from the watch cache", tuple(cached), low=float(len(fleet.nodes))),
+        figure(f"{what}: lists of slices served from etcd, the operator's own included", tuple(stored)),
         figure(f"{what}: CPU of API server and etcd", tuple(cpu), "s"),
     ]
 

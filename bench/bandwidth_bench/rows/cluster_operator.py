@@ -20,9 +20,11 @@ WATCH_SECONDS = 2.0
 FIRST_RATE_MBIT = 6
 
 
-def figure(what: str, rounds: tuple[float, ...], unit: str = "", *, high: float | None = None) -> Figure:
+def figure(
+    what: str, rounds: tuple[float, ...], unit: str = "", *, low: float | None = None, high: float | None = None
+) -> Figure:
     """One line of the tables about the cluster."""
-    return Figure({"what": what}, "measured", rounds, unit, high=high)
+    return Figure({"what": what}, "measured", rounds, unit, low=low, high=high)
 
 
 def measure(extent: stage.Extent) -> list[Figure]:
