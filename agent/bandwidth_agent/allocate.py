@@ -70,6 +70,17 @@ def adopt(state: model.State, classifier: classify.Classifier) -> Mapping[Slot, 
     return numbers
 
 
+class _Last(NamedTuple):
+    """An answer that gave every slot the number it held, which therefore is the answer to the same question again."""
+
+    wanted: list[Slot]
+    numbers: Mapping[Slot, int]
+    blocked: tuple[int, frozenset[int]]
+
+
+_last: _Last | None = None  # nobody can tell but by the clock
+
+
 def assign(
     wanted: Iterable[Slot],
     held: Mapping[Slot, int],
@@ -84,7 +95,12 @@ def assign(
     a number come out as unplaced; the caller should resolve again without their limits. `blocked_shards` are ifbs
     that cannot be made because somebody else's link has their name; a number that is held there is given up.
     """
-    wanted = list(dict.fromkeys(wanted))
+    global _last
+    given = list(wanted)
+    blocked = (capacity, blocked_shards)
+    if _last is not None and held is _last.numbers and given == _last.wanted and blocked == _last.blocked:
+        return Assignment(held, ())
+    wanted = list(dict.fromkeys(given))
     numbers: dict[Slot, int] = {}
     taken: set[int] = set()
     for owner in wanted:
@@ -97,6 +113,7 @@ def assign(
         taken.add(number)
     left = [owner for owner in wanted if owner not in numbers]
     if not left:
+        _last = _Last(given, numbers, blocked)
         return Assignment(numbers, ())
     last = dict.fromkeys([*resting, *held.values()])
     fresh = (n for n in range(1, capacity + 1) if n not in taken and n not in last)

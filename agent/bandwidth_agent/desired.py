@@ -10,7 +10,7 @@ import collections
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bandwidth_agent import allocate, classify, placement, shape
+from bandwidth_agent import allocate, classify, placement, same, shape
 from bandwidth_agent.kernel import model
 from bandwidth_api import names
 from bandwidth_api.plan import ClassKey, Mode, PlanEntry, Prefix, Resolution, Table
@@ -38,8 +38,18 @@ class _Placed(NamedTuple):
     htb_class: model.HtbClass
 
 
-# The last answer: from one call to the next usually one limit of 10,000 differs. Nobody can tell but by the clock.
-_last: tuple[_Context | None, Mapping[ClassKey, _Placed]] = (None, {})
+class _Layout(NamedTuple):
+    """All classes of a resolution with their numbers, and the sets made of them so far."""
+
+    context: _Context
+    limits: Mapping[ClassKey, PlanEntry]
+    numbers: Mapping[allocate.Slot, int]
+    placed: Mapping[ClassKey, _Placed]
+    sets: dict[int, tuple[Table, Mapping[Prefix, model.SetEntry]]]  # by id of the table
+
+
+# The last layout: from one call to the next usually one limit of 10,000 differs. Nobody can tell but by the clock.
+_last: _Layout | None = None
 
 
 def build(
@@ -60,7 +70,8 @@ def build(
     if not devices:
         return model.EMPTY
     mtu = max((facts.interfaces[name].mtu for name in devices if name in facts.interfaces), default=_MTU_UNKNOWN)
-    placed = _place(resolution, numbers, _Context(classifier, mtu, facts.features.fq_codel))
+    layout = _lay_out(resolution, numbers, _Context(classifier, mtu, facts.features.fq_codel))
+    placed = layout.placed
     tables = [table for table in resolution.tables if any(key in placed for key in table.entries.values())]
     if not tables:
         return model.EMPTY
@@ -80,29 +91,43 @@ def build(
         ifbs={shard: model.Ifb(True) for shard in sorted(shards)} if through_ifb else {},
         trees=trees,
         hooks={name: classifier.hook(shards) for name in through_ifb},
-        sets={names.set_name(t.family, t.ports): model.IpSet(t.family, _set_entries(t, placed)) for t in tables},
+        sets={names.set_name(t.family, t.ports): model.IpSet(t.family, _set_entries(t, layout)) for t in tables},
         chains=_chains(tables, classifier),
     )
 
 
-def _place(resolution: Resolution, numbers: Mapping[allocate.Slot, int], context: _Context) -> dict[ClassKey, _Placed]:
+def _lay_out(resolution: Resolution, numbers: Mapping[allocate.Slot, int], context: _Context) -> _Layout:
     """The classes that have a number."""
     global _last
-    known = _last[1] if _last[0] == context else {}
+    limits, last = resolution.classes, _last if _last is not None and _last.context == context else None
+    if last is not None and last.numbers is numbers and (differing := same.differing(limits, last.limits)) is not None:
+        moved = {key: _place(key, limits[key], numbers, context) for key in differing}
+        found = {key: item for key, item in moved.items() if item is not None}
+        if len(found) == len(differing) and found.keys() <= last.placed.keys():
+            as_before = all(item.entry == last.placed[key].entry for key, item in found.items())
+            sets = last.sets if as_before else {}
+            _last = _Layout(context, limits, numbers, {**last.placed, **found}, sets)
+            return _last
+    known = last.placed if last is not None else {}
     placed: dict[ClassKey, _Placed] = {}
-    for key, limit in resolution.classes.items():
-        found = known.get(key)
-        if found is None or found.limit is not limit or numbers.get(found.slot) != found.number:
-            slot = allocate.slot(key, limit)
-            number = numbers.get(slot)
-            if number is None:
-                continue
-            shard = context.classifier.shard(number)
-            entry = context.classifier.entry(number, names.comment(key, limit.expires_at))
-            found = _Placed(limit, slot, number, shard, entry, _htb_class(limit, context))
-        placed[key] = found
-    _last = context, placed
-    return placed
+    for key, limit in limits.items():
+        item = known.get(key)
+        if item is None or item.limit is not limit or numbers.get(item.slot) != item.number:
+            item = _place(key, limit, numbers, context)
+        if item is not None:
+            placed[key] = item
+    _last = _Layout(context, limits, numbers, placed, {})
+    return _last
+
+
+def _place(key: ClassKey, limit: PlanEntry, numbers: Mapping[allocate.Slot, int], context: _Context) -> _Placed | None:
+    """One class in kernel units; None without a number."""
+    slot = allocate.slot(key, limit)
+    number = numbers.get(slot)
+    if number is None:
+        return None
+    entry = context.classifier.entry(number, names.comment(key, limit.expires_at))
+    return _Placed(limit, slot, number, context.classifier.shard(number), entry, _htb_class(limit, context))
 
 
 def _htb_class(limit: PlanEntry, context: _Context) -> model.HtbClass:
@@ -139,17 +164,21 @@ def _with_parent(classes: Mapping[int, model.HtbClass]) -> dict[int, model.HtbCl
     return whole
 
 
-def _set_entries(table: Table, placed: Mapping[ClassKey, _Placed]) -> dict[Prefix, model.SetEntry]:
+def _set_entries(table: Table, layout: _Layout) -> Mapping[Prefix, model.SetEntry]:
     """The entries of a table's set. ipset knows no prefix of length 0, so that one becomes its two halves."""
+    known = layout.sets.get(id(table))
+    if known is not None:
+        return known[1]
     whole: dict[Prefix, model.SetEntry] = {}
     for prefix, key in table.entries.items():
-        found = placed.get(key) if key is not None else None
+        found = layout.placed.get(key) if key is not None else None
         whole[prefix] = HOLE if found is None else found.entry
     everything = whole.pop(Prefix(table.family, 0, 0), None)
     if everything is not None:
         bits = 32 if table.family == 4 else 128
         for network in (0, 1 << (bits - 1)):
             whole.setdefault(Prefix(table.family, network, 1), everything)
+    layout.sets[id(table)] = table, whole  # which keeps the table, and with it the id
     return whole
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from bandwidth_agent import verdict
@@ -16,29 +17,31 @@ class Protection:
 
     def __init__(self) -> None:
         self._protected: frozenset[plan.Prefix] = frozenset()
-        self._judged: dict[
-            int, tuple[plan.PlanEntry, verdict.Trouble | None]
-        ] = {}  # by id, which the entry keeps alive
+        self._entries: tuple[plan.PlanEntry, ...] = ()
+        self._judged: tuple[verdict.Trouble | None, ...] = ()  # of each of the entries
 
     def sift(
         self, entries: tuple[plan.PlanEntry, ...], protected: frozenset[plan.Prefix]
     ) -> tuple[tuple[plan.PlanEntry, ...], dict[str, verdict.Trouble]]:
         """The entries that may be enforced, and for each of the others a trouble."""
         if protected != self._protected:
-            self._protected, self._judged = protected, {}
-        judged: dict[int, tuple[plan.PlanEntry, verdict.Trouble | None]] = {}
-        troubles: dict[str, verdict.Trouble] = {}
-        allowed = []
-        ordered = sorted(protected)
-        for entry in entries:
-            known = self._judged.get(id(entry)) or (entry, self._judge(entry, ordered))
-            judged[id(entry)] = known
-            if known[1] is None:
-                allowed.append(entry)
-            else:
-                troubles[entry.limit] = known[1]
-        self._judged = judged
-        return tuple(allowed), troubles
+            self._protected, self._entries, self._judged = protected, (), ()
+        if len(entries) == len(self._entries) and all(map(operator.is_, entries, self._entries)):
+            judged = self._judged
+        else:
+            known = dict(zip(map(id, self._entries), self._judged, strict=True))
+            ordered = sorted(protected)
+            judged = tuple(
+                [
+                    known[i] if i in known else self._judge(e, ordered)
+                    for i, e in zip(map(id, entries), entries, strict=True)
+                ]
+            )
+            self._entries, self._judged = entries, judged
+        if not any(judged):
+            return entries, {}
+        troubles = {e.limit: trouble for e, trouble in zip(entries, judged, strict=True) if trouble is not None}
+        return tuple([e for e, trouble in zip(entries, judged, strict=True) if trouble is None]), troubles
 
     @staticmethod
     def _judge(entry: plan.PlanEntry, protected: Sequence[plan.Prefix]) -> verdict.Trouble | None:

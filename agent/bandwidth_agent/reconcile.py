@@ -199,7 +199,7 @@ class Reconciler:
         if self._numbers is None:
             self._numbers = allocate.adopt(observed, classifier)
         return allocate.assign(
-            (allocate.slot(key, entry) for key, entry in resolution.classes.items()),
+            map(allocate.slot, resolution.classes.keys(), resolution.classes.values()),
             self._numbers,
             tuple(self._resting),
             classifier.capacity,
@@ -209,6 +209,9 @@ class Reconciler:
     def _remember(self, numbers: Mapping[allocate.Slot, int]) -> None:
         """Keep the numbers for the next pass, and let those that are free now rest."""
         now = self._clock()
+        if numbers is self._numbers:
+            self._resting = {number: since for number, since in self._resting.items() if now - since < REST_SECONDS}
+            return
         freed = set((self._numbers or {}).values()).difference(numbers.values())
         in_use = set(numbers.values())
         self._resting = {

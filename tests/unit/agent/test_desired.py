@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,6 +58,41 @@ def test_each_packet_ends_in_the_class_of_the_limit_that_wins(
                     else:
                         assert isinstance(verdict, tracer.ClassAddress)
                         assert verdict.minor == numbers[allocate.slot(key, by_limit[key.limit])]
+
+
+EDITS = st.one_of(
+    st.builds(lambda rate: {"rate_bits_per_second": rate}, st.sampled_from((1_000_000, 2_000_000, 3_000_000))),
+    st.builds(lambda mode: {"mode": mode}, st.sampled_from((Mode.ENFORCE, Mode.OBSERVE))),
+    st.builds(lambda end: {"expires_at": end}, st.sampled_from((None, 1e9, 2e9))),
+    st.builds(lambda priority: {"priority": priority}, st.integers(0, 2)),
+    st.just(None),  # taken away, or back again
+)
+
+
+@worlds.unhurried
+@given(worlds.setups("ifb", "interface"), worlds.plan_entry_lists(), st.lists(st.tuples(st.integers(0, 4), EDITS)))
+def test_edits_one_by_one_come_to_the_same_as_all_anew(
+    setup: worlds.Setup, limits: list[PlanEntry], edits: list[tuple[int, dict[str, Any] | None]]
+) -> None:
+    """What is kept from one answer to the next changes none of them."""
+    facts, away, known = worlds.node(), set[int](), dict(enumerate(limits))
+    numbers: Mapping[allocate.Slot, int] = {}
+    steps = []
+    for index, edit in [(0, {}), *edits]:
+        if index not in known:
+            continue
+        if edit is None:
+            away ^= {index}
+        else:
+            known[index] = dataclasses.replace(known[index], **edit)
+        entries = [entry for number, entry in known.items() if number not in away]
+        resolution, before = overlap.resolve(entries), numbers
+        numbers = allocate.assign(worlds.slots(resolution), before).numbers
+        steps.append((entries, before, numbers, setup.build(resolution, numbers, facts)))
+    for entries, before, numbers, state in steps:
+        resolution = overlap.resolve_anew([dataclasses.replace(entry) for entry in entries])
+        assert allocate.assign(worlds.slots(resolution), dict(before)).numbers == numbers
+        assert setup.build(resolution, dict(numbers), facts) == state
 
 
 @pytest.mark.parametrize("classifier", [MARK, PRIORITY])
