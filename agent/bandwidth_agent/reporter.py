@@ -2,7 +2,8 @@
 
 Owns a thread, and the rule of when to write:
 
-    something is other than what was last written      soon; while it changes all the time, ever more rarely
+    something is other than what was last written      soon, the later the more nodes there are; while it changes all
+                                                       the time, ever more rarely
     nothing changed                                    once in an interval, a little early, not all nodes at once
     the process begins                                 what stands there counts as written by us: the same state,
                                                        younger than an interval, is not written again
@@ -32,7 +33,8 @@ Object = dict[str, Any]
 STATES = f"/apis/{names.GROUP}/{names.VERSION}/{node_state.PLURAL}"
 MANAGER = "bandwidth-agent"
 
-QUIET_SECONDS = (0.03, 0.15)  # from a change to its report: what changes together is written together
+QUIET_SECONDS = (0.03, 0.15)  # from a change to its report, or longer among many nodes, because all of them change
+# at once; what changes together is written together
 SPACING_SECONDS = 1.0  # between two reports of changes; doubles while they go on …
 SPACING_MAX_SECONDS = 8.0  # … up to this
 EARLY = (0.8, 1.0)  # a report without news comes after this part of the interval
@@ -83,6 +85,7 @@ class Reporter:
         self._interval = interval_seconds
         self._wall = wall
         self._condition = threading.Condition()
+        self._nodes = 0  # that have the same plan; the loop's own
         self._state: node_state.NodeState | None = None  # what is to be told
         self._quiet_until = 0.0  # monotonic; what changes together is written together
         self._stopping = False
@@ -114,6 +117,7 @@ class Reporter:
         """A pass ended."""
         if wanted.digest is None and time.monotonic() - self._began < UNPLANNED_SECONDS:
             return
+        self._nodes = wanted.nodes
         self._tell(
             node_report.state(
                 self._node, wanted, made, clean=clean, version=self._version, interval_seconds=self._interval
@@ -142,7 +146,9 @@ class Reporter:
             self._state = state
             now = time.monotonic()
             if self._quiet_until <= now:
-                self._quiet_until = now + random.uniform(*QUIET_SECONDS)  # noqa: S311
+                least, most = QUIET_SECONDS
+                most = max(most, node_state.spread_seconds(self._nodes))
+                self._quiet_until = now + random.uniform(least, most)  # noqa: S311
             self._condition.notify()
 
     # ── the thread ─────────────────────────────────────────────────────────────────────────────────────────────

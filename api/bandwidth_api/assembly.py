@@ -28,10 +28,14 @@ class Assembly:
     retire: bool
     used: Mapping[str, slices.Slice]  # to be given as `kept` the next time
     warnings: tuple[str, ...]  # what is missing or cannot be read, in words
+    nodes: int = 0  # as the head says, or said last; to be given as `nodes` the next time
 
 
-def assemble(read: Iterable[slices.Decoded], kept: Mapping[str, slices.Slice]) -> Assembly:
-    """The plan from all slices there are. `kept`: what the slices of the last plan held (`Assembly.used`)."""
+def assemble(read: Iterable[slices.Decoded], kept: Mapping[str, slices.Slice], nodes: int = 0) -> Assembly:
+    """The plan from all slices there are. `kept`: what the slices of the last plan held (`Assembly.used`).
+
+    `nodes`: as of the last plan. A head that is lost is told by every node, so they must know then how many they are.
+    """
     head: slices.Head | None = None
     present: dict[str, slices.Slice] = {}
     unreadable: dict[str, str] = {}
@@ -43,8 +47,10 @@ def assemble(read: Iterable[slices.Decoded], kept: Mapping[str, slices.Slice]) -
                 present[item.name] = item
             case slices.Unreadable():
                 unreadable[item.name] = item.message
+    if head is not None:
+        nodes = head.nodes
     if head is not None and head.retire:
-        return Assembly(Plan({}), True, slices.plan_digest({}, retire=True), True, {}, ())
+        return Assembly(Plan({}), True, slices.plan_digest({}, retire=True), True, {}, (), nodes)
     named = head.slices if head is not None else tuple(kept)
     used: dict[str, slices.Slice] = dict(present)
     complete = head is not None
@@ -65,4 +71,4 @@ def assemble(read: Iterable[slices.Decoded], kept: Mapping[str, slices.Slice]) -
         for entry in used[name].entries:
             entries.setdefault(entry.limit, entry)
     digest = slices.plan_digest({name: each.digest for name, each in used.items()})
-    return Assembly(Plan(entries), complete, digest, False, used, tuple(sorted(warnings)))
+    return Assembly(Plan(entries), complete, digest, False, used, tuple(sorted(warnings)), nodes)

@@ -20,6 +20,8 @@ FAILING_MAX = 8
 INTERFACES_MAX = 6
 FEATURES_MAX = 10
 MESSAGE_MAX = 160  # characters
+REPORTS_PER_SECOND = 400.0  # of all nodes together, when something changed for all of them
+SPREAD_MAX_SECONDS = 30.0
 
 Json = dict[str, Any]
 
@@ -69,6 +71,11 @@ class NodeState:
 class UnreadableState(NamedTuple):
     node: str
     message: str
+
+
+def spread_seconds(nodes: int) -> float:
+    """Within how long so many nodes report a change that concerns them all; `nodes` as the head of the plan says it."""
+    return min(nodes, REPORTS_PER_SECOND * SPREAD_MAX_SECONDS) / REPORTS_PER_SECOND
 
 
 def summary(state: NodeState) -> tuple[str, str]:

@@ -51,6 +51,7 @@ class Head:
     slices: tuple[str, ...]
     retire: bool = False
     term: int = 0
+    nodes: int = 0  # about how many nodes run an agent, over which they spread their reports; 0: few
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,6 +141,11 @@ def _whole(value: object) -> int:
     return value
 
 
+def _nodes(value: object) -> int:
+    """A number of nodes; 0 for anything else, since a head must not be lost for what only spreads reports."""
+    return value if type(value) is int and value > 0 else 0
+
+
 def _positive(value: object) -> int:
     if _whole(value) <= 0:
         raise ValueError(f"{value!r} is not positive")
@@ -203,7 +209,8 @@ def write(item: Slice | Head) -> Json:
     """The `spec` of the object."""
     spec: Json = {"schema": SCHEMA, "term": item.term}
     if isinstance(item, Head):
-        return spec | {"slices": list(item.slices)} | ({"retire": True} if item.retire else {})
+        said = {"retire": True} if item.retire else {}
+        return spec | {"slices": list(item.slices)} | said | ({"nodes": item.nodes} if item.nodes else {})
     return spec | {"entries": [write_entry(e) for e in item.entries]}
 
 
@@ -219,7 +226,8 @@ def read(item: Mapping[str, Any]) -> Decoded:
     try:
         term = _whole(spec.get("term", 0))
         if "slices" in spec:
-            return Head(tuple([_text(s) for s in spec["slices"]]), spec.get("retire") is True, term)
+            named = tuple([_text(s) for s in spec["slices"]])
+            return Head(named, spec.get("retire") is True, term, _nodes(spec.get("nodes")))
         wires = spec.get("entries") or []
         return Slice(name, tuple([read_entry(wire) for wire in wires]), digest(wires), term)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -234,7 +242,7 @@ def digest(entries: Sequence[Json]) -> str:
 def plan_digest(slices: Mapping[str, str], *, retire: bool = False) -> str:
     """The digest of a plan from those of its slices by name, in the order of the names.
 
-    Which slices the head names is no part of it: only what a node enforces is.
+    Which slices the head names is no part of it, nor is what else it says: only what a node enforces is.
     """
     text = "retire" if retire else "".join(f"{name} {slices[name]}\n" for name in sorted(slices))
     return _hash(text.encode())

@@ -167,7 +167,7 @@ class SimulatedAgent:
         while not self._stopping.is_set():
             self._touched.wait(max(0.0, due - time.monotonic()))
             if self._touched.is_set():
-                self._stopping.wait(max(self._quiet, self._spaced_until - time.monotonic()))
+                self._stopping.wait(max(self._quiet_seconds(), self._spaced_until - time.monotonic()))
                 self._touched.clear()
             if self._paused or not self._listed or self._stopping.is_set():
                 due = time.monotonic() + 1
@@ -183,6 +183,11 @@ class SimulatedAgent:
                     if not error.temporary:
                         self.errors.append(str(error))
                 due = time.monotonic() + wait
+
+    def _quiet_seconds(self) -> float:
+        known = self.assembly
+        most = node_state.spread_seconds(known.nodes) if known is not None else 0.0
+        return random.uniform(self._quiet, max(self._quiet, most))
 
     def _report(self, *, forced: bool) -> None:
         with self._lock:

@@ -31,6 +31,7 @@ class Planned:
     rejected: Mapping[str, tuple[Rejection, ...]]
     until: float | None  # when something expires next, seconds since the epoch
     made_from: Mapping[str, object]  # by limit, its `parsed`
+    agents: int  # nodes that run an agent
 
     def covers(self, limit: known.Limit) -> bool:
         """Whether the plan was made from this version of the limit."""
@@ -59,7 +60,7 @@ def plan_of(snapshot: known.Snapshot, written: Mapping[str, slices.Slice], now: 
         rejected.setdefault(name, (why,))
     whole = Plan(entries)
     made_from = {name: k.parsed for name, k in snapshot.limits.items()}
-    return Planned(whole, left_out, rejected, compiler.next_expiry(whole, now), made_from)
+    return Planned(whole, left_out, rejected, compiler.next_expiry(whole, now), made_from, len(nodes))
 
 
 def _node_addresses(snapshot: known.Snapshot) -> frozenset[Prefix]:

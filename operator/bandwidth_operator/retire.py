@@ -85,7 +85,8 @@ class Retirement:
                 self._safe_at = self._clock() + OUTLAST_SECONDS
             found = [slices.read(item) for item in self._api.listed(PATHS[Kind.SLICE]).items]
             self._lease.at_least(max((s.term for s in found if not isinstance(s, slices.Unreadable)), default=0))
-            self._write_head(tuple(sorted(s.name for s in found if isinstance(s, slices.Slice))))
+            named = tuple(sorted(s.name for s in found if isinstance(s, slices.Slice)))
+            self._write_head(named, max((s.nodes for s in found if isinstance(s, slices.Head)), default=0))
             self._told = True
         elif self._lease.turn() is None:
             self._told = False  # an operator may have published its plan again: begin anew
@@ -113,11 +114,11 @@ class Retirement:
                 self._delete(f"{PATHS[kind]}/{name}")
         self._lease.turn()  # the time that replicas stand by begins now
 
-    def _write_head(self, named: tuple[str, ...]) -> None:
+    def _write_head(self, named: tuple[str, ...], nodes: int) -> None:
         fence = self._lease.fence
         if fence is None:
             raise client.UnreachableError("the lease is lost")
-        head = slices.Head(named, retire=True, term=fence.term)
+        head = slices.Head(named, retire=True, term=fence.term, nodes=nodes)
         body = {
             "apiVersion": names.API_VERSION,
             "kind": slices.KIND,

@@ -28,4 +28,4 @@ ROLLUP_SECONDS = 0.2  # between two looks at all node states, at least
 RELIST_SECONDS = 1800.0  # between two whole lists that check what the watches brought
 TURN_SECONDS = 1.0  # the acting thread turns at least so often
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # after failed writes; the last one again and again
-SETTLE_SECONDS = 10.0  # at the beginning of a term, nodes that are elsewhere are given so long to report
+SETTLE_SECONDS = 10.0  # at the beginning of a term, until nodes that are elsewhere report; and their spread on top

@@ -2,6 +2,9 @@
 
 A limit stays in the slice where it is as long as it lives, so that one edit rewrites one object. New ones fill the
 slices that have room, by number, then make new slices. A slice that becomes empty is deleted.
+
+The head also says about how many nodes run an agent. Every node reads it and none enforces it, so it is rounded, and
+changes rarely.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from bandwidth_api import slices
 from bandwidth_api.plan import Plan, PlanEntry
 
 SLICE_SIZE = 100
+FEW_NODES = 256  # so many may report at once, and the head says nothing of them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,11 +38,13 @@ def steps(
     existing: Mapping[str, slices.Decoded],
     *,
     term: int,
+    nodes: int = 0,
     size: int = SLICE_SIZE,
     made: MutableMapping[str, slices.Slice] | None = None,
 ) -> Steps:
     """The difference between the plan and the slices that exist, by name. Nothing for a plan that is there already.
 
+    `nodes`: how many nodes run an agent.
     `made` holds what was made of the last plan of this term and is brought up to date: a slice whose entries are the
     same objects as before is not written out again to compare it. Saves time and changes no answer.
     """
@@ -54,9 +60,23 @@ def steps(
         del made[name]
     named = tuple(sorted(members))
     head = existing.get(slices.HEAD)
-    head_is_right = isinstance(head, slices.Head) and head.slices == named and not head.retire
+    before = head if isinstance(head, slices.Head) else slices.Head(())
+    wanted_head = slices.Head(named, term=term, nodes=_rounded(nodes, before.nodes))
+    head_is_right = head is before and dataclasses.replace(before, term=term) == wanted_head
     deletes = tuple(sorted(name for name in existing if name not in members and name != slices.HEAD))
-    return Steps(tuple(puts), None if head_is_right else slices.Head(named, term=term), deletes)
+    return Steps(tuple(puts), None if head_is_right else wanted_head, deletes)
+
+
+def _rounded(nodes: int, written: int) -> int:
+    """The number of nodes as the head should say it: a power of two that is not too small, 0 for few; or as written.
+
+    What is too small lets too many nodes report at once, so it grows with the first node too many. What is too large
+    only makes reports later, so it shrinks when three quarters of the nodes are gone: just grown, a number is twice
+    that of the nodes at most, and a cluster that loses half of its nodes each night and gains them again each morning
+    has its head rewritten never.
+    """
+    least = 1 << (nodes - 1).bit_length() if nodes > FEW_NODES else 0
+    return written if least <= written < 4 * nodes else least
 
 
 def _make(name: str, members: Sequence[PlanEntry], term: int, before: slices.Slice | None) -> slices.Slice:

@@ -225,7 +225,8 @@ class Term:
             self._publisher.recognise(snapshot.slices)
             planned = planning.plan_of(snapshot, self._plans.written, time.time())
             seen = {name: each.content for name, each in snapshot.slices.items()}
-            steps = slicing.steps(planned.plan, seen, term=self._fence.term, made=self._made)
+            term, agents = self._fence.term, planned.agents
+            steps = slicing.steps(planned.plan, seen, term=term, nodes=agents, made=self._made)
         self._planned, self._agents = planned, frozenset(snapshot.states)
         self._rollup_due = time.monotonic()
         if steps.writes:
@@ -238,10 +239,8 @@ class Term:
 
     def _retiring(self, snapshot: known.Snapshot) -> bool:
         """Whether the head says retire, and is not what a retirement of an earlier term left when it did not end."""
-        head = snapshot.slices.get(slices.HEAD)
-        if head is None or not isinstance(head.content, slices.Head):
-            return False
-        return head.content.retire and head.content.term >= self._fence.term
+        head = _head(snapshot)
+        return head.retire and head.term >= self._fence.term
 
     # ── statuses ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -258,7 +257,7 @@ class Term:
             nodes = rollup.views(snapshot, self._plans, epoch)
             self._update_winners(planned, nodes)
             answers = rollup.Rollup(nodes, self._plans)
-            settling = self._settling(nodes)
+            settling = self._settling(nodes, _head(snapshot))
             for name, limit in snapshot.limits.items():
                 if not planned.covers(limit):
                     continue  # newer than the plan, which is on its way
@@ -278,9 +277,10 @@ class Term:
         for word, count in rollup.census(nodes, current).items():
             self._metrics.nodes.labels(word).set(count)
 
-    def _settling(self, nodes: list[rollup.NodeView]) -> bool:
+    def _settling(self, nodes: list[rollup.NodeView], head: slices.Head) -> bool:
         """At the beginning of a term a node may be at a plan that this leader has never seen: give it a moment."""
-        if time.monotonic() - self._began_at > settings.SETTLE_SECONDS:
+        moment = settings.SETTLE_SECONDS + node_state.spread_seconds(head.nodes)
+        if time.monotonic() - self._began_at > moment:
             return False
         return any(node.step is None and node.trouble is None for node in nodes)
 
@@ -300,6 +300,12 @@ class Term:
         metrics.plan_slices.set(len(self._plans.written))
         for kind, seconds in self._watch.streams.silence_seconds().items():
             metrics.watch_silence.labels(kind.value).set(seconds)
+
+
+def _head(snapshot: known.Snapshot) -> slices.Head:
+    """The head as it is in the cluster; one that says nothing if there is none that can be read."""
+    found = snapshot.slices.get(slices.HEAD)
+    return found.content if found is not None and isinstance(found.content, slices.Head) else slices.Head(())
 
 
 def _was_programmed(limit: known.Limit) -> bool:

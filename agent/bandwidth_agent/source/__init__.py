@@ -63,3 +63,4 @@ class Wanted:
     digest: str | None = None  # of the plan of a cluster that these are from; None: of none
     retire: bool = False  # there are none, because the plan says that everything of ours is to go
     partial: bool = False  # the plan is not all there; what is missing of it is as it was before
+    nodes: int = 0  # about how many nodes have this plan, so that not all report at once; 0: few, or nobody knows

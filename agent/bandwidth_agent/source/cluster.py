@@ -176,7 +176,7 @@ class Cluster:
         if self._retired or made.retire:
             # What only the disk says may be of an installation that is gone: obeyed, but not reported.
             digest = slices.plan_digest({}, retire=True) if self._retired else None
-            return Wanted((), digest=digest, retire=True)
+            return Wanted((), digest=digest, retire=True, nodes=made.nodes)
         self._keep(made, reading)
         of_all = self._known or made.plan
         warnings = list(made.warnings)
@@ -197,6 +197,7 @@ class Cluster:
             warnings=tuple(warnings),
             digest=made.digest,
             partial=not made.complete,
+            nodes=made.nodes,
         )
 
     def _start_with(self, stored: stored_plan.Stored, in_force: frozenset[str] | None) -> None:
@@ -212,8 +213,8 @@ class Cluster:
 
     def _assemble(self, reading: Reading[slices.Decoded]) -> None:
         before = self._assembly
-        kept = before.used if before is not None else {}
-        self._assembly = assembly.assemble(reading.items.values(), kept)
+        kept, nodes = (before.used, before.nodes) if before is not None else ({}, 0)
+        self._assembly = assembly.assemble(reading.items.values(), kept, nodes)
         self._assembled_of = reading
         if self._assembly.complete:
             self._known, self._behind = self._assembly.plan, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
 
@@ -30,6 +31,13 @@ def plan_of(*parts: tuple[PlanEntry, ...], retire: bool = False) -> Reading[slic
     made = [slices.make(slices.slice_name(n), part) for n, part in enumerate(parts)]
     head = slices.Head(tuple(each.name for each in made), retire)
     return Reading({slices.HEAD: head, **{each.name: each for each in made}}, "100")
+
+
+def told(reading: Reading[slices.Decoded], nodes: int) -> Reading[slices.Decoded]:
+    """The same plan, for so many nodes."""
+    head = reading.items[slices.HEAD]
+    assert isinstance(head, slices.Head)
+    return Reading({**reading.items, slices.HEAD: dataclasses.replace(head, nodes=nodes)}, reading.resource_version)
 
 
 def without(reading: Reading[slices.Decoded], *gone: str) -> Reading[slices.Decoded]:
@@ -88,6 +96,20 @@ def test_a_whole_plan_and_labels_are_complete() -> None:
     assert wanted.digest == slices.plan_digest(
         {name: item.digest for name, item in reading.items.items() if isinstance(item, slices.Slice)}
     )
+
+
+def test_the_number_of_nodes_comes_with_the_plan() -> None:
+    """As the head says it; it makes no other plan, is no reason to write to the disk, and outlives a lost head."""
+    node = ready((entry("a"),))
+    before = node.cluster.wanted(10.0)
+    assert before.nodes == 0
+    node.cluster.slices_read(told(plan_of((entry("a"),)), 1024))
+    assert node.cluster.wanted(10.0) == dataclasses.replace(before, nodes=1024)
+    assert len(node.saved) == 1
+    node.cluster.slices_read(without(plan_of((entry("a"),)), slices.HEAD))
+    assert node.cluster.wanted(10.0).nodes == 1024
+    node.cluster.slices_read(told(plan_of(retire=True), 2048))
+    assert (node.cluster.wanted(10.0).retire, node.cluster.wanted(10.0).nodes) == (True, 2048)
 
 
 def test_without_labels_only_limits_for_every_node_are_taken_and_none_lifted() -> None:

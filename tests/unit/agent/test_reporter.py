@@ -310,6 +310,47 @@ def test_of_many_changes_only_some_are_written_and_the_last_is(agent: Agent) -> 
     assert len(agent.writes) <= 20
 
 
+class Draws:
+    """Chance that always chooses the least, and what it could choose from."""
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[float, float]] = []
+
+    def uniform(self, least: float, most: float) -> float:
+        self.ranges.append((least, most))
+        return least
+
+
+@pytest.mark.parametrize(
+    ("nodes", "most"), [(0, 0.15), (32, 0.15), (512, 1.28), (5000, 12.5), (8192, 20.48), (1 << 20, 30.0)]
+)
+def test_many_nodes_spread_their_reports(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, nodes: int, most: float
+) -> None:
+    """A change of the plan is told at a time that nobody else has chosen, in a span that grows with the fleet."""
+    draws = Draws()
+    monkeypatch.setattr(reporter, "random", draws)
+    one = reporter.Reporter(agent.api.client, NODE, agent.listener, version="1", interval_seconds=300)
+    one.passed(Wanted((), digest="d1", nodes=nodes), made(), clean=True)
+    assert draws.ranges == [(0.03, most)]
+
+
+def test_what_changes_while_a_report_waits_does_not_put_it_off(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One time is chosen for all of it; of a kernel that cannot be read it is chosen as for any change."""
+    draws = Draws()
+    monkeypatch.setattr(reporter, "random", draws)
+    monkeypatch.setattr(reporter, "QUIET_SECONDS", (1000.0, 1000.0))
+    one = reporter.Reporter(agent.api.client, NODE, agent.listener, version="1", interval_seconds=300)
+    for number in range(5):
+        one.passed(Wanted((), digest=f"d{number}", nodes=5000), made(), clean=True)
+    assert len(draws.ranges) == 1
+    monkeypatch.setattr(reporter, "QUIET_SECONDS", (0.0, 0.15))
+    two = reporter.Reporter(agent.api.client, NODE, agent.listener, version="1", interval_seconds=300)
+    two.passed(Wanted((), digest="d1", nodes=5000), made(), clean=True)
+    two.unreadable("no such device")
+    assert draws.ranges[1:] == [(0.0, 12.5), (0.0, 12.5)]
+
+
 def test_a_state_that_somebody_deleted_is_made_anew(agent: Agent) -> None:
     """With the next thing that there is to say."""
     one = agent.start()

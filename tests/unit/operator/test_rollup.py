@@ -338,6 +338,15 @@ def test_no_limit_touches_an_address_of_a_node() -> None:
     assert made.rejected["broken"][0].reason is Reason.INVALID
 
 
+def test_nodes_with_an_agent_are_counted() -> None:
+    """Those that have a state; not the state of a node that is gone, nor a node that never had an agent."""
+    found = snapshot(
+        [examples.node("n0"), examples.node("n1", ready=False), examples.node("no-agent")],
+        [examples.state("n0", "d"), examples.state("n1", "d"), examples.state("gone", "d")],
+    )
+    assert planning.plan_of(found, {}, examples.NOW).agents == 2
+
+
 def test_left_out_limits_have_a_reason() -> None:
     """Disabled and expired limits are not in the plan and say why; the next expiry is known."""
     ends = "2027-01-15T08:00:10Z"

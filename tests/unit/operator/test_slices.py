@@ -28,6 +28,20 @@ def test_a_head_is_read_as_it_was_written() -> None:
         assert slices.read({"metadata": {"name": "plan"}, "spec": slices.write(head)}) == head
 
 
+def test_a_head_says_how_many_nodes_there_are() -> None:
+    """It is read as it was written, retiring or not; of few nodes the object says nothing."""
+    for head in (slices.Head(("plan-00000",), nodes=8192), slices.Head((), retire=True, term=4, nodes=512)):
+        assert slices.read({"metadata": {"name": "plan"}, "spec": slices.write(head)}) == head
+    assert "nodes" not in slices.write(slices.Head(("plan-00000",)))
+
+
+@pytest.mark.parametrize("nodes", [None, 0, -1, -(10**400), 1.5, 512.0, True, "512", "many", [], {}, [512]])
+def test_a_head_is_never_lost_for_its_number_of_nodes(nodes: object) -> None:
+    """What is no number of nodes counts as none, because the names of the slices are what matters."""
+    spec = {"schema": 1, "term": 2, "slices": ["plan-00000"], "nodes": nodes}
+    assert slices.read({"metadata": {"name": "plan"}, "spec": spec}) == slices.Head(("plan-00000",), term=2)
+
+
 @given(examples.entries())
 def test_digests_differ_when_anything_does(entry: object) -> None:
     """Another rate is another digest, of the slice and of the plan."""
@@ -211,6 +225,22 @@ def test_retire_is_an_empty_plan_that_is_complete() -> None:
     assert (made.plan, made.complete, made.retire) == (Plan({}), True, True)
 
 
+def test_the_plan_carries_the_number_of_nodes() -> None:
+    """As the head says it, also when it says retire; the digest is what it would be without."""
+    told = dataclasses.replace(HEAD, nodes=1024)
+    made = assembly.assemble([ONE, TWO, told], {})
+    assert made == dataclasses.replace(assembly.assemble([ONE, TWO, HEAD], {}), nodes=1024)
+    assert assembly.assemble([slices.Head((), retire=True, nodes=1024)], {}).nodes == 1024
+
+
+def test_a_lost_head_keeps_the_number_of_nodes() -> None:
+    """Every node tells that the head is missing or unreadable, so none may forget how many they are; a head may."""
+    made = assembly.assemble([ONE, TWO, dataclasses.replace(HEAD, nodes=1024)], {})
+    assert assembly.assemble([ONE, TWO], made.used, made.nodes).nodes == 1024
+    assert assembly.assemble([ONE, TWO, slices.Unreadable(slices.HEAD, "?")], made.used, made.nodes).nodes == 1024
+    assert assembly.assemble([ONE, TWO, HEAD], made.used, made.nodes).nodes == 0
+
+
 # ── what a node says of itself ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -295,6 +325,14 @@ def test_a_report_that_cannot_be_read_is_a_value(status: object) -> None:
     found = node_state.read({"metadata": {"name": "node-0"}, "status": status})
     assert isinstance(found, node_state.UnreadableState)
     assert found.message
+
+
+@pytest.mark.parametrize(
+    ("nodes", "seconds"), [(0, 0.0), (512, 1.28), (8192, 20.48), (12_000, 30.0), (1 << 20, 30.0), (10**400, 30.0)]
+)
+def test_many_nodes_take_longer_to_report(nodes: int, seconds: float) -> None:
+    """400 reports per second from all of them, but none later than after half a minute."""
+    assert node_state.spread_seconds(nodes) == seconds
 
 
 def test_prefixes_are_written_canonically() -> None:

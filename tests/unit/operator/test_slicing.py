@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,3 +120,79 @@ def test_a_limit_in_two_slices_is_left_in_one() -> None:
     one, two = slices.make("plan-00000", [examples.entry("a")]), slices.make("plan-00001", [examples.entry("a")])
     steps = slicing.steps(Plan({"a": examples.entry("a")}), {one.name: one, two.name: two}, term=1)
     assert (steps.puts, steps.deletes) == ((), ("plan-00001",))
+
+
+# ── how many nodes the head says there are ─────────────────────────────────────────────────────────────────────
+
+
+def said(nodes: int, existing: dict[str, slices.Decoded]) -> tuple[dict[str, slices.Decoded], bool]:
+    """The slices of an empty plan afterwards, and whether the head was written."""
+    steps = slicing.steps(Plan({}), existing, term=1, nodes=nodes)
+    return carried_out(steps, existing), steps.head is not None
+
+
+def head_of(existing: dict[str, slices.Decoded]) -> slices.Head:
+    head = existing[slices.HEAD]
+    assert isinstance(head, slices.Head)
+    return head
+
+
+@pytest.mark.parametrize(
+    ("nodes", "rounded"),
+    [(0, 0), (1, 0), (256, 0), (257, 512), (512, 512), (513, 1024), (5000, 8192), (8192, 8192), (8193, 16384)],
+)
+def test_the_head_says_how_many_nodes_run_an_agent(nodes: int, rounded: int) -> None:
+    """Rounded up to a power of two; of few nodes it says nothing."""
+    assert head_of(said(nodes, {})[0]).nodes == rounded
+
+
+@pytest.mark.parametrize(
+    ("written", "nodes", "after"),
+    [
+        *((1024, nodes, 1024) for nodes in (1024, 513, 512, 257)),
+        (1024, 1025, 2048),
+        (1024, 256, 0),
+        (4096, 1025, 4096),
+        (4096, 1024, 1024),
+        (512, 129, 512),
+        (512, 128, 0),
+        (512, 0, 0),
+        (0, 256, 0),
+        (700, 600, 1024),
+        (1 << 40, 600, 1024),
+    ],
+)
+def test_the_number_grows_at_once_and_shrinks_late(written: int, nodes: int, after: int) -> None:
+    """One node too many is enough to grow; three quarters of what is written have to be gone to shrink."""
+    existing: dict[str, slices.Decoded] = {slices.HEAD: slices.Head((), nodes=written)}
+    assert head_of(said(nodes, existing)[0]).nodes == after
+
+
+@given(st.lists(st.integers(0, 20_000), min_size=1, max_size=20))
+def test_the_number_is_never_far_from_the_truth(counts: list[int]) -> None:
+    """However nodes come and go; and a new leader that counts as many of them writes nothing."""
+    existing: dict[str, slices.Decoded] = {}
+    for nodes in counts:
+        existing, _ = said(nodes, existing)
+        told = head_of(existing).nodes
+        assert nodes <= told < 4 * nodes if told else nodes <= slicing.FEW_NODES
+        assert slicing.steps(Plan({}), existing, term=2, nodes=nodes).writes == 0
+
+
+@given(st.integers(slicing.FEW_NODES + 1, 5_000), st.lists(st.floats(0.5, 1.0), max_size=20))
+def test_nodes_that_come_and_go_rewrite_no_head(most: int, shares: list[float]) -> None:
+    """A cluster that loses up to half of its nodes and gets them back has one number."""
+    existing, _ = said(most, {})
+    for share in shares:
+        existing, was_written = said(math.ceil(most * share), existing)
+        assert not was_written
+
+
+def test_another_number_of_nodes_rewrites_the_head_and_no_slice() -> None:
+    """So that no node has anything else to do."""
+    plan = Plan({f"l{n}": examples.entry(f"l{n}", n * 256) for n in range(10)})
+    existing = carried_out(slicing.steps(plan, {}, term=1, size=SIZE), {})
+    steps = slicing.steps(plan, existing, term=1, nodes=300, size=SIZE)
+    named = head_of(existing).slices
+    assert steps == slicing.Steps((), slices.Head(named, term=1, nodes=512), ())
+    assert slicing.steps(plan, carried_out(steps, existing), term=2, nodes=300, size=SIZE).writes == 0
