@@ -10,7 +10,23 @@ import pytest
 from bandwidth_lab import control_plane
 from cluster.world import World
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that wait for long first, then those that share something, so that no worker is busy at the end
+    while all others have nothing left to do."""
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    ours.sort(key=_turn)
+    items[:] = [item for item in items if not item.path.is_relative_to(HERE)] + ours
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("long") is not None:
+        return 0
+    return 1 if item.get_closest_marker("xdist_group") is not None else 2
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from bandwidth_kube import client, connection
 from bandwidth_lab.control_plane import ControlPlane
 from cluster.world import LIMITS, NAMESPACE, SLICES, STATES, Object, World, limit
 
+pytestmark = pytest.mark.xdist_group("admission")  # a hundred and more that take no time
+
 CASES = yaml.safe_load((pathlib.Path(__file__).parents[1] / "unit" / "api" / "limit-cases.yaml").read_text())
 GUARD_RAILS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/client-bandwidth-guard-rails"
 STRICT = "?dryRun=All&fieldValidation=Strict"

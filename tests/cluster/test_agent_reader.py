@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -134,13 +135,11 @@ class Scene:
         self.world.api.request("DELETE", f"{SLICES}/{slices.slice_name(number)}")
 
     def start(
-        self, *, not_older_than: str = "", watch_seconds: int = 50, kubeconfig: pathlib.Path | None = None
+        self, *, not_older_than: str = "", kubeconfig: pathlib.Path | None = None, **patience: Any
     ) -> cluster_reader.Reader[slices.Decoded]:
-        """A reader through the proxy, with the token of a node."""
+        """A reader through the proxy, with the token of a node. `patience`: that of a Collection."""
         api = client.Client(connection.load(kubeconfig or self.kubeconfig()), "reader")
-        what = cluster_reader.Collection(
-            name="slices", path=SLICES, decode=self.heard.decode, watch_seconds=watch_seconds
-        )
+        what = cluster_reader.Collection(name="slices", path=SLICES, decode=self.heard.decode, **patience)
         reader = cluster_reader.Reader(api, what, self.heard.tell, self.heard, not_older_than=not_older_than)
         reader.start()
         self._stops += [reader.stop, api.close]
@@ -268,14 +267,17 @@ def test_an_error_event_of_another_kind_leads_to_a_new_list(scene: Scene) -> Non
     assert scene.heard.lists == 2
 
 
-def test_a_frozen_watch_is_given_up_within_a_minute(scene: Scene) -> None:
-    """A stream that stays open and brings nothing, not even a bookmark, is not believed for long."""
+def test_a_frozen_watch_is_given_up(scene: Scene) -> None:
+    """A stream that stays open and brings nothing, not even a bookmark, is not believed for longer than the reader's
+    patience, which in an agent is less than a minute."""
+    usual = cluster_reader.Collection(name="slices", path=SLICES, decode=scene.heard.decode)
+    assert usual.watch_seconds < usual.silence_seconds < 60
     scene.put(1)
-    scene.start()
+    scene.start(watch_seconds=10, silence_seconds=17.0)
     scene.until_watching()
     scene.proxy.freeze()
     scene.put(1, 6_000_000)
-    scene.heard.until_trouble(None, 60.0 + SECONDS)
+    scene.heard.until_trouble(None, 17.0 + SECONDS)
     scene.proxy.thaw()
     scene.heard.until({1: 6_000_000})
     assert scene.heard.lists == 1

@@ -17,6 +17,8 @@ from bandwidth_lab import control_plane
 from cluster import helm
 from cluster.world import LIMITS, NAMESPACE, World, limit
 
+pytestmark = pytest.mark.xdist_group("chart")  # they share an API server of their own
+
 HERE = pathlib.Path(__file__).parent / "chart"
 GOLDEN = sorted((HERE / "golden").glob("*.yaml"))
 INSTALL = helm.ROOT / "deploy" / "install.yaml"

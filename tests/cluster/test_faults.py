@@ -101,6 +101,7 @@ def test_a_list_whose_continue_token_expired_is_begun_again(world: World, proxy:
     world.wait(lambda: len(agent.limits) == 520, "all are on the node")
 
 
+@pytest.mark.long
 def test_a_watch_that_stays_frozen_is_told(world: World, proxy: FaultProxy) -> None:
     """/readyz names the watch that brings nothing, and is content again once it does."""
     agent = world.agent("node-0")

@@ -10,6 +10,8 @@ import pytest
 from bandwidth_lab.control_plane import ControlPlane
 from cluster.world import LIMITS, SLICES, World, limit
 
+pytestmark = pytest.mark.xdist_group("limits")  # they share an operator
+
 
 @pytest.fixture(scope="module")
 def leading(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:

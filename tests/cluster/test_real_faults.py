@@ -101,6 +101,7 @@ def test_refusals_and_a_list_that_breaks_off_are_waited_out(
     assert 3 <= proxy.count("PATCH") - reports <= 6
 
 
+@pytest.mark.long
 def test_frozen_watches_are_noticed(
     world: World, network: Fleet, proxy: FaultProxy, node: ClusterNode, plane: ControlPlane
 ) -> None:

@@ -19,7 +19,7 @@ from bandwidth_lab.fleet import Fleet, fleet
 from cluster.wire import assert_held, assert_unlimited, assert_whole
 from cluster.world import LIMITS, STATES, World, limit
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("real limits")]  # they share a cluster
 
 NODES = 3
 PROTECTED = "198.51.100.77/32"  # on the last node

@@ -27,6 +27,7 @@ def network() -> Iterator[Fleet]:
         yield made
 
 
+@pytest.mark.long
 def test_a_minute_without_the_api_server(world: World, network: Fleet) -> None:
     """Agents that go on, start anew, or start on a node just booted enforce the plan from their disks and end what
     expires; the operator waits; when the API server is back everybody goes on, and misses nothing."""

@@ -30,6 +30,7 @@ def nodes(world: World, network: Fleet) -> list[ClusterNode]:
     return [world.real_node(f"node-{n}", host) for n, host in enumerate(network.nodes)]
 
 
+@pytest.mark.long
 def test_operators_that_die_and_freeze_while_limits_change(
     world: World, network: Fleet, nodes: list[ClusterNode]
 ) -> None:
@@ -118,6 +119,7 @@ def test_any_order_of_starts_and_a_second_start_that_writes_nothing(
         node.kernel.until_rate(client, 6_000_000)
 
 
+@pytest.mark.long
 def test_retire_leaves_nothing_behind(world: World, network: Fleet, nodes: list[ClusterNode]) -> None:
     """Told to retire, agents remove everything of ours and stay idle, over a restart too; in a later installation an
     agent that is started anew enforces the limits that are still there."""

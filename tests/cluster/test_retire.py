@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from bandwidth_kube import client
 from bandwidth_operator import lease
 from cluster.world import LEASES, LIMITS, NAMESPACE, NODES, SLICES, STATES, World, limit
@@ -101,6 +103,7 @@ def test_a_later_installation_works(world: World) -> None:
     world.wait_ready("a", seconds=DEADLINE_SECONDS)
 
 
+@pytest.mark.long
 def test_a_node_that_does_not_answer_is_named(world: World) -> None:
     """After the timeout the node is named on stderr, the exit code is 1, and the plan stays for another try."""
     installed(world)

@@ -288,7 +288,7 @@ class World:
         self.api.close()
 
     def wait(self, condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
-        """Ask again and again until the answer is true; returns it."""
+        """Ask again and again until the answer is true; returns it. What is not said yet is not so yet."""
         deadline = time.monotonic() + seconds
         answer: T | None = None
         while time.monotonic() < deadline:
@@ -296,14 +296,14 @@ class World:
                 answer = condition()
                 if answer:
                     return answer
-            except client.ApiError as error:
+            except (client.ApiError, LookupError) as error:
                 answer = error  # type: ignore[assignment]
             time.sleep(0.05)
         for operator in self.operators:
             operator.dump()
         logs = "".join(f"\n── {o.name}\n{o.log[-9000:]}" for o in (*self.operators, *self.real.values()))
         raise AssertionError(
-            f"not within {seconds} s: {what}; last answer {json.dumps(answer, default=str)[:2000]}{logs}"
+            f"not within {seconds} s: {what}; last answer {json.dumps(answer, default=repr)[:2000]}{logs}"
         )
 
 
