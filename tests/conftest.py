@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
@@ -18,18 +19,45 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("project")
 
 
+MEASURING = ("paired", "alone")  # marks of the tests that measure; `paired` two at a time, `alone` one at a time
+SEATS = 2  # for as many cores as the smallest machine has that runs all of this
+
+
+def _measuring(item: pytest.Item) -> str:
+    return next((mark for mark in MEASURING if item.get_closest_marker(mark) is not None), "")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that want the machine for themselves at the end, where nobody has to wait for them."""
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    """Put the tests that measure at the end, where nobody has to wait for them."""
+    items.sort(key=lambda item: ("", *MEASURING).index(_measuring(item)))
 
 
 @pytest.fixture(autouse=True)
 def _machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Of several workers of one run, one that makes a test marked `alone` waits for all others, and they for it."""
+    """Of several workers of one run, those that measure wait until all others are done, and these for them.
+
+    There are as many seats as tests may measure at a time: who measures takes one of them, or all when it wants the
+    machine for itself; everybody else shares all of them.
+    """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
-    alone = request.node.get_closest_marker("alone") is not None
-    with (tmp_path_factory.getbasetemp().parent / "machine").open("a") as machine:
-        fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    measuring, seats = _measuring(request.node), tmp_path_factory.getbasetemp().parent
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((seats / f"seat-{number}").open("a")) for number in range(SEATS)]
+        if measuring == "paired":
+            _take_one([file.fileno() for file in files])
+        else:
+            for file in files:  # always in this order, so that no two wait for each other
+                fcntl.flock(file, fcntl.LOCK_EX if measuring else fcntl.LOCK_SH)
         yield
+
+
+def _take_one(seats: list[int]) -> None:
+    """Take a seat that is free, or wait for one; half of the workers wait for each."""
+    for seat in seats:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(seat, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+    worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    fcntl.flock(seats[worker % len(seats)], fcntl.LOCK_EX)

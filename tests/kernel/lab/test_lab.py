@@ -106,7 +106,7 @@ def test_a_tcp_flow_fills_the_link_and_the_two_meters_agree(family: int, congest
     assert wire == pytest.approx(estimate, rel=0.02)
 
 
-@pytest.mark.alone
+@pytest.mark.paired
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_steady_tcp_flow_keeps_its_rate_beside_another_client(family: int) -> None:
     """A steady flow gets what it asks for, and the meter of one client does not see the other."""
@@ -143,8 +143,10 @@ def test_a_steady_flow_knows_whether_the_network_holds_it_up(narrow: bool) -> No
         assert 0.97 * asked < arrived < 1.03 * asked
 
 
-@pytest.mark.alone
-@pytest.mark.parametrize(("segments", "rate"), [(1, 20e6), (40, 400e6)])
+@pytest.mark.parametrize(
+    ("segments", "rate"),
+    [pytest.param(1, 20e6, marks=pytest.mark.paired), pytest.param(40, 400e6, marks=pytest.mark.alone)],
+)
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_udp_flow_arrives_whole_at_its_rate(family: int, segments: int, rate: float) -> None:
     """Datagrams are numbered, none is lost on a free link, and the meter counts their headers."""
@@ -161,7 +163,7 @@ def test_a_udp_flow_arrives_whole_at_its_rate(family: int, segments: int, rate: 
     assert measured == pytest.approx(rate * (1400 + header) / 1400, rel=0.05)
 
 
-@pytest.mark.alone
+@pytest.mark.paired
 def test_a_meter_sees_an_htb_limit_as_the_kernel_does() -> None:
     """Behind a root HTB of 20 Mbit the wire rate at the client is 20 Mbit, and the ping is queued behind the flow."""
     with pair() as network:
