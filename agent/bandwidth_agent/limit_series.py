@@ -76,9 +76,9 @@ class LimitSeries:
 
     def follow(self, state: model.State) -> None:
         """Take up which limits there are: those with the lowest class numbers get series."""
-        if state is self._state:
+        known, self._state = self._state, state
+        if state == known:  # cheap: what did not change is the same objects
             return
-        self._state = state
         owners = sorted(whose.owners(state).items())
         self.omitted = max(0, len(owners) - self._most)
         shown = [_shown(number, owner, state) for number, owner in owners[: self._most]]

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from bandwidth_agent import cluster_health, health, limit_series, report
+from bandwidth_agent import health, limit_series, report
 from bandwidth_agent.kernel import interface, model
+
+if TYPE_CHECKING:
+    from bandwidth_agent import cluster_health  # and with it a client of the API server, which a host need not load
 
 PREFIX = "client_bandwidth"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from bandwidth_agent.kernel import events, links, nfevents, real
 
 if TYPE_CHECKING:
     from bandwidth_agent import cluster_health, serve
+
+AHEAD_SECONDS = 2.0  # after a start
 
 log = structlog.get_logger("run")
 
@@ -49,11 +52,9 @@ def main(options: Options) -> int:
 
 @contextlib.contextmanager
 def node(options: Options) -> Iterator[tuple[real.RealKernel, reconcile.Reconciler]]:
-    """The kernel and what makes passes over it, loaded before limits are read, and so outside of the time that they
-    take to come into force."""
+    """The kernel and what makes passes over it."""
     # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
     gc.set_threshold(50_000, 20, 100)
-    links.load()
     gc.freeze()  # what is loaded stays: no collection need look at it again
     kernel = parts.kernel(options)
     try:
@@ -114,6 +115,9 @@ def follow(
     way: Callable[[], cluster_health.Way] | None = None,
 ) -> int:
     """Passes until stopped, with metrics if they are wanted."""
+    ahead = threading.Timer(AHEAD_SECONDS, _load_ahead)
+    ahead.daemon = True
+    ahead.start()
     if options.metrics_address is None:
         return turning.run()
     try:
@@ -123,6 +127,13 @@ def follow(
         return host.fail(f"cannot listen on --metrics-address {where}: {error.strerror}")
     with server:
         return turning.run()
+
+
+def _load_ahead() -> None:
+    """Load what a change of a device will need. A start that adopts what is in the kernel need not wait for it, and
+    the first limit of a node should not."""
+    links.load()
+    gc.freeze()
 
 
 def _server(

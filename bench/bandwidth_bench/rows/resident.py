@@ -20,6 +20,7 @@ COUNT = 10_000
 QUICK_COUNT = 1_000
 CHANGE_ROUNDS, RESTART_ROUNDS = 21, 5
 SETTLE_SECONDS = 3.0
+REST_AFTER_SECONDS = 10.0  # what a start leaves to be done, such as remembering the limits on disk, is done
 SCRAPE_SECONDS, REST_SECONDS = 15.0, 120.0  # two of the agent's own read-backs
 RATES = ("6Mbit", "5Mbit")
 EVENT_SECONDS = 10.0
@@ -136,7 +137,7 @@ def rest(extent: stage.Extent) -> list[Figure]:
     count = _count(extent)
     with _node(count) as node, agent.running(node) as running:
         running.until_ready()
-        stage.pause(SETTLE_SECONDS)
+        stage.pause(REST_AFTER_SECONDS)
         shares, scrapes = [], []
         for _ in range(max(2, round(extent.seconds(REST_SECONDS) / SCRAPE_SECONDS))):
             start, cpu = time.monotonic(), running.cpu_seconds()
