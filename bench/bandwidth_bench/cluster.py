@@ -181,10 +181,7 @@ class Cluster:
 
     def statuses_ready(self) -> int:
         """How many limits say of themselves that they are Ready."""
-        return sum(
-            any(c["type"] == "Ready" and c["status"] == "True" for c in (i.get("status") or {}).get("conditions", ()))
-            for i in self.items(LIMITS)
-        )
+        return sum(is_ready(item) for item in self.items(LIMITS))
 
     # ── programs ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -339,6 +336,13 @@ def _status_kib(pid: int, field: str) -> float:
 def _token_request(spec: Object) -> Object:
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
     return request | {"spec": {"expirationSeconds": 7200} | spec}
+
+
+def is_ready(item: Object) -> bool:
+    """Whether a limit's status says so, and speaks of the limit as it is now."""
+    status = item.get("status") or {}
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", ()))
+    return ready and status.get("observedGeneration") == item["metadata"]["generation"]
 
 
 def object_bytes(item: Object) -> int:

@@ -20,7 +20,8 @@ from bandwidth_operator import settings
 
 AGENTS = 100
 QUICK_AGENTS, QUICK_COUNT = 20, 1_000
-RESTART_ROUNDS = 3
+RESTART_ROUNDS, EDIT_ROUNDS = 3, 5
+BETWEEN_EDITS_SECONDS = 12.0  # longer than the longest spacing of reports
 WRITES_PER_SECOND, WRITE_BURST = settings.DEFAULTS.writes_per_second, settings.WRITE_BURST  # the operator's own bounds
 SAMPLE_SECONDS = 1.0
 WINDOW_SECONDS = 5.0
@@ -40,6 +41,7 @@ def measure(extent: stage.Extent) -> list[Figure]:
             found = _bulk(of, operator, fleet, count)
             stage.pause(SETTLE_SECONDS)
             found += _sizes(of, count)
+            found += _edits(of, operator, fleet, extent.rounds(EDIT_ROUNDS))
             found += _restarts(of, fleet, extent.rounds(RESTART_ROUNDS))
             errors = fleet.count().errors
         finally:
@@ -115,6 +117,36 @@ def _sizes(of: Cluster, count: int) -> list[Figure]:
     ]
     size = cluster.total(of.metrics(), "apiserver_storage_size_bytes") / 2**20
     return [*found, figure(f"etcd after {count:,} limits in one go, before any compaction", (size,), "MiB")]
+
+
+# ── one edit ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _edits(of: Cluster, operator: Operator, fleet: Fleet, rounds: int) -> list[Figure]:
+    """One edit with the whole fleet at rest, until every agent has reported it; and what that costs the others."""
+    reported, ready, api, own = [], [], [], []
+    for number in range(rounds):
+        stage.pause(BETWEEN_EDITS_SECONDS)
+        (digest,) = fleet.count().reported
+        api_cpu, operator_cpu, start = of.api_cpu_seconds(), operator.cpu_seconds(), cluster.now()
+        of.edit(number * 7, f"{6 + number}Mbit")
+        cluster.until(
+            lambda digest=digest: digest not in (seen := fleet.count().reported) and len(seen) == 1, "reports"
+        )  # type: ignore[misc]
+        reported.append(cluster.since(start))
+        path = f"{cluster.LIMITS}/{cluster.limit_name(number * 7)}"
+        cluster.until(lambda path=path: cluster.is_ready(of.api.request("GET", path)), "the limit is Ready")  # type: ignore[misc]
+        ready.append(cluster.since(start))
+        stage.pause(SETTLE_SECONDS)
+        api.append((of.api_cpu_seconds() - api_cpu) * 1e3 / len(fleet.nodes))
+        own.append((operator.cpu_seconds() - operator_cpu) * 1e3 / len(fleet.nodes))
+    what = f"one edit, {len(fleet.nodes)} agents"
+    return [
+        figure(f"{what}: until each has reported it", tuple(reported), "s"),
+        figure(f"{what}: until its status says Ready", tuple(ready), "s"),
+        figure(f"{what}: CPU of API server and etcd for each agent", tuple(api), "ms"),
+        figure(f"{what}: CPU of the operator for each agent", tuple(own), "ms"),
+    ]
 
 
 # ── all agents restarted at once ───────────────────────────────────────────────────────────────────────────────
