@@ -8,6 +8,7 @@ have machines of their own.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import statistics
 from collections.abc import Sequence
 
@@ -128,13 +129,11 @@ def _edits(of: Cluster, operator: Operator, fleet: Fleet, rounds: int) -> list[F
     for number in range(rounds):
         stage.pause(BETWEEN_EDITS_SECONDS)
         (digest,) = fleet.count().reported
+        path = f"{cluster.LIMITS}/{cluster.limit_name(number * 7)}"
         api_cpu, operator_cpu, start = of.api_cpu_seconds(), operator.cpu_seconds(), cluster.now()
         of.edit(number * 7, f"{6 + number}Mbit")
-        cluster.until(
-            lambda digest=digest: digest not in (seen := fleet.count().reported) and len(seen) == 1, "reports"
-        )  # type: ignore[misc]
+        cluster.until(functools.partial(_all_left, fleet, digest), "every agent has reported the edit")
         reported.append(cluster.since(start))
-        path = f"{cluster.LIMITS}/{cluster.limit_name(number * 7)}"
         cluster.until(lambda path=path: cluster.is_ready(of.api.request("GET", path)), "the limit is Ready")  # type: ignore[misc]
         ready.append(cluster.since(start))
         stage.pause(SETTLE_SECONDS)
@@ -174,6 +173,12 @@ def _restarts(of: Cluster, fleet: Fleet, rounds: int) -> list[Figure]:
         figure(f"{what}: lists of slices served from etcd, the operator's own included", tuple(stored)),
         figure(f"{what}: CPU of API server and etcd", tuple(cpu), "s"),
     ]
+
+
+def _all_left(fleet: Fleet, digest: str) -> bool:
+    """Whether all agents have reported one plan, and another one than that."""
+    reported = fleet.count().reported
+    return digest not in reported and len(reported) == 1
 
 
 def _all_reported(fleet: Fleet) -> bool:
