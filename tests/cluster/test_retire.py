@@ -123,9 +123,11 @@ def test_after_a_failed_retirement_the_operator_goes_on(world: World) -> None:
     installed(world, nodes=1)
     world.agents["node-0"].pause()
     assert retire(world, "--timeout", "1", *STAND_BY).code == 1
-    world.agents["node-0"].pause(False)
     world.wait(lambda: not world.get(f"{SLICES}/plan")["spec"].get("retire"), "the plan is back", DEADLINE_SECONDS)
-    world.wait_ready("a", seconds=DEADLINE_SECONDS)
+    world.agents["node-0"].pause(False)  # not before: an agent that has seen it retires for good
+    world.edit("a", egress={"rate": "6Mbit"})
+    world.wait(lambda: world.agents["node-0"].limits == {"a": 6_000_000}, "the edit is on the node", DEADLINE_SECONDS)
+    world.wait(lambda: world.in_force("a", 2), "the edit is in force", DEADLINE_SECONDS)
 
 
 def test_a_node_that_is_not_ready_is_not_waited_for(world: World) -> None:
