@@ -55,6 +55,8 @@ def node(options: Options) -> Iterator[tuple[real.RealKernel, reconcile.Reconcil
     """The kernel and what makes passes over it."""
     # Nearly everything that lives, lives long; a full collection over 10,000 limits would cost more than a pass.
     gc.set_threshold(50_000, 20, 100)
+    if options.once:
+        links.load()  # one that goes on loads it later
     gc.freeze()  # what is loaded stays: no collection need look at it again
     kernel = parts.kernel(options)
     try:
