@@ -14,11 +14,10 @@ import hashlib
 import json
 import os
 import pathlib
-import threading
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bandwidth_agent.source import durable, encoded, judge
+from bandwidth_agent.source import durable, encoded, judge, later
 
 VERSION = 2
 DELAY_SECONDS = 5.0
@@ -49,6 +48,14 @@ class Memory:
 EMPTY = Memory(files={}, first_seen={}, owners={}, same_boot=False)
 
 
+class _Kept(NamedTuple):
+    """What is to be remembered."""
+
+    records: Mapping[str, judge.Record]
+    first_seen: Mapping[str, float]
+    owners: Mapping[str, str]
+
+
 class Store:
     """Reads and writes the memory of one manifest directory."""
 
@@ -57,22 +64,25 @@ class Store:
         self._path = state_dir / f"accepted-{digest}.json"
         self._program = program
         self._writes = writes
-        self._condition = threading.Condition()
-        self._pending: tuple[Mapping[str, judge.Record], Mapping[str, float], Mapping[str, str]] | None = None
-        self._closing = False
-        self._thread: threading.Thread | None = None
-        self.warning = ""  # why the state directory is of no use, if it is not
+        self._file: later.Later[_Kept] = later.Later(
+            self._path, self._encoded, name="accepted", delay_seconds=DELAY_SECONDS
+        )
+
+    @property
+    def warning(self) -> str:
+        """Why the state directory is of no use, "" if it is."""
+        return self._file.warning
 
     def load(self) -> Memory:
         """What was remembered; EMPTY when there is nothing or nothing usable."""
         if self._writes:
-            self.warning = durable.why_not_written(self._path)
+            self._file.warning = durable.why_not_written(self._path)
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return EMPTY
         except OSError as error:
-            self.warning = f"cannot read {self._path}: {error.strerror}"
+            self._file.warning = f"cannot read {self._path}: {error.strerror}"
             return EMPTY
         head, _, body = data.partition(b"\n")
         try:
@@ -81,43 +91,22 @@ class Store:
                 raise ValueError("another version or a wrong checksum")
             return _memory(header, json.loads(body), self._program)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.warning = f"{self._path} is not usable and starts anew: {error}"
+            self._file.warning = f"{self._path} is not usable and starts anew: {error}"
             return EMPTY
 
     def save_soon(
         self, records: Mapping[str, judge.Record], first_seen: Mapping[str, float], owners: Mapping[str, str]
     ) -> None:
         """Write this within DELAY_SECONDS, or at `close`. The mappings must not be changed afterwards."""
-        if not self._writes:
-            return
-        with self._condition:
-            self._pending = (records, first_seen, owners)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="accepted", daemon=True)
-                self._thread.start()
+        if self._writes:
+            self._file.put(_Kept(records, first_seen, owners))
 
     def close(self) -> None:
         """Write what is waiting to be written."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
-        if self._thread is not None:
-            self._thread.join()
-        self._write_pending()
+        self._file.close()
 
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                if self._condition.wait_for(lambda: self._closing, timeout=DELAY_SECONDS):
-                    return
-            self._write_pending()
-
-    def _write_pending(self) -> None:
-        with self._condition:
-            pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        body = _body(*pending)
+    def _encoded(self, kept: _Kept) -> bytes:
+        body = _body(*kept)
         header = {
             "version": VERSION,
             "program": self._program,
@@ -125,12 +114,7 @@ class Store:
             "boot": _boot(),
             "sha256": hashlib.sha256(body).hexdigest(),
         }
-        try:
-            durable.replace(self._path, json.dumps(header).encode() + b"\n" + body)
-        except OSError as error:
-            self.warning = f"cannot write {self._path}: {error.strerror}"
-        else:
-            self.warning = ""
+        return json.dumps(header).encode() + b"\n" + body
 
 
 def _body(records: Mapping[str, judge.Record], first_seen: Mapping[str, float], owners: Mapping[str, str]) -> bytes:

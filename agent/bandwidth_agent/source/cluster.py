@@ -44,7 +44,9 @@ class NodeFacts(NamedTuple):
 class Disk(Protocol):
     """Where the last complete plan is kept."""
 
-    warning: str  # why it is not, "" if it is
+    @property
+    def warning(self) -> str:
+        """Why it is not, "" if it is."""
 
     def save(self, plan: stored_plan.Stored) -> None:
         """Keep this plan, soon."""

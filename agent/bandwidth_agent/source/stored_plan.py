@@ -13,12 +13,11 @@ import hashlib
 import json
 import os
 import pathlib
-import threading
 from collections.abc import Callable, Mapping
 
 import structlog
 
-from bandwidth_agent.source import durable
+from bandwidth_agent.source import durable, later
 from bandwidth_api import slices
 
 LAYOUT = 1
@@ -45,24 +44,26 @@ class Store:
     def __init__(self, state_dir: pathlib.Path, node: str, crashed: Callable[[str, BaseException], None]) -> None:
         self._path = state_dir / NAME
         self._node = node
-        self._crashed = crashed
-        self._condition = threading.Condition()
-        self._pending: Stored | None = None
-        self._closing = False
         self._lines: dict[str, tuple[slices.Slice, bytes]] = {}  # what is written already need not be encoded again
-        self._thread: threading.Thread | None = None
-        self.warning = ""  # why the state directory is of no use, if it is not
+        self._file = later.Later(
+            self._path, self._encoded, name="store", spacing_seconds=SPACING_SECONDS, crashed=crashed
+        )
+
+    @property
+    def warning(self) -> str:
+        """Why the state directory is of no use, "" if it is."""
+        return self._file.warning
 
     def load(self) -> Stored | None:
         """The plan of the last process; None when there is none, or none that can be used."""
-        self.warning = durable.why_not_written(self._path)
+        self._file.warning = durable.why_not_written(self._path)
         durable.sweep(self._path)
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            self.warning = f"cannot read {self._path}: {error.strerror}"
+            self._file.warning = f"cannot read {self._path}: {error.strerror}"
             return None
         try:
             stored = _decoded(data)
@@ -81,47 +82,11 @@ class Store:
 
     def save(self, plan: Stored) -> None:
         """Write this plan soon."""
-        with self._condition:
-            self._pending = plan
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-                self._thread.start()
-            self._condition.notify()
+        self._file.put(plan)
 
     def close(self) -> None:
         """Write what is waiting to be written."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
-        if self._thread is not None:
-            self._thread.join()
-        self._write_pending()
-
-    def _run(self) -> None:
-        try:
-            while True:
-                with self._condition:
-                    self._condition.wait_for(lambda: self._closing or self._pending is not None)
-                    if self._closing:
-                        return
-                self._write_pending()
-                with self._condition:
-                    if self._condition.wait_for(lambda: self._closing, timeout=SPACING_SECONDS):
-                        return
-        except BaseException as error:
-            self._crashed("store", error)
-
-    def _write_pending(self) -> None:
-        with self._condition:
-            plan, self._pending = self._pending, None
-        if plan is None:
-            return
-        try:
-            durable.replace(self._path, self._encoded(plan))
-        except OSError as error:
-            self.warning = f"cannot write {self._path}: {error.strerror}"
-        else:
-            self.warning = ""
+        self._file.close()
 
     def _encoded(self, plan: Stored) -> bytes:
         lines = {}

@@ -406,7 +406,7 @@ def test_an_error_of_the_writing_thread_is_told(tmp_path: pathlib.Path) -> None:
     ended: list[str] = []
     one = stored_plan.Store(tmp_path, NODE, lambda thread, error: ended.append(thread))
     one.save(stored(slices={"plan-00000": None}))
-    one._thread.join(20)  # type: ignore[union-attr]
+    one._file.join(20)
     assert ended == ["store"]
 
 
