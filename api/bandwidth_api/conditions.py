@@ -44,6 +44,8 @@ class Reason(enum.StrEnum):
     KEPT_PREVIOUS = "KeptPrevious"  # what is written now is broken, what was accepted before stays in force
     EXPIRED = "Expired"
     DISABLED = "Disabled"
+    # the installation
+    RETIRED = "Retired"  # it was ended, and the nodes have removed the limit
     # other limits
     OVERRIDDEN = "Overridden"
     NO_CONFLICT = "NoConflict"

@@ -5,6 +5,7 @@
     term                   one term: lists, watch, compile, publish, statuses, by one thread
     watch                  kopf: events into the memory, nothing else
     publish, statuses, occurrences   the three kinds of writes, behind one fence and one token bucket
+    retire, withdrawal     the end of an installation: all nodes give up what is ours, and limits say so
     lease                  one acting replica
     memory                 what is known of the cluster
     rollup, slicing, history, verdicts     pure

@@ -65,7 +65,7 @@ exit codes:
 
 _RETIRE = """\
 Has every node remove what is ours from its kernel, waits until each has reported it, and takes the plan away. For the
-end of an installation: `helm uninstall` runs it first. Limits themselves stay in the cluster; nothing enforces them.
+end of an installation: `helm uninstall` runs it first. Limits themselves stay in the cluster, and say Retired.
 
 It takes the operator's Lease, so that no replica publishes a plan meanwhile and for --stand-by afterwards. Agents that
 have retired do nothing more until they are started anew. If it fails, the operator goes on after that time."""

@@ -1,12 +1,12 @@
 """`retire`: has every node remove what is ours from its kernel, before the installation ends.
 
-    seize the Lease ─▶ head says retire ─▶ every node reports that it has ─▶ slices and node states away
-         │                                                                           │
-         └ replicas stand by, and for a while after this has ended ◀─────────────────┘
+    seize the Lease ─▶ head says retire ─▶ every node reports that it has ─▶ limits say so ─▶ slices, node states away
+         │                                                                                          │
+         └ replicas stand by, and for a while after this has ended ◀────────────────────────────────┘
 
 A head that says retire counts as long as the lease of its writer: if this ends without success, the next leader of the
 operator publishes its plan again. So nothing that is left behind keeps a later installation from working.
-Never touches a limit.
+Never touches a limit but its status.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from typing import NamedTuple
 from bandwidth_api import names, node_state, slices
 from bandwidth_kube import client, connection
 from bandwidth_operator import lease, logs, settings, writer
+from bandwidth_operator.fence import LeadershipLostError
 from bandwidth_operator.known import Kind
 from bandwidth_operator.watch import PATHS
+from bandwidth_operator.withdrawal import Left, Withdrawal
 
 USER_AGENT = "client-bandwidth-operator retire"
 # A leader that does not know yet that its lease is gone may write for so long.
 OUTLAST_SECONDS = lease.VALID_SECONDS + writer.WRITE_SECONDS
 LOOK_SECONDS = 1.0  # between two looks at all nodes, at least
+STATUS_SECONDS = 15.0  # limits may be told so long, also when the nodes took all the time there was
 NAMED_MAX = 20  # nodes that a message names
 
 
@@ -71,9 +74,17 @@ def _last_report(state: node_state.NodeState | node_state.UnreadableState) -> st
 class Retirement:
     """One attempt. Every method may raise client.ApiError, and may be tried again then."""
 
-    def __init__(self, api: client.Client, held: lease.Lease, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        api: client.Client,
+        held: lease.Lease,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        writes_per_second: float = settings.DEFAULTS.writes_per_second,
+    ) -> None:
         self._api = api
         self._lease = held
+        self._writes_per_second = writes_per_second
         self._clock = clock
         self._safe_at = clock()
         self._told = False
@@ -105,6 +116,17 @@ class Retirement:
     def safe(self) -> bool:
         """Whether no leader of before can write any more."""
         return self._clock() >= self._safe_at
+
+    def withdraw(self, seen: Census, until: float) -> Left:
+        """Have the limits say that they are not in force any more, until then at most. Raises if the lease is lost."""
+        fence = self._lease.fence
+        if fence is None:
+            raise client.UnreachableError("the lease is lost")
+        work = Withdrawal(self._api, self._lease, fence, self._writes_per_second, _say)
+        try:
+            return work.carry_out(len(seen.missing), until)
+        except LeadershipLostError as lost:
+            raise client.UnreachableError(str(lost)) from lost
 
     def clear(self, seen: Census) -> None:
         """Take the plan away, its head last, and the states of the nodes that have retired."""
@@ -172,7 +194,8 @@ def run(chosen: settings.Settings, *, timeout_seconds: float, stand_by_seconds: 
         pass  # it may answer in time
     held = lease.Lease(api, chosen.namespace, lease.identity("retire"), duration_seconds=stand_by_seconds)
     try:
-        return _retire(Retirement(api, held), timeout_seconds, accept_missing)
+        work = Retirement(api, held, writes_per_second=chosen.writes_per_second)
+        return _retire(work, timeout_seconds, accept_missing)
     finally:
         api.close()
 
@@ -191,8 +214,7 @@ def _retire(work: Retirement, timeout_seconds: float, accept_missing: bool) -> i
                 _say(text)
                 told = text
             if not seen.waiting and work.safe and (accept_missing or not seen.unreachable):
-                work.clear(seen)
-                return _retired(seen)
+                return _ended(work, seen, until)
             if not seen.waiting and work.safe:
                 return _failed(seen, "")
             trouble = ""
@@ -202,18 +224,23 @@ def _retire(work: Retirement, timeout_seconds: float, accept_missing: bool) -> i
             trouble = str(error)
         if time.monotonic() >= until and (work.safe or not accept_missing):
             if seen is not None and not trouble and accept_missing:
-                return _cleared(work, seen)
+                return _ended_late(work, seen, until)
             return _failed(seen, trouble)
         # A look at many nodes takes its time, and may take a third of it.
         pause.wait(max(LOOK_SECONDS, 2 * (time.monotonic() - began)))
 
 
-def _cleared(work: Retirement, seen: Census) -> int:
+def _ended(work: Retirement, seen: Census, until: float) -> int:
+    left = work.withdraw(seen, max(until, time.monotonic() + STATUS_SECONDS))
+    work.clear(seen)
+    return _retired(seen, left)
+
+
+def _ended_late(work: Retirement, seen: Census, until: float) -> int:
     try:
-        work.clear(seen)
+        return _ended(work, seen, until)
     except client.ApiError as error:
         return _failed(seen, str(error))
-    return _retired(seen)
 
 
 def _progress(seen: Census) -> str:
@@ -222,7 +249,11 @@ def _progress(seen: Census) -> str:
     return text + (f"; waiting for {_named(sorted(seen.waiting))}" if seen.waiting else "")
 
 
-def _retired(seen: Census) -> int:
+def _retired(seen: Census, left: Left) -> int:
+    if left.limits is None:
+        _say(f"limits may still say that they are in force: {left.why}")
+    elif left.limits:
+        _say(f"limits that still say that they are in force: {left.limits}; {left.why}")
     for name, why in list(seen.missing.items())[:NAMED_MAX]:
         _say(f"left as it is: {name}: {why}")
     if seen.missing:

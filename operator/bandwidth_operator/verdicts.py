@@ -47,6 +47,34 @@ def status(verdict: Verdict, limit: known.Limit, now: float) -> dict[str, Any]:
     return found
 
 
+def retired(written: Mapping[str, Any], missing: int, now: float) -> dict[str, Any] | None:
+    """What to merge into a written status when the nodes, but for `missing`, have removed everything; None: nothing.
+
+    Only a status that says that the limit is in force becomes untrue by that.
+    """
+    said = [c for c in written.get("conditions") or () if isinstance(c, Mapping)]
+    in_force = (ConditionType.PROGRAMMED, ConditionType.READY)
+    if not any(c.get("type") in in_force and c.get("status") == Status.TRUE for c in said):
+        return None
+    but = {0: "", 1: " but for one node that could not be reached"}.get(
+        missing, f" but for {missing} nodes that could not be reached"
+    )
+    message = (
+        f"bandwidth-operator retire had every node remove it{but}; an operator that is installed again puts it in force"
+    )
+    now_said = conditions.merge(
+        said,
+        [Condition(kind, Status.FALSE, Reason.RETIRED, message) for kind in in_force],
+        observed_generation=int(written.get("observedGeneration") or 0),
+        now=datetime.datetime.fromtimestamp(now, datetime.UTC),
+    )
+    return {
+        "nodes": {"desired": 0, "programmed": 0, "failed": 0},
+        "conditions": now_said,
+        "failingNodes": None,
+    }
+
+
 def _conditions(verdict: Verdict) -> Iterator[Condition]:
     accepted = _accepted(verdict)
     programmed = _programmed(verdict)

@@ -16,6 +16,7 @@ from bandwidth_kube import client
 from bandwidth_operator import lease
 from cluster.world import LEASES, LIMITS, NAMESPACE, NODES, SLICES, STATES, World, limit
 
+NOWHERE = {"nodeSelector": {"matchLabels": {"no": "node"}}}
 STAND_BY = ("--stand-by", "10")
 DEADLINE_SECONDS = 120.0  # for whatever comes about by itself, on a busy machine too
 
@@ -83,6 +84,7 @@ def test_every_node_retires_and_nothing_but_the_limits_is_left(world: World) -> 
     assert world.items(SLICES) == []
     assert world.items(STATES) == []
     assert [item["metadata"]["name"] for item in world.items(LIMITS)] == ["a"]
+    assert world.ready("a") == "Retired"
     fresh = world.operator("fresh")
     world.wait(lambda: "standing by" in fresh.log, "the fresh one stands by", DEADLINE_SECONDS)
     assert lease_of(world)["holderIdentity"].startswith("retire_")
@@ -101,6 +103,32 @@ def test_a_later_installation_works(world: World) -> None:
     world.agent_on("node-0")
     world.wait(lambda: world.agents["node-0"].limits == {"a": 5_000_000}, "it is in force again", DEADLINE_SECONDS)
     world.wait_ready("a", seconds=DEADLINE_SECONDS)
+
+
+def test_limits_say_that_they_are_not_in_force_any_more(world: World) -> None:
+    """Those that claimed to be say Retired, the others what they said, and a later operator writes what is true."""
+    installed(world)
+    world.create(limit("off", ["203.0.113.8"], mode="Disabled"), limit("nowhere", ["203.0.113.9"], **NOWHERE))
+    world.wait_ready("off", reason="Disabled", seconds=DEADLINE_SECONDS)
+    world.wait_ready("nowhere", reason="NoNodeSelected", seconds=DEADLINE_SECONDS)
+    before = {name: world.status(name) for name in ("a", "off", "nowhere")}
+    assert retire(world, *STAND_BY).code == 0
+    world.operators[0].kill()
+    assert {name: world.status(name) for name in ("off", "nowhere")} == {n: before[n] for n in ("off", "nowhere")}
+    retired = world.status("a")
+    assert retired["nodes"] == {"desired": 0, "programmed": 0, "failed": 0}
+    assert retired["observedGeneration"] == before["a"]["observedGeneration"]
+    conditions = world.conditions("a")
+    for kind in ("Programmed", "Ready"):
+        assert (conditions[kind]["status"], conditions[kind]["reason"]) == ("False", "Retired")
+        assert "an operator that is installed again" in conditions[kind]["message"]
+    assert conditions["Accepted"]["status"] == "True"
+    world.operator("after")
+    for name, agent in list(world.agents.items()):
+        agent.stop()
+        world.agent_on(name)
+    world.wait_ready("a", seconds=DEADLINE_SECONDS)
+    assert world.status("a")["nodes"] == before["a"]["nodes"]
 
 
 @pytest.mark.long
@@ -141,6 +169,7 @@ def test_a_node_that_is_not_ready_is_not_waited_for(world: World) -> None:
     said = retire(world, "--timeout", "600", "--accept-missing")
     assert said.code == 0
     assert "left as it is: node-1" in said.out
+    assert "but for one node that could not be reached" in world.conditions("a")["Ready"]["message"]
     assert [state["metadata"]["name"] for state in world.items(STATES)] == ["node-1"]
     assert world.items(SLICES) == []
 

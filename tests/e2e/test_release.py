@@ -80,6 +80,8 @@ def test_uninstalled_without_a_trace(empty: World, clients: dict[str, Client]) -
     left = [*world.cluster.get(KINDS, "-A")["items"], *world.cluster.get(OURS)["items"]]
     assert [one["metadata"]["name"] for one in left if "deletionTimestamp" in one["metadata"]] == []
     assert [one["metadata"]["name"] for one in world.cluster.get("cbl")["items"]] == ["greedy"]
+    ready = world.condition("greedy", "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Retired")
 
 
 def differences(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> str:
