@@ -1,9 +1,10 @@
 """A directory of manifest files as a source of limits.
 
-Owns which files count, when they are read again and which of two files that use one name does; what a file says is
-judged in `judge`, when one may have changed is known by `watch`, what outlives the process is kept by `accepted`.
+Owns which files count and when they are read again; what a file says is judged in `judge`, which of two files that use
+one name counts by `claims`, when one may have changed is known by `watch`, what outlives the process is kept by
+`accepted`.
 
-    watch ──names──▶ read the file if its signature differs ──▶ judge ──▶ records ──▶ owners ──▶ Snapshot
+    watch ──names──▶ read the file if its signature differs ──▶ judge ──▶ claims ──▶ Snapshot
 
 A directory that is gone, for whatever reason, lifts nothing: what was accepted stays until it is back.
 """
@@ -19,8 +20,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from bandwidth_agent import report
-from bandwidth_agent.source import Snapshot, accepted, judge, manifest, watch
-from bandwidth_api import names, plan
+from bandwidth_agent.source import Snapshot, accepted, claims, judge, manifest, watch
+from bandwidth_api import names
 from bandwidth_api.conditions import Reason
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -60,13 +61,8 @@ class Directory:
         self._memory = store.load()
         self._watch = watch.Watch()
         self._root: tuple[str, int, int] | None = None  # real path, device, inode
-        self._records: dict[str, judge.Record] = {}
-        self._claims: dict[str, set[str]] = {}  # limit name → files that use it
-        self._owners: dict[str, str] = {}  # limit name → the file whose object counts
-        self._entries: dict[str, plan.PlanEntry] = {}
+        self._claims = claims.Claims(self._path)
         self._first_seen: dict[str, float] = dict(self._memory.first_seen)
-        self._troubled: set[str] = set()  # files with problems or warnings
-        self._contested: set[str] = set()  # limit names in several files
         self._links: dict[str, str] = {}  # file → the real directory that its symlink leads to
         self._dirty: set[str] = set()
         self._unsettled: dict[str, judge.Signature] = {}
@@ -99,7 +95,7 @@ class Directory:
             self._dirty |= self._differing()
         if self._monotonic() - self._again_at >= RELIST_SECONDS:
             self._again_at = self._monotonic()
-            self._dirty |= {name for name in self._troubled if self._records[name].again}
+            self._dirty |= {name for name in self._claims.troubled if self._claims.records[name].again}
         return self._relist or bool(self._dirty)
 
     def _identity(self) -> tuple[str, int, int] | None:
@@ -119,9 +115,9 @@ class Directory:
             self._relist = found is not None  # it is back: everything may be different
             return set()
         before, self._unsettled = self._unsettled, {}
-        differing = self._records.keys() - found.keys()
+        differing = self._claims.records.keys() - found.keys()
         for name, (_, signature) in found.items():
-            record = self._records.get(name)
+            record = self._claims.records.get(name)
             if record is not None and record.signature == signature:
                 continue
             age = self._wall() - signature.modified_ns / 1e9 if signature is not None else 0.0
@@ -154,8 +150,7 @@ class Directory:
             self._take(self._dirty)
         self._dirty = set()
         if self._unsaved:
-            contested = {name: self._owners[name] for name in self._contested}
-            self._store.save_soon(dict(self._records), dict(self._first_seen), contested)
+            self._store.save_soon(dict(self._claims.records), dict(self._first_seen), self._claims.contested)
             self._unsaved = False
         return self._snapshot()
 
@@ -171,12 +166,13 @@ class Directory:
         if found is None:
             return  # looked for again at every poll
         self._unsettled = {}
+        records = self._claims.records
         changed = {
             name
             for name, (_, signature) in found.items()
-            if name not in self._records or self._records[name].signature != signature
+            if name not in records or records[name].signature != signature
         }
-        self._take(changed | (self._records.keys() - found.keys()) | self._dirty, found)
+        self._take(changed | (records.keys() - found.keys()) | self._dirty, found)
         if not self._complete:
             self._unsaved |= not self._memory.same_boot or bool(self._memory.files.keys() - found.keys())
             # Every file has a record of its own now; of what is gone nothing is remembered.
@@ -191,15 +187,20 @@ class Directory:
         touched: set[str] = set()
         moved = False
         for name in sorted(files):
-            before = self._records.get(name)
+            before = self._claims.records.get(name)
             self._newborn = {}
             record = self._read_file(name, before, listed.get(name))
             if record is not before:
                 moved = True
                 self._unsaved |= record is None or not self._known(name, record)
-                touched |= self._replace(name, before, record)
+                touched |= self._claims.replace(name, record)
+                accepted_now = record.accepted if record is not None else {}
+                for key in self._newborn.keys() & accepted_now.keys():
+                    self._first_seen.setdefault(key, self._newborn[key])
         for key in touched:
-            self._settle(key)
+            self._claims.settle(key, self._memory)
+            if key not in self._claims:
+                self._first_seen.pop(key, None)
         if moved:
             self._follow_links()
 
@@ -274,74 +275,18 @@ class Directory:
         }
         return judge.Record(os.path.join(self._path, name), None, kept)
 
-    # ── names ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _replace(self, name: str, before: judge.Record | None, record: judge.Record | None) -> set[str]:
-        """Put a file's record in place of the one before; returns the limits that have to be settled again."""
-        lost = before.accepted if before is not None else {}
-        found = record.accepted if record is not None else {}
-        for key in lost.keys() - found.keys():
-            self._claims[key].discard(name)
-        for key in found:
-            self._claims.setdefault(key, set()).add(name)
-            if key in self._newborn:
-                self._first_seen.setdefault(key, self._newborn[key])
-        if record is None:
-            self._records.pop(name, None)
-        else:
-            self._records[name] = record
-        if record is None or record.clean:
-            self._troubled.discard(name)
-        else:
-            self._troubled.add(name)
-        return {key for key in lost.keys() | found.keys() if lost.get(key) is not found.get(key)}
-
-    def _settle(self, key: str) -> None:
-        """Decide whose object counts: the one accepted first stays; among new ones the first file by path."""
-        claims = self._claims[key]
-        if not claims:
-            for mapping in (self._claims, self._owners, self._entries, self._first_seen):
-                mapping.pop(key, None)
-            self._contested.discard(key)
-            return
-        self._owners[key] = owner = self._owner(key, claims)
-        self._entries[key] = self._records[owner].accepted[key].entry
-        (self._contested.add if len(claims) > 1 else self._contested.discard)(key)
-
-    def _owner(self, key: str, claims: set[str]) -> str:
-        if len(claims) > 1:
-            known = (self._owners.get(key), self._memory.owners.get(key))
-            held = (name for name in claims if key in self._memory.files.get(name, accepted.NO_FILE).accepted)
-            return next((name for name in known if name in claims), "") or min(held, default="") or min(claims)
-        (name,) = claims
-        return name
+    # ── what it comes to ───────────────────────────────────────────────────────────────────────────────────────
 
     def _snapshot(self) -> Snapshot:
-        problems: list[report.Failing] = []
-        warnings: list[str] = []
-        for name in sorted(self._troubled):
-            problems += self._records[name].problems
-            warnings += self._records[name].warnings
-        for key in sorted(self._contested):
-            problems += self._duplicates(key)
+        problems, warnings = [*self._claims.problems()], [*self._claims.warnings()]
         if self._gone:
             problems.append(report.Failing(str(self._path), Reason.UNREADABLE.value, self._gone, str(self._path)))
         if self._store.warning:
             warnings.append(self._store.warning)
         if self._watch.error and not self._gone:
             warnings.append(f"{self._path} is polled, because it cannot be watched: {self._watch.error}")
-        return Snapshot(dict(self._entries), tuple(problems), self._complete, tuple(warnings), self._file_of)
-
-    def _file_of(self, name: str) -> str:
-        owner = self._owners.get(name)
-        return "" if owner is None else str(self._path / owner)
-
-    def _duplicates(self, key: str) -> Iterable[report.Failing]:
-        owner = self._path / self._owners[key]
-        for name in sorted(self._claims[key] - {self._owners[key]}):
-            file, field = str(self._path / name), "metadata.name"
-            message = f"{file}: {field}: {key} is also in {owner}, which was accepted first and counts; remove one"
-            yield report.Failing(key, Reason.DUPLICATE_NAME.value, message, file, field)
+        entries = dict(self._claims.entries)
+        return Snapshot(entries, tuple(problems), self._complete, tuple(warnings), self._claims.file_of)
 
     def _follow_links(self) -> None:
         if len(self._links) <= MAX_LINK_DIRECTORIES:
