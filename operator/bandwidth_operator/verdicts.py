@@ -50,11 +50,13 @@ def status(verdict: Verdict, limit: known.Limit, now: float) -> dict[str, Any]:
 def retired(written: Mapping[str, Any], missing: int, now: float) -> dict[str, Any] | None:
     """What to merge into a written status when the nodes, but for `missing`, have removed everything; None: nothing.
 
-    Only a status that says that the limit is in force becomes untrue by that.
+    Only a status that speaks of nodes becomes untrue by that: also one that says that some have failed, or, written by
+    the operator while the nodes retired, that they have stopped to report.
     """
     said = [c for c in written.get("conditions") or () if isinstance(c, Mapping)]
     in_force = (ConditionType.PROGRAMMED, ConditionType.READY)
-    if not any(c.get("type") in in_force and c.get("status") == Status.TRUE for c in said):
+    claims = any(c.get("type") in in_force and c.get("status") == Status.TRUE for c in said)
+    if not claims and not any((written.get("nodes") or {}).values()):
         return None
     but = {0: "", 1: " but for one node that could not be reached"}.get(
         missing, f" but for {missing} nodes that could not be reached"

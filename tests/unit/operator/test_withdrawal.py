@@ -83,12 +83,23 @@ def test_what_was_accepted_before_is_retired_too() -> None:
     assert (now["Accepted"], now["Stalled"]) == (conditions(before)["Accepted"], conditions(before)["Stalled"])
 
 
+@pytest.mark.parametrize("reason", ["KernelRefused", "NodeNotReporting"])
+def test_a_limit_that_failed_on_nodes_is_retired_too(reason: str) -> None:
+    """Whatever became of it on nodes, and if the operator saw them retire, is over."""
+    before = written(programmed=2, failed=1, failing=(FailingNode("n0", reason, "why"),))
+    assert conditions(before)["Ready"]["reason"] == reason
+    change = verdicts.retired(before, 0, LATER)
+    assert change is not None
+    assert conditions(change)["Ready"]["reason"] == "Retired"
+    assert change["nodes"] == {"desired": 0, "programmed": 0, "failed": 0}
+    assert change["failingNodes"] is None
+
+
 def test_a_limit_that_claims_nothing_stays_untouched() -> None:
-    """Invalid, failing, not looked at yet, retired already: none of these becomes untrue."""
+    """Invalid, not looked at yet, retired already: none of these becomes untrue."""
     invalid = written(entry=None, rejected=(Rejection(Reason.INVALID, "spec.clients", "bad"),), desired=0, programmed=0)
-    failing = written(programmed=2, failed=1, failing=(FailingNode("n0", "KernelRefused", "no memory"),))
     pending = {"observedGeneration": 0, "conditions": [{"type": "Ready", "status": "Unknown", "reason": "Pending"}]}
-    for status in ({}, invalid, failing, pending, written() | (verdicts.retired(written(), 0, LATER) or {})):
+    for status in ({}, invalid, pending, written() | (verdicts.retired(written(), 0, LATER) or {})):
         assert verdicts.retired(status, 0, LATER) is None
 
 
