@@ -18,6 +18,8 @@ KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py
 # How many tests run at a time: on two cores four, because most of them wait for something most of their time. Those
 # that measure rates or times run behind all others, by two or one.
 WORKERS ?= 4
+# Each of these has an API server of its own beside it, which takes its part of the cores.
+CLUSTER_WORKERS ?= 3
 PYTEST_MANY = $(PYTEST) -n $(WORKERS) --maxschedchunk 4
 # Further words for pytest: make test-kernel ARGS='-k ports -x'
 ARGS ?=
@@ -55,7 +57,7 @@ test-kernel: setup ## the tests against this machine's kernel, in namespaces of 
 .PHONY: test-cluster
 test-cluster: setup ## operator and agents against real API servers; KUBE_BINARIES: a folder with etcd, kube-apiserver, kubectl (root)
 	@tools/preflight test-cluster
-	$(PYTEST) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests/cluster $(ARGS)
+	$(PYTEST) -n $(CLUSTER_WORKERS) --dist loadgroup --no-loadscope-reorder tests/cluster $(ARGS)
 
 .PHONY: images
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
