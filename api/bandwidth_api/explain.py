@@ -121,7 +121,7 @@ def _message(error: ErrorDetails, context: Mapping[str, object]) -> str:
         case "too_short":
             return f"must have at least {context['min_length']} entry"
         case "too_long":
-            return f"must have at most {context['max_length']} entries, found {context['actual_length']}"
+            return f"must have at most {context['max_length']} entries, found {len(value)}"
         case "string_too_short":
             return "must not be empty"
         case "string_too_long":

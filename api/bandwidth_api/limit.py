@@ -21,8 +21,13 @@ from bandwidth_api.conditions import Reason, Rejection
 from bandwidth_api.plan import Distribution, Mode, Sharing
 
 NAME_MAX = 253
+LABEL_NAME_MAX = 317
+LABEL_VALUE_MAX = 63
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _RFC3339 = re.compile(r"(?i)\d{4}-\d{2}-\d{2}T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]\d{2}:\d{2})")
+# Between these every time can be written in UTC, whatever its zone was.
+_EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
 
 
 def parse(document: object, *, created_at: datetime.datetime | None = None) -> Limit | tuple[Rejection, ...]:
@@ -98,6 +103,19 @@ def _moment(value: object) -> datetime.datetime:
     raise ValueError(f"{value[:60]!r} is no point in time; {hint}")
 
 
+def _end(moment: datetime.datetime) -> datetime.datetime:
+    if not _EARLIEST <= moment < _LATEST:
+        raise ValueError(f"{moment.isoformat()} is out of range; write a time from 1970 to 9998")
+    return moment
+
+
+def _label_names(labels: dict[str, str]) -> dict[str, str]:
+    for name in labels:
+        if not 1 <= len(name) <= LABEL_NAME_MAX:
+            raise ValueError(f"{name[:60]!r} is no name of a label; write 1 to {LABEL_NAME_MAX} characters")
+    return labels
+
+
 def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(items)) != len(items):
         index = next(i for i, item in enumerate(items) if item in items[:i])
@@ -111,6 +129,8 @@ Text = Annotated[str, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
 Int32 = Annotated[Integer, Field(json_schema_extra={"format": "int32"})]
 Moment = Annotated[datetime.datetime, BeforeValidator(_moment)]
+End = Annotated[Moment, AfterValidator(_end)]
+LabelValue = Annotated[Text, Field(max_length=LABEL_VALUE_MAX)]
 Client = Annotated[Text, Field(max_length=addresses.TEXT_MAX), AfterValidator(_client)]
 Cidr = Annotated[Text, Field(max_length=addresses.TEXT_MAX), AfterValidator(_cidr)]
 Rate = Annotated[
@@ -165,9 +185,9 @@ class Egress(_Part):
 class Requirement(_Part):
     """One matchExpressions entry of a node selector."""
 
-    key: Annotated[Text, Field(min_length=1, max_length=317)]
+    key: Annotated[Text, Field(min_length=1, max_length=LABEL_NAME_MAX)]
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    values: tuple[Annotated[Text, Field(max_length=63)], ...] = Field(default=(), max_length=32)
+    values: tuple[LabelValue, ...] = Field(default=(), max_length=32)
 
     @pydantic.model_validator(mode="after")
     def _values_fit(self) -> Requirement:
@@ -180,7 +200,7 @@ class Requirement(_Part):
 
 
 class NodeSelector(_Part):
-    match_labels: dict[Text, Text] = Field(default={})
+    match_labels: Annotated[dict[Text, LabelValue], AfterValidator(_label_names)] = Field(default={}, max_length=16)
     match_expressions: tuple[Requirement, ...] = Field(default=(), max_length=16)
 
 
@@ -191,7 +211,7 @@ class Spec(_Part):
     node_selector: NodeSelector | None = None
     mode: Mode = Mode.ENFORCE
     priority: Annotated[Int32, Field(ge=0, le=1000)] = 0
-    expires_at: Moment | None = None
+    expires_at: End | None = None
     ttl_seconds: Annotated[Int32, Field(ge=60, le=31536000)] | None = None
     reason: Annotated[Text, Field(max_length=256)] | None = None
 

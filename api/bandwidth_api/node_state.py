@@ -22,6 +22,7 @@ FEATURES_MAX = 10
 MESSAGE_MAX = 160  # characters
 REPORTS_PER_SECOND = 400.0  # of all nodes together, when something changed for all of them
 SPREAD_MAX_SECONDS = 30.0
+YEARS = (1970, 9998)  # of a report; at the ends of the calendar another time zone has no date any more
 
 Json = dict[str, Any]
 
@@ -186,4 +187,7 @@ def _time(seconds: float) -> str:
 
 
 def _seconds(text: str) -> float:
-    return datetime.datetime.fromisoformat(text).timestamp()
+    moment = datetime.datetime.fromisoformat(text)
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise ValueError(f"{text} is no time at which anything was reported")
+    return moment.timestamp()

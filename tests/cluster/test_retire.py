@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bandwidth_kube import client
+from bandwidth_lab import control_plane
 from bandwidth_operator import lease
 from cluster.world import LEASES, LIMITS, NAMESPACE, NODES, SLICES, STATES, World, limit
 
@@ -30,7 +31,11 @@ class Said:
 
 def start(world: World, *words: str) -> subprocess.Popen[str]:
     """`bandwidth-operator retire` with the operator's rights."""
-    kubeconfig = world.plane.kubeconfig("operator", token=world.operator_token())
+    return start_as(world.plane.kubeconfig("operator", token=world.operator_token()), *words)
+
+
+def start_as(kubeconfig: pathlib.Path, *words: str) -> subprocess.Popen[str]:
+    """`bandwidth-operator retire` as somebody."""
     return subprocess.Popen(
         [
             *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "bandwidth_operator.cli"),
@@ -246,24 +251,9 @@ def test_the_leader_of_before_cannot_bring_the_plan_back(world: World) -> None:
     assert world.items(SLICES) == []
 
 
-def test_what_is_not_installed_needs_no_retirement(world: World) -> None:
+def test_what_is_not_installed_needs_no_retirement() -> None:
     """Where our kinds are not known there is nothing to retire."""
-    crd = "bandwidthplanslices.clientbandwidth.io"
-    found = world.plane.kubectl("get", "crd", crd, "-o", "json").stdout
-    world.plane.kubectl("delete", "crd", crd)
-    try:
-        said = retire(world)
-    finally:
-        world.plane.kubectl("create", "-f", "-", stdin=_without_server_fields(found))
-        world.plane.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=30s")
+    with control_plane.running() as plane:
+        said = ended(start_as(plane.kubeconfig()))
     assert (said.code, said.err) == (0, "")
     assert "nothing to retire" in said.out
-
-
-def _without_server_fields(text: str) -> str:
-    item = json.loads(text)
-    item.pop("status", None)
-    item["metadata"] = {
-        key: item["metadata"][key] for key in ("name", "labels", "annotations") if key in item["metadata"]
-    }
-    return json.dumps(item)

@@ -51,6 +51,8 @@ def faults(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
         for key in present.keys() & properties.keys():
             yield from faults(present[key], properties[key], f"{path}.{key}")
     elif kind == "object":
+        if len(value) > schema.get("maxProperties", len(value)):
+            yield path
         for key, item in value.items() if "additionalProperties" in schema else ():
             yield from faults(item, schema["additionalProperties"], f"{path}.{key}")
     elif kind == "array":

@@ -317,6 +317,8 @@ def test_a_small_report_is_read_as_it_was_written() -> None:
         {"schema": 9},
         {"schema": 1},
         {"schema": 1, "lastReportTime": "soon"},
+        {"schema": 1, "lastReportTime": "0001-01-01T00:00:00+14:00"},
+        {"schema": 1, "lastReportTime": "9999-12-31T23:59:59-12:00"},
         {"schema": 1, "lastReportTime": "2027-01-01T00:00:00Z", "limits": {"desired": "many"}},
     ],
 )
