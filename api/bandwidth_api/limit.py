@@ -25,9 +25,8 @@ LABEL_NAME_MAX = 317
 LABEL_VALUE_MAX = 63
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _RFC3339 = re.compile(r"(?i)\d{4}-\d{2}-\d{2}T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]\d{2}:\d{2})")
-# Between these every time can be written in UTC, whatever its zone was.
-_EARLIEST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_LATEST = datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC)
+# Of an end: far from both ends of the calendar, where a time has no date any more in another zone.
+_END_PATTERN = "^[2-8][0-9]{3}-"
 
 
 def parse(document: object, *, created_at: datetime.datetime | None = None) -> Limit | tuple[Rejection, ...]:
@@ -104,8 +103,8 @@ def _moment(value: object) -> datetime.datetime:
 
 
 def _end(moment: datetime.datetime) -> datetime.datetime:
-    if not _EARLIEST <= moment < _LATEST:
-        raise ValueError(f"{moment.isoformat()} is out of range; write a time from 1970 to 9998")
+    if not 2000 <= moment.year <= 8999:
+        raise ValueError(f"{moment.isoformat()} is out of range; write a year from 2000 to 8999")
     return moment
 
 
@@ -129,7 +128,7 @@ Text = Annotated[str, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
 Int32 = Annotated[Integer, Field(json_schema_extra={"format": "int32"})]
 Moment = Annotated[datetime.datetime, BeforeValidator(_moment)]
-End = Annotated[Moment, AfterValidator(_end)]
+End = Annotated[Moment, Field(json_schema_extra={"pattern": _END_PATTERN}), AfterValidator(_end)]
 LabelValue = Annotated[Text, Field(max_length=LABEL_VALUE_MAX)]
 Client = Annotated[Text, Field(max_length=addresses.TEXT_MAX), AfterValidator(_client)]
 Cidr = Annotated[Text, Field(max_length=addresses.TEXT_MAX), AfterValidator(_cidr)]

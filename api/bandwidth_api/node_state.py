@@ -22,7 +22,7 @@ FEATURES_MAX = 10
 MESSAGE_MAX = 160  # characters
 REPORTS_PER_SECOND = 400.0  # of all nodes together, when something changed for all of them
 SPREAD_MAX_SECONDS = 30.0
-YEARS = (1970, 9998)  # of a report; at the ends of the calendar another time zone has no date any more
+YEARS = (1970, 8999)  # of a report; at the ends of the calendar another time zone has no date any more
 
 Json = dict[str, Any]
 
