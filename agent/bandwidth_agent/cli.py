@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bandwidth_agent.commands import options
+from bandwidth_agent.commands import host, options, output
 
 USAGE_ERROR = 64  # EX_USAGE of sysexits.h
 
@@ -79,7 +79,7 @@ _PLAN_EPILOG = """\
 examples:
   bandwidth-agent plan --manifests DIR
   bandwidth-agent plan --manifests DIR --exit-code >/dev/null || echo 'differs'
-  bandwidth-agent plan --manifests DIR -o json | jq -r '.changes[].text'
+  bandwidth-agent plan --manifests DIR -o json | jq -r '.steps[].lines[]'
 
 exit codes:
   0   the plan was made; with --exit-code: and there is nothing to change
@@ -333,17 +333,20 @@ def _logs(program: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one program and return its exit code."""
+    output.prepare()
     chosen = options.parsed(parser().parse_args(argv))
     # structlog takes rich, where some other package has brought it, to paint tracebacks that we print plainly: 90 ms.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     program = importlib.import_module(f"bandwidth_agent.commands.{chosen.command}")
     try:
         code: int = program.main(chosen)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Who read our output has seen enough (`| head`); the interpreter must not complain while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return host.FAILED
+    except output.UnwritableError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes nowhere
+        return host.fail(str(error))
     return code

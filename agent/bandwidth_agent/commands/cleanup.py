@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from bandwidth_agent import apply, classify, describe, diff, lock, logs, whose
-from bandwidth_agent.commands import host, parts
+from bandwidth_agent.commands import host, output, parts
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import change, interface, model
 from bandwidth_agent.source import accepted, stored_plan
@@ -53,7 +52,7 @@ def _remove(kernel: interface.Kernel, options: Options) -> int:
     accepted.forget(options.state_dir)
     stored_plan.forget(options.state_dir)
     left = observed != model.EMPTY
-    sys.stdout.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
+    output.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
     if left:
         reasons = "; ".join(f"{what}: {why}" for what, why in failures.items()) or "another program keeps changing it"
         return host.fail(f"not everything could be removed: {reasons}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 
 from bandwidth_agent import describe, logs, reconcile, report, whose
-from bandwidth_agent.commands import host, parts
+from bandwidth_agent.commands import host, output, parts
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import change
 from bandwidth_agent.source import compiled
@@ -36,7 +35,7 @@ def main(options: Options) -> int:
         kernel.close()
     labels = whose.limits(prepared.observed, prepared.desired)
     steps = [(step, describe.lines(step, labels)) for step in prepared.changes]
-    sys.stdout.write(_json(steps, outlook) if options.json else _text(steps, outlook))
+    output.write(_json(steps, outlook) if options.json else _text(steps, outlook))
     return CHANGES if options.exit_code and steps else 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bandwidth_agent import health, lock, logs, loop, reconcile, report
-from bandwidth_agent.commands import host, parts
+from bandwidth_agent.commands import host, output, parts
 from bandwidth_agent.commands.options import Address, Options
 from bandwidth_agent.kernel import events, links, nfevents, real
 
@@ -105,7 +104,7 @@ def once(turning: loop.Loop, options: Options) -> int:
         made = turning.once()
     except OSError as error:
         return host.fail(f"the kernel could not be read: {error}")
-    sys.stdout.write(json.dumps(made.as_json(), indent=2) + "\n" if options.json else text(made))
+    output.write(json.dumps(made.as_json(), indent=2) + "\n" if options.json else text(made))
     return 0 if made.ok else host.FAILED
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 
 from bandwidth_agent import logs, show
-from bandwidth_agent.commands import host, parts
+from bandwidth_agent.commands import host, output, parts
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import interface, model
 
@@ -59,5 +59,4 @@ def _write(looked: show.View, options: Options) -> None:
         text = show.table(looked, time.time(), colors=colors)
         if options.watch:
             text = _CLEAR + text if terminal else text + "\n"
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    output.write(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 
 import pytest
@@ -235,3 +236,35 @@ def test_output_into_a_closed_pipe_is_no_traceback(host: Host) -> None:
     done = host.namespace.run(["sh", "-c", f"{words} | head -1"], check=False, timeout=60)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
+
+
+def test_output_that_cannot_be_written_is_told(host: Host) -> None:
+    """On a full disk each program says that its output could not be written, and not that the kernel was at fault."""
+    host.limit("mail", ["203.0.113.10"], "5Mbit")
+    for program, *more in (("plan",), ("run", "--once"), ("show",), ("show", "-o", "json"), ("cleanup",)):
+        words = " ".join(host.command(program, *more))
+        done = host.namespace.run(["sh", "-c", f"{words} >/dev/full"], check=False, timeout=60)
+        said = "bandwidth-agent: error: the output could not be written: no space left on device\n"
+        assert (program, done.returncode, done.stderr) == (program, 1, said)
+
+
+def test_without_standard_descriptors(host: Host) -> None:
+    """Who closes stdin, stdout or stderr gets the work done all the same, and what is left open is in order."""
+    host.limit("mail", ["203.0.113.10"], "5Mbit")
+    for program, *more in (("plan",), ("run", "--once"), ("show",), ("cleanup",)):
+        words = " ".join(host.command(program, *more))
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            done = host.namespace.run(["sh", "-c", f"{words} {closed}"], check=False, timeout=60)
+            assert (program, closed, done.returncode, done.stderr) == (program, closed, 0, "")
+            assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", "")), (program, closed)
+
+
+def test_a_file_whose_name_is_no_text(host: Host) -> None:
+    """A broken file with a name that no terminal can show is one problem in every report, and nothing else fails."""
+    host.limit("mail", ["203.0.113.10"], "5Mbit")
+    (host.manifests / os.fsdecode(b"\xff.yaml")).write_text("a: [")
+    for program, *more in (("plan",), ("run", "--once"), ("run", "--once", "-o", "json")):
+        done = host.call(program, *more)
+        assert "udcff.yaml" in done.stdout
+        assert done.stderr == ""
+    assert host.rate_of("203.0.113.10") == 5_000_000
