@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from bandwidth_agent.kernel import model
@@ -52,7 +53,8 @@ def egress(facts: model.Facts, globs: tuple[str, ...]) -> tuple[model.Interface,
     """The interfaces through which clients are answered, by name.
 
     Those that hold a default route of either family, or those whose name matches one of the globs; never the
-    loopback and never an ifb of ours, whatever the globs say.
+    loopback and never an ifb of ours, whatever the globs say. Of devices that hand packets to each other only one: a
+    packet keeps its mark on its way down, and two hooks would take it through its class twice, at half the rate.
     """
 
     def chosen(interface: model.Interface) -> bool:
@@ -63,7 +65,21 @@ def egress(facts: model.Facts, globs: tuple[str, ...]) -> tuple[model.Interface,
             return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
         return interface.default_route
 
-    return tuple(sorted(filter(chosen, facts.interfaces.values()), key=lambda interface: interface.name))
+    found = [*filter(chosen, facts.interfaces.values())]
+    indexes = {interface.index for interface in found}
+    whole = [interface for interface in found if interface.master not in indexes]
+    indexes = {interface.index for interface in whole}
+    lower_of = {interface.index: interface.lower for interface in facts.interfaces.values() if interface.lower}
+    once = [interface for interface in whole if indexes.isdisjoint(_below(interface, lower_of))]
+    return tuple(sorted(once, key=lambda interface: interface.name))
+
+
+def _below(interface: model.Interface, lower_of: Mapping[int, int]) -> Iterator[int]:
+    """The devices that its packets go through after it, by index."""
+    index = interface.index
+    while index in lower_of:
+        index = lower_of[index]
+        yield index
 
 
 def proven(features: model.Features, observed: model.State) -> model.Features:

@@ -6,18 +6,22 @@ Reads only.
 from __future__ import annotations
 
 import collections
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container
 
 from bandwidth_agent.kernel import hooks, links, model, netlink, roots, tcmsg
 
+_BUNDLES = frozenset({"bridge", "bond", "team"})  # what leaves by them leaves by one of their members
+_STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})  # what leaves by them leaves by their link
+
 
 def observe(
-    channel: netlink.Socket, present: Iterable[links.Link], with_default_route: Container[int]
+    channel: netlink.Socket, present: Collection[links.Link], with_default_route: Container[int]
 ) -> dict[str, model.Interface]:
     """Every interface that is not an ifb of ours, by name."""
     root_of: dict[int, tcmsg.Qdisc] = {}
     hook_of: dict[int, str] = {}
     below: dict[int, set[str]] = collections.defaultdict(set)
+    bundles = {link.ifindex for link in present if link.kind in _BUNDLES}
     for qdisc in tcmsg.qdiscs(channel):
         if qdisc.parent == tcmsg.ROOT:
             root_of[qdisc.ifindex] = qdisc
@@ -35,6 +39,8 @@ def observe(
             root=_root(link, root_of.get(link.ifindex), below[link.ifindex]),
             clsact=hook_of.get(link.ifindex) == "clsact",
             foreign_egress_filters=_foreign(channel, link.ifindex, hook_of.get(link.ifindex, "")),
+            master=link.master if link.master in bundles else 0,
+            lower=link.lower if link.kind in _STACKED else 0,
         )
         for link in present
         if link.shard is None

@@ -22,6 +22,7 @@ NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
 
 HEADER = struct.Struct("=BxHiII")  # family, device type, index, flags, changed flags
 NAME, MTU, QDISC, QUEUE_LENGTH, LINK_INFO, ALIAS, AF_SPEC, GROUP, EXT_MASK = 3, 4, 6, 13, 18, 20, 26, 27, 29
+_LINK, _MASTER, _LINK_NAMESPACE = 5, 10, 37
 _INFO_KIND = 1
 _SKIP_STATISTICS = 1 << 3
 _UP = 0x1
@@ -47,6 +48,8 @@ class Link(NamedTuple):
     queue_length: int
     qdisc: str  # kind of the root qdisc
     shard: int | None  # of our ifb; None: not ours
+    master: int  # index of the device that it is a member of; 0: none
+    lower: int  # index of the device in this namespace that it names as its link; 0: none
 
 
 def dump(channel: netlink.Socket) -> list[Link]:
@@ -86,6 +89,8 @@ def _decode(part: netlink.Part) -> Link:
         queue_length=_number(fields, QUEUE_LENGTH),
         qdisc=netlink.text(fields.get(QDISC, b"")),
         shard=shard_of_name(name) if ours else None,
+        master=_number(fields, _MASTER),
+        lower=0 if _LINK_NAMESPACE in fields else _number(fields, _LINK),
     )
 
 

@@ -147,6 +147,8 @@ class Interface(NamedTuple):
     root: RootQdisc
     clsact: bool
     foreign_egress_filters: tuple[str, ...]  # other programs' filters on the egress hook, for the report
+    master: int = 0  # index of the bridge or bond that it is a member of
+    lower: int = 0  # index of the device that sends its packets, below a VLAN or a macvlan
 
 
 class Features(NamedTuple):

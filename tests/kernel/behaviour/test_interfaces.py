@@ -358,6 +358,38 @@ def test_default_route_over_a_bridge(network: Network, node: Node, placement: st
     assert node.snapshot() == before
 
 
+def test_a_bridge_and_its_port_both_named(network: Network, node: Node) -> None:
+    """A packet that leaves by the bridge and then by its port counts once: the client has its rate, not half of it."""
+    node.namespace.ip(
+        "link add name br0 type bridge",
+        "link set br0 up",
+        "link set eth0 master br0",
+        f"address del {SERVER4}/24 dev eth0",
+        f"address add {SERVER4}/24 dev br0",
+        *(route.replace("eth0", "br0") for route in ROUTES if "2001" not in route),
+    )
+    node.options = ("--interface", "*", "--placement", "ifb")
+    slow(node)
+    assert [i["name"] for i in node.once()["interfaces"]] == ["br0"]
+    holding.assert_client_held(network.server, network.clients[0], RATE)
+
+
+def test_two_uplinks_on_one_device(network: Network, node: Node) -> None:
+    """Where a macvlan and the device below it both hold a default route, the client has its rate by either."""
+    node.namespace.ip(
+        "link add mv0 link eth0 type macvlan mode bridge",
+        "link set mv0 up",
+        "address add 192.0.2.11/24 dev mv0",
+        "route add default via 192.0.2.1 dev mv0 metric 50",
+    )
+    node.options = ("--placement", "ifb")
+    slow(node)
+    assert [i["name"] for i in node.once()["interfaces"]] == ["eth0"]
+    holding.assert_client_held(network.server, network.clients[0], RATE)
+    node.namespace.ip("route del default dev mv0")
+    holding.assert_client_held(network.server, network.clients[0], RATE)
+
+
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
 def test_forwarded_traffic(network: Network, tmp_path: pathlib.Path, placement: str) -> None:
     """On a router, what it forwards to a limited client through a named interface is slowed like its own."""

@@ -158,6 +158,20 @@ def test_a_strangers_link_with_the_name_of_an_ifb_of_ours_is_a_link_like_any_oth
     assert "cbl0" in names_of(taken)
 
 
+def test_of_devices_on_top_of_each_other_one_is_shaped() -> None:
+    """A bridge and not its port; the device below a VLAN and not the VLAN, unless that device is left to a bridge."""
+    eth0 = fake.interface("eth0", index=2, master=5)
+    eth1 = fake.interface("eth1", index=3)
+    vlan, inner = fake.interface("eth1.7", index=4, lower=3), fake.interface("eth1.7.8", index=6, lower=4)
+    bridge, beside = fake.interface("br0", index=5), fake.interface("mv0", index=7, lower=2)
+    assert names_of(fake.facts(eth0, bridge)) == ["br0"]
+    assert names_of(fake.facts(eth1, vlan, inner)) == ["eth1"]
+    assert names_of(fake.facts(eth1, vlan, inner), "eth1", "*.8") == ["eth1"]
+    assert names_of(fake.facts(eth1, vlan, inner), "*.*") == ["eth1.7"]
+    assert names_of(fake.facts(eth0, bridge, beside)) == ["br0", "mv0"]
+    assert names_of(fake.facts(eth0, bridge, beside), "eth0", "mv0") == ["eth0"]
+
+
 def test_every_egress_interface_is_decided_for_itself() -> None:
     """Two uplinks may be shaped in two places."""
     facts = fake.facts(DEFAULT, FILTERED._replace(name="eth1"))
