@@ -63,7 +63,7 @@ class Directory:
         self._root: tuple[str, int, int] | None = None  # real path, device, inode
         self._claims = claims.Claims(self._path)
         self._first_seen: dict[str, float] = dict(self._memory.first_seen)
-        self._links: dict[str, str] = {}  # file → the real directory that its symlink leads to
+        self._links: dict[str, set[str]] = {}  # file → the real directories that its symlink leads to and through
         self._dirty: set[str] = set()
         self._unsettled: dict[str, judge.Signature] = {}
         self._newborn: dict[str, float] = {}  # first seen in the file that is being read
@@ -209,7 +209,7 @@ class Directory:
         path = os.path.join(self._path, name)
         self._links.pop(name, None)
         if os.path.islink(path) if listed is None else listed.link:
-            self._links[name] = os.path.dirname(os.path.realpath(path))
+            self._links[name] = {os.path.dirname(os.path.realpath(path)), *watch.links_on_the_way(pathlib.Path(path))}
         signature = None if listed is None else listed.signature
         try:
             if signature is None:
@@ -290,7 +290,7 @@ class Directory:
 
     def _follow_links(self) -> None:
         if len(self._links) <= MAX_LINK_DIRECTORIES:
-            self._watch.follow(watch.links_on_the_way(self._path) | set(self._links.values()))
+            self._watch.follow(watch.links_on_the_way(self._path).union(*self._links.values()))
 
     def close(self) -> None:
         """Stop watching and write what is to be remembered."""

@@ -22,6 +22,8 @@ _LOST = flags.Q_OVERFLOW | flags.UNMOUNT | flags.IGNORED
 # File systems on which other machines, or the other side of the virtual machine, write without an event here.
 _REMOTE = ("nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "ceph", "afs", "lustre", "glusterfs", "vboxsf", "drvfs")
 
+_STEPS_MAX = 1000  # of a path; symlinks may lead in a circle
+
 
 class Noticed(NamedTuple):
     """What happened since the last call. `relist`: more than single names can tell."""
@@ -111,11 +113,20 @@ class Watch:
 
 
 def links_on_the_way(path: pathlib.Path) -> set[str]:
-    """The real directories that hold a symlink on the way to `path`, the last step included."""
-    found = set()
-    for step in (path, *path.parents):
-        if step.is_symlink():
-            found.add(os.path.realpath(step.parent))
+    """The real directories that hold a symlink on the way to what `path` leads to, behind other symlinks too."""
+    found: set[str] = set()
+    at, rest = "/", os.path.abspath(path).split("/")[::-1]
+    for _ in range(_STEPS_MAX):
+        if not rest:
+            break
+        step = os.path.normpath(os.path.join(at, rest.pop()))  # `at` is real, so that `..` is its parent
+        try:
+            target = os.readlink(step)
+        except OSError:
+            at = step
+            continue
+        found.add(at)
+        at, rest = "/" if target.startswith("/") else at, [*rest, *target.split("/")[::-1]]
     return found
 
 

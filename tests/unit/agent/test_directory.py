@@ -360,6 +360,31 @@ def test_the_target_of_a_symlinked_file_is_followed(place: manifests.Place, tmp_
     assert rates(place.source.read()) == {"a": "6Mbit"}
 
 
+def test_a_symlink_on_the_way_of_a_symlinked_file_is_followed(place: manifests.Place, tmp_path: pathlib.Path) -> None:
+    """Whoever publishes a release by swapping `current`, through which a file is linked, is understood."""
+    releases = tmp_path / "releases"
+    for version in ("1", "2"):
+        (releases / version).mkdir(parents=True)
+        (releases / version / "a.yaml").write_text(limit("a", rate=f"{version}Mbit"))
+    (releases / "current").symlink_to("1")
+    (place.path / "a.yaml").symlink_to(releases / "current" / "a.yaml")
+    assert rates(place.read()) == {"a": "1Mbit"}
+    (releases / "next").symlink_to("2")
+    (releases / "next").rename(releases / "current")
+    assert place.source.drain()
+    assert rates(place.source.read()) == {"a": "2Mbit"}
+
+
+def test_symlinks_in_a_circle_are_one_problem(place: manifests.Place) -> None:
+    """They are followed for a while and then told like any file that cannot be read."""
+    (place.path / "a.yaml").symlink_to("b.yaml")
+    (place.path / "b.yaml").symlink_to("a.yaml")
+    place.write("good.yaml", limit("good"))
+    snapshot = place.read()
+    assert names(snapshot) == {"good"}
+    assert [reason for _, reason in problems(snapshot)] == ["Unreadable", "Unreadable"]
+
+
 def test_a_symlink_that_leads_nowhere_keeps_what_was_there(place: manifests.Place, tmp_path: pathlib.Path) -> None:
     """The file was not deleted, it cannot be read."""
     target = tmp_path / "real"
