@@ -16,6 +16,11 @@ from bandwidth_agent import placement, settings
 from bandwidth_agent.kernel import model
 from bandwidth_api import names
 
+# Whether a rule that uses our bits writes them, and after ours, its bits do not tell.
+_UNDONE = (
+    "if that writes them in POSTROUTING nothing is slowed: give other bits,"
+    " or --classifier priority with --placement interface"
+)
 _SHARD_BITS = names.SHARD_SIZE.bit_length() - 1
 
 
@@ -77,10 +82,10 @@ def choose(
     redirect = configured.redirect_mark if any(p.kind == "ifb" for p in placements.values()) else 0
     on_mask = _collision(facts.mark_uses, configured.mark_mask)
     on_redirect = _collision(facts.mark_uses, redirect)
-    redirect_warning = f"mark bit {redirect:#x} is used by {on_redirect}" if on_redirect else ""
+    redirect_warning = f"mark bit {redirect:#x} is used by {on_redirect}; {_UNDONE}" if on_redirect else ""
     match configured.classifier:
         case settings.ClassifierSetting.MARK:
-            warning = f"mark bits {configured.mark_mask:#010x} are used by {on_mask}" if on_mask else ""
+            warning = f"mark bits {configured.mark_mask:#010x} are used by {on_mask}; {_UNDONE}" if on_mask else ""
             message = f"configured; {warning}" if warning else "configured"
             return _mark(configured.mark_mask, "Configured", message, warning)
         case settings.ClassifierSetting.PRIORITY:
