@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.server
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +69,14 @@ class _Server(http.server.ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, _request: object, client_address: tuple[object, ...]) -> None:
+        """Say what became of a request, as a line of the log; socketserver's own prints a traceback."""
+        error = sys.exception()
+        if isinstance(error, OSError):  # who asked is gone before the answer was
+            log.debug("request not answered", client=client_address[0], error=str(error))
+        else:
+            log.error("request not answered", client=client_address[0], exc_info=True)
 
 
 class _Server6(_Server):

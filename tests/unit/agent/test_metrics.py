@@ -7,6 +7,8 @@ import http.client
 import pathlib
 import re
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -264,6 +266,20 @@ def test_a_silent_client_stops_nobody(served: tuple[Agent, serve.Server]) -> Non
     """A connection that asks for nothing holds neither the next scrape nor the end of the program."""
     with socket.create_connection(("127.0.0.1", served[1].port)):
         assert get(served[1], "/healthz")[0] == 200
+
+
+def test_a_client_that_resets_its_connection_is_no_traceback(
+    served: tuple[Agent, serve.Server], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A scraper whose patience is over is nothing for the log, of which every line is an object."""
+    _, server = served
+    with socket.create_connection(("127.0.0.1", server.port)) as gone:
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert get(server, "/healthz")[0] == 200  # connections are taken in their order: both have a thread by now
+    for thread in threading.enumerate():
+        if "process_request" in thread.name:
+            thread.join()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_port_that_is_taken_is_an_error(served: tuple[Agent, serve.Server]) -> None:
