@@ -209,8 +209,9 @@ def write(item: Slice | Head) -> Json:
     """The `spec` of the object."""
     spec: Json = {"schema": SCHEMA, "term": item.term}
     if isinstance(item, Head):
-        said = {"retire": True} if item.retire else {}
-        return spec | {"slices": list(item.slices)} | said | ({"nodes": item.nodes} if item.nodes else {})
+        # Also when it is false: what is left out of a server-side apply stays as somebody else wrote it.
+        said = {"slices": list(item.slices), "retire": item.retire}
+        return spec | said | ({"nodes": item.nodes} if item.nodes else {})
     return spec | {"entries": [write_entry(e) for e in item.entries]}
 
 

@@ -238,9 +238,12 @@ class Term:
         self._dirty_since = None
 
     def _retiring(self, snapshot: known.Snapshot) -> bool:
-        """Whether the head says retire, and is not what a retirement of an earlier term left when it did not end."""
+        """Whether the head says retire in a later term, that of a retirement under way.
+
+        One of an earlier term is left of a retirement that did not end; one of ours was edited by somebody.
+        """
         head = _head(snapshot)
-        return head.retire and head.term >= self._fence.term
+        return head.retire and head.term > self._fence.term
 
     # ── statuses ───────────────────────────────────────────────────────────────────────────────────────────────
 

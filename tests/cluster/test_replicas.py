@@ -166,6 +166,19 @@ def test_a_slice_that_somebody_deletes_or_edits_is_restored_and_lifts_nothing(wo
     world.wait_ready("a")
 
 
+def test_a_head_that_somebody_edits_to_say_retire_is_written_over(world: World) -> None:
+    """Only a retirement, which has the Lease and so a later term, keeps the operator from its work."""
+    world.operator()
+    world.agent("node-0")
+    world.create(limit("a"))
+    world.wait_ready("a")
+    path = f"{SLICES}/plan"
+    world.api.request("PATCH", path, body={"spec": {"retire": True}}, content_type="application/merge-patch+json")
+    world.wait(lambda: not world.get(path)["spec"]["retire"], "the head is right again")
+    world.create(limit("b", ["203.0.113.8"]))
+    world.wait(lambda: set(world.rates()) == {"a", "b"}, "limits are planned")
+
+
 def test_the_lease_is_in_the_namespace_of_the_pod(world: World) -> None:
     """POD_NAMESPACE names the namespace of the Lease."""
     world.operator()
