@@ -9,18 +9,13 @@ Owns the arithmetic of numbers and shards and the choice between the two; never 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from bandwidth_agent import placement, settings
 from bandwidth_agent.kernel import model
 from bandwidth_api import names
 
-# Whether a rule that uses our bits writes them, and after ours, its bits do not tell.
-_UNDONE = (
-    "if that writes them in POSTROUTING nothing is slowed: give other bits,"
-    " or --classifier priority with --placement interface"
-)
 _SHARD_BITS = names.SHARD_SIZE.bit_length() - 1
 
 
@@ -81,11 +76,10 @@ def choose(
     """The classifier of this node: `mark` unless somebody else uses its bits, then `priority`; explicit is obeyed."""
     redirect = configured.redirect_mark if any(p.kind == "ifb" for p in placements.values()) else 0
     on_mask = _collision(facts.mark_uses, configured.mark_mask)
-    on_redirect = _collision(facts.mark_uses, redirect)
-    redirect_warning = f"mark bit {redirect:#x} is used by {on_redirect}; {_UNDONE}" if on_redirect else ""
+    redirect_warning = _warning(facts.mark_uses, redirect, f"bit {redirect:#x} is")
     match configured.classifier:
         case settings.ClassifierSetting.MARK:
-            warning = f"mark bits {configured.mark_mask:#010x} are used by {on_mask}; {_UNDONE}" if on_mask else ""
+            warning = _warning(facts.mark_uses, configured.mark_mask, f"bits {configured.mark_mask:#010x} are")
             message = f"configured; {warning}" if warning else "configured"
             return _mark(configured.mark_mask, "Configured", message, warning)
         case settings.ClassifierSetting.PRIORITY:
@@ -143,6 +137,16 @@ def _mark(mask: int, reason: str, message: str, warning: str) -> Classifier:
 
 def _priority(redirect: int, reason: str, message: str, warning: str) -> Classifier:
     return Classifier("priority", redirect, None, redirect, reason, message, warning)
+
+
+def _warning(uses: Sequence[model.MarkUse], bits: int, they_are: str) -> str:
+    """What an administrator must know of rules of others that use these bits, if there are any."""
+    for use in uses:
+        if use.rewritten & bits:
+            remedy = "give other bits, or --classifier priority with --placement interface"
+            return f"mark {they_are} written after ours by {use.where}, so what it matches is not slowed: {remedy}"
+    user = _collision(uses, bits)
+    return f"mark {they_are} used by {user}" if user else ""
 
 
 def _collision(uses: Iterable[model.MarkUse], bits: int) -> str:

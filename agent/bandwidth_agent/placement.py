@@ -1,7 +1,7 @@
 """Which interfaces are shaped, and where: through an ifb beside the interface, or at its own root.
 
     interface fit for an ifb? ──yes──▶ ifb        (its root qdisc, whatever it is, stays)
-      │ no: MissingFeature, ForeignFilter
+      │ no: MissingFeature, ForeignFilter, MarkConflict
     root replaceable?         ──yes──▶ interface  (HTB takes the place of a default root)
       │ no: ForeignQdisc
     none: the limits of this node fail there, with a reason that says what to do
@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from bandwidth_agent.kernel import model
-from bandwidth_agent.settings import PlacementSetting, Settings
+from bandwidth_agent.settings import ClassifierSetting, PlacementSetting, Settings
 from bandwidth_api import names
 
 # Roots that the kernel installs by itself and puts back by itself when ours is deleted.
@@ -100,22 +100,43 @@ def decide_all(
     configured: Settings, facts: model.Facts, bypassed: frozenset[str] = frozenset()
 ) -> dict[str, Placement]:
     """The placement of every egress interface, by name; `bypassed` as in `decide`, by interface."""
+    rewritten = _rewritten(configured, facts.mark_uses)
     return {
-        interface.name: decide(configured.placement, interface, facts.features, interface.name in bypassed)
+        interface.name: decide(configured.placement, interface, facts.features, interface.name in bypassed, rewritten)
         for interface in egress(facts, configured.interfaces)
     }
 
 
+def _rewritten(configured: Settings, uses: Collection[model.MarkUse]) -> str:
+    """The rule that writes, after ours, the bit by which an egress hook would find our packets; empty without one.
+
+    With the classifier `mark` no placement would help, because then HTB needs the mark too.
+    """
+    match configured.classifier:
+        case ClassifierSetting.MARK:
+            return ""
+        case ClassifierSetting.AUTO if not any(use.bits & configured.mark_mask for use in uses):
+            return ""  # then `auto` takes marks
+        case _:
+            return next((use.where for use in uses if use.rewritten & configured.redirect_mark), "")
+
+
 def decide(
-    setting: PlacementSetting, interface: model.Interface, features: model.Features, bypassed: bool = False
+    setting: PlacementSetting,
+    interface: model.Interface,
+    features: model.Features,
+    bypassed: bool = False,
+    rewritten: str = "",
 ) -> Placement:
     """Where this interface's limits are enforced.
 
     `bypassed` says that packets were seen to be marked without reaching our egress filters: somebody's program on
-    the same hook, such as one at TCX, ends the walk before ours.
+    the same hook, such as one at TCX, ends the walk before ours. `rewritten` names a rule after ours that writes the
+    mark by which those filters would know them.
 
     An explicit setting is obeyed, or refused with what stands in its way. Filters of others on the egress hook make
     `auto` avoid the ifb, but do not refuse an explicit `ifb`: ours come after theirs and cut nothing off from them.
+    A rule that rewrites marks does not refuse an ifb either: it may be for other packets than ours.
     """
     if not features.ipset:
         return _none(_NO_SETS)
@@ -129,6 +150,9 @@ def decide(
         case PlacementSetting.INTERFACE:
             return _none(root) if root is not None else Placement("interface", "Configured", "configured")
         case _:
+            if ifb is None and rewritten and root is None:
+                what = f"the mark that would lead there is written after ours by {rewritten}"
+                return Placement("interface", "MarkConflict", f"not through an ifb: {what}")
             if ifb is None:
                 return Placement("ifb", "Preferred", "the interface keeps its own root qdisc")
             if root is None:

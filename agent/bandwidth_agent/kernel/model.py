@@ -165,6 +165,7 @@ class MarkUse(NamedTuple):
 
     bits: int
     where: str  # for the report: the rule as the tool prints it
+    rewritten: int = 0  # of these bits, those that it writes in packets which have passed our rule
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

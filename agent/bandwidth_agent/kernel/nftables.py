@@ -12,7 +12,7 @@ import errno
 import socket
 from collections.abc import Sequence
 
-from bandwidth_agent.kernel import netlink, nfnetlink
+from bandwidth_agent.kernel import netlink, nfhooks, nfnetlink
 
 _SUBSYSTEM = 10
 _GET_TABLE, _DELETE_TABLE, _GET_CHAIN, _DELETE_CHAIN, _GET_RULE, _DELETE_RULE = 1, 2, 4, 5, 7, 8
@@ -25,8 +25,6 @@ _G_ID = 1
 _T_NAME, _T_USE = 1, 3
 _C_TABLE, _C_NAME, _C_POLICY, _C_USE = 1, 3, 5, 6
 _R_TABLE, _R_CHAIN, _R_HANDLE, _R_EXPRESSIONS = 1, 2, 3, 4
-_E_NAME, _E_DATA = 1, 2
-_I_DATA, _D_VERDICT, _V_CHAIN = 2, 2, 2
 
 _ACCEPT = 1
 _ATTEMPTS = 5
@@ -131,23 +129,9 @@ def _jumps(kernel: netlink.Socket, family: int, table: str, chain: str) -> list[
     found = []
     for answer in kernel.dump(request.type, request.body):
         rule = nfnetlink.fields(answer)
-        if netlink.text(rule[_R_TABLE]) == table and chain in _targets(rule.get(_R_EXPRESSIONS, b"")):
+        if netlink.text(rule[_R_TABLE]) == table and chain in nfhooks.targets(rule.get(_R_EXPRESSIONS, b"")):
             found.append((netlink.text(rule[_R_CHAIN]), rule[_R_HANDLE]))
     return found
-
-
-def _targets(expressions: bytes) -> list[str]:
-    """The chains that a rule jumps or goes to."""
-    targets = []
-    for _, start, end in netlink.attributes(expressions, 0, len(expressions)):
-        expression = netlink.payloads(expressions, start, end)
-        if netlink.text(expression[_E_NAME]) != "immediate":
-            continue
-        data = _inner(_inner(expression[_E_DATA]).get(_I_DATA, b""))
-        verdict = _inner(data.get(_D_VERDICT, b""))
-        if _V_CHAIN in verdict:
-            targets.append(netlink.text(verdict[_V_CHAIN]))
-    return targets
 
 
 def _get(command: int, family: int, attributes: bytes) -> netlink.Message:
@@ -169,8 +153,3 @@ def _chain(table: str, chain: str) -> bytes:
 
 def _number(found: dict[int, bytes], kind: int) -> int:
     return int.from_bytes(found.get(kind, b""), "big")
-
-
-def _inner(value: bytes) -> dict[int, bytes]:
-    """The attributes inside an attribute."""
-    return netlink.payloads(value, 0, len(value))

@@ -42,6 +42,7 @@ _CANDIDATE = re.compile(
 
 # Modes and flags of the extensions (linux/netfilter/xt_*.h).
 _SAVE, _RESTORE = 1, 2
+_CONNMARK_MODE = {1: 12, 2: 14}  # its offset, by revision
 _SET_FLAGS_OFFSET, _SET_MAP_MARK = 12, 1 << 8
 _SOCKET_RESTORE_MARK = 1 << 2
 _CT_ZONE_IS_MARK = 1 << 4
@@ -57,6 +58,7 @@ class MarkedRule(NamedTuple):
     chain: str
     handle: int
     bits: int
+    written: int  # of these bits, those that are not only read
     by: str  # the name of the first expression or extension that does
 
     def __str__(self) -> str:
@@ -73,16 +75,22 @@ def with_marks() -> Iterator[MarkedRule]:
         if not _CANDIDATE.search(part.buffer, part.start, part.end):
             continue
         rule = nfnetlink.fields(part)
-        uses = list(_uses(rule.get(_EXPRESSIONS, b"")))
-        bits = _union(each for each, _ in uses)
+        uses = [*_uses(rule.get(_EXPRESSIONS, b""))]
+        bits, written = _union(use.bits for use in uses), _union(use.bits for use in uses if use.writes)
         if bits:
             chain, handle = netlink.text(rule[_CHAIN]), int.from_bytes(rule[_HANDLE], "big")
-            by = next(name for each, name in uses if each)
-            yield MarkedRule(part.buffer[part.start], netlink.text(rule[_TABLE]), chain, handle, bits, by)
+            by = next(use.by for use in uses if use.bits)
+            yield MarkedRule(part.buffer[part.start], netlink.text(rule[_TABLE]), chain, handle, bits, written, by)
 
 
-def _uses(expressions: bytes) -> Iterator[tuple[int, str]]:
-    """The bits of the mark that each expression of a rule reads or writes, and the expression's name."""
+class _Use(NamedTuple):
+    bits: int
+    by: str
+    writes: bool = False
+
+
+def _uses(expressions: bytes) -> Iterator[_Use]:
+    """The bits of the mark that each expression of a rule reads or writes."""
     masks: dict[bytes, tuple[int, int]] = {}  # register that holds the mark → (and, xor) done to it
     for name, data in _decoded(expressions):
         source = data.get(_META_SOURCE, b"")
@@ -90,18 +98,19 @@ def _uses(expressions: bytes) -> Iterator[tuple[int, str]]:
             masks[data.get(_META_DESTINATION, b"")] = (ALL_BITS, 0)
         elif name == "meta" and _big(data.get(_META_KEY)) == _MARK:
             kept, flipped = masks.pop(source, (0, ALL_BITS))
-            yield (~kept | flipped) & ALL_BITS, "meta mark"
+            yield _Use((~kept | flipped) & ALL_BITS, "meta mark", writes=True)
         elif name == "bitwise" and data.get(_BITWISE_SOURCE) in masks:
             del masks[data[_BITWISE_SOURCE]]
             masks[data.get(_BITWISE_DESTINATION, b"")] = _and_xor(data)
         elif name in ("match", "target"):
             extension = netlink.text(data.get(_EXTENSION_NAME, b""))
             revision = _big(data.get(_EXTENSION_REVISION))
-            yield _extension_bits(extension, revision, data.get(_EXTENSION_INFO, b"")), extension
+            info = data.get(_EXTENSION_INFO, b"")
+            yield _Use(_extension_bits(extension, revision, info), extension, _writes(extension, revision, info))
         elif name not in ("counter", "immediate"):
             # Compared, looked up or stored, if it is the mark that this expression takes.
-            yield _union(kept for kept, _ in masks.values()), "meta mark"
-    yield _union(kept for kept, _ in masks.values()), "meta mark"
+            yield _Use(_union(kept for kept, _ in masks.values()), "meta mark")
+    yield _Use(_union(kept for kept, _ in masks.values()), "meta mark")
 
 
 def _extension_bits(name: str, revision: int, info: bytes) -> int:
@@ -131,10 +140,17 @@ def _extension_bits(name: str, revision: int, info: bytes) -> int:
     return 0
 
 
+def _writes(name: str, revision: int, info: bytes) -> bool:
+    """Whether an extension that has to do with marks writes them in packets that leave."""
+    if name == "CONNMARK" and revision in (1, 2):
+        return info[_CONNMARK_MODE[revision] : _CONNMARK_MODE[revision] + 1] == bytes([_RESTORE])
+    return name in ("MARK", "CONNMARK", "HMARK", "SET")
+
+
 def _copied_bits(revision: int, info: bytes) -> int:
     """What CONNMARK copies between the connection's mark and the packet's."""
     _, connection_mask, packet_mask = struct.unpack_from("=III", info)
-    shift, mode = (info[13], info[14]) if revision == 2 else (0, info[12])
+    shift, mode = info[13] if revision == 2 else 0, info[_CONNMARK_MODE[revision]]
     if mode == _SAVE:
         return int(packet_mask)
     if mode == _RESTORE:

@@ -137,3 +137,49 @@ def test_kube_proxy_marks_leave_the_classifier_alone(network: Network, node: Nod
     )
     node.limit("slow", [network.clients[0].address4], "4Mbit")
     assert node.once()["classifier"] == "mark"
+
+
+REWRITING = {
+    "iptables": ("-t mangle -A POSTROUTING -j MARK --set-mark 5", "-t mangle -F POSTROUTING"),
+    "iptables-legacy": ("-t mangle -A POSTROUTING -j CONNMARK --restore-mark", "-t mangle -F POSTROUTING"),
+    "nft": (
+        "add table inet theirs; add chain inet theirs c { type filter hook postrouting priority 0; };"
+        " add rule inet theirs c meta mark set ct mark",
+        "delete table inet theirs",
+    ),
+}
+
+
+@pytest.mark.parametrize("program", REWRITING)
+def test_marks_that_are_rewritten_after_ours(network: Network, node: Node, program: str) -> None:
+    """Where a rule takes every packet's mark away again, auto does without a mark until that rule is gone."""
+    client = network.clients[0]
+    comes, goes = REWRITING[program]
+    node.limit("slow", [client.address4], "4Mbit")
+    assert node.once()["interfaces"][0]["placement"] == "ifb"
+    node.namespace.run([program, *comes.split()])
+    report = node.once()
+    (interface,) = report["interfaces"]
+    assert (interface["placement"], interface["reason"]) == ("interface", "MarkConflict")
+    assert report["classifier"] == "priority"
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        holding.assert_held(meter, 4_000_000)
+    node.namespace.run([program, *goes.split()])
+    report = node.once()
+    assert (report["interfaces"][0]["placement"], report["classifier"]) == ("ifb", "mark")
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        holding.assert_held(meter, 4_000_000)
+
+
+def test_a_rewriting_rule_that_comes_under_traffic(network: Network, node: Node) -> None:
+    """A running agent finds it at the next reading, and the flow is at its limit again."""
+    client = network.clients[0]
+    node.limit("slow", [client.address4], "4Mbit")
+    node.start("--resync", "2")
+    node.until_rate(client.address4, 4_000_000)
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        holding.assert_held(meter, 4_000_000)
+        node.namespace.run(["iptables", *REWRITING["iptables"][0].split()])
+        node.until(lambda: "eth0" in node.kernel().trees)
+        holding.assert_held(meter, 4_000_000)
+    node.stop()

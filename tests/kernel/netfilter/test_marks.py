@@ -96,6 +96,75 @@ def test_the_bits_of_an_nftables_rule(workbench: Node, family: str, rule: str, e
     workbench.out("nft", "delete", "table", family, "theirs")
 
 
+REWRITERS = {
+    "-A POSTROUTING -j MARK --set-mark 0x5": ALL,
+    "-A POSTROUTING -m mark --mark 0x1/0x1 -j MARK --set-xmark 0x10/0xf0": 0xF0,
+    "-A POSTROUTING -j CONNMARK --restore-mark --nfmask 0xff --ctmask 0xff": 0xFF,
+    "-A POSTROUTING -j CONNMARK --save-mark": 0,
+    "-A POSTROUTING -j SET --map-set theirs dst --map-mark": ALL,
+    "-A POSTROUTING -m mark --mark 0x2000/0x2000 -j ACCEPT": 0,
+    "-A POSTROUTING -j first\n-A first -g second\n-A second -j MARK --set-mark 5": ALL,
+    "-A first -j MARK --set-mark 5": 0,
+    "-A PREROUTING -j first\n-A first -j MARK --set-mark 5": 0,
+    "-A OUTPUT -j MARK --set-mark 5": 0,
+}
+
+
+def rewritten(node: Node) -> int:
+    """The bits that others write after our rule."""
+    found = 0
+    for use in node.tables(lambda tables: tables.mark_uses()):
+        found |= use.rewritten
+    return found
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+@pytest.mark.parametrize(("rules", "expected"), REWRITERS.items())
+def test_what_iptables_writes_after_our_rule(workbench: Node, backend: str, rules: str, expected: int) -> None:
+    """Only what is written counts, and only where packets on their way out come to it, through jumps too."""
+    program = workbench.tool(4, backend)
+    workbench.out(f"{program}-restore", stdin=f"*mangle\n:first - [0:0]\n:second - [0:0]\n{rules}\nCOMMIT\n")
+    try:
+        assert rewritten(workbench) == expected
+    finally:
+        workbench.out(program, "-t", "mangle", "-F")
+        workbench.out(program, "-t", "mangle", "-X")
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_what_the_first_packet_of_a_connection_meets_is_no_rewriting(workbench: Node, backend: str) -> None:
+    """Rules for NAT see that one only."""
+    program = workbench.tool(4, backend)
+    workbench.out(program, "-t", "nat", "-A", "POSTROUTING", "-j", "MARK", "--set-mark", "5")
+    try:
+        assert (bits(workbench), rewritten(workbench)) == ([ALL], 0)
+    finally:
+        workbench.out(program, "-t", "nat", "-F")
+
+
+HOOKED = {
+    "type filter hook postrouting priority 0; meta mark set ct mark": ALL,
+    "type filter hook postrouting priority mangle; meta mark set meta mark or 0x10": 0x10,
+    "type filter hook postrouting priority -200; meta mark set ct mark": 0,
+    "type filter hook postrouting priority 0; ct mark set meta mark": 0,
+    "type filter hook postrouting priority 0; tcp dport 25 jump other": ALL,
+    "type filter hook prerouting priority 0; jump other": 0,
+    "type filter hook output priority 0; meta mark set 1": 0,
+}
+
+
+@pytest.mark.parametrize(("chain", "expected"), HOOKED.items())
+@pytest.mark.parametrize("family", ["inet", "ip6"])
+def test_what_nft_writes_after_our_rule(workbench: Node, family: str, chain: str, expected: int) -> None:
+    """A chain's hook and priority tell whether its rules come after ours."""
+    text = f"table {family} theirs {{\nchain other {{\nmeta mark set 1\n}}\nchain c {{\n{chain}\n}}\n}}\n"
+    workbench.out("nft", "-f", "-", stdin=text)
+    try:
+        assert rewritten(workbench) == expected
+    finally:
+        workbench.out("nft", "delete", "table", family, "theirs")
+
+
 def test_rules_in_a_table_that_iptables_cannot_print_count(node: Node) -> None:
     """nft rules inside a table named like one of iptables are not overlooked."""
     rule = "tcp dport @s meta mark set meta mark or 0x10"

@@ -56,6 +56,15 @@ def test_an_explicit_classifier_is_obeyed_and_warns_of_a_collision() -> None:
     assert choose(ClassifierSetting.PRIORITY, CALICO).warning == ""
 
 
+def test_the_warning_says_what_comes_of_marks_that_are_rewritten() -> None:
+    """A rule that only uses the bits, or writes them before ours, is named; one that undoes ours is named before it."""
+    late = model.MarkUse(0xFFFFFFFF, "-A LATE", 0xFFFFFFFF)
+    facts = dataclasses.replace(ON_REDIRECT, mark_uses=(*ON_REDIRECT.mark_uses, late))
+    for setting in (ClassifierSetting.MARK, ClassifierSetting.PRIORITY):
+        assert "not slowed" not in choose(setting, ON_REDIRECT).warning
+        assert "-A LATE, so what it matches is not slowed" in choose(setting, facts).warning
+
+
 def test_the_redirect_bit_is_used_only_beside_an_ifb() -> None:
     """At the root of an interface HTB takes the priority alone, and nobody's mark is written."""
     beside = choose(ClassifierSetting.PRIORITY)

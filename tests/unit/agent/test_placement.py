@@ -8,7 +8,7 @@ import pytest
 
 from bandwidth_agent import placement
 from bandwidth_agent.kernel import fake, model
-from bandwidth_agent.settings import PlacementSetting, Settings
+from bandwidth_agent.settings import ClassifierSetting, PlacementSetting, Settings
 
 AUTO, IFB, INTERFACE = PlacementSetting.AUTO, PlacementSetting.IFB, PlacementSetting.INTERFACE
 ALL = model.Features(ifb=True, clsact=True, fq_codel=True, ipset=True)
@@ -67,6 +67,40 @@ def test_every_row_of_the_table(
     decided = placement.decide(setting, interface, features, bypassed)
     assert (decided.kind, decided.reason) == (kind, reason)
     assert decided.message
+
+
+REWRITER = model.MarkUse(0xFFFFFFFF, "-A POSTROUTING -j MARK", 0xFFFFFFFF)
+READER = model.MarkUse(0xFFFFFFFF, "-A OTHERS -m mark")
+
+
+@pytest.mark.parametrize(
+    ("setting", "classifier", "interface", "use", "kind", "reason"),
+    [
+        (AUTO, ClassifierSetting.AUTO, DEFAULT, REWRITER, "interface", "MarkConflict"),
+        (AUTO, ClassifierSetting.PRIORITY, DEFAULT, REWRITER, "interface", "MarkConflict"),
+        (AUTO, ClassifierSetting.AUTO, OURS, REWRITER, "interface", "MarkConflict"),
+        (AUTO, ClassifierSetting.AUTO, FOREIGN, REWRITER, "ifb", "Preferred"),
+        (AUTO, ClassifierSetting.AUTO, FILTERED, REWRITER, "interface", "ForeignFilter"),
+        (AUTO, ClassifierSetting.MARK, DEFAULT, REWRITER, "ifb", "Preferred"),
+        (IFB, ClassifierSetting.AUTO, DEFAULT, REWRITER, "ifb", "Configured"),
+        (AUTO, ClassifierSetting.AUTO, DEFAULT, READER, "ifb", "Preferred"),
+        (AUTO, ClassifierSetting.AUTO, DEFAULT, model.MarkUse(0xF000, "-A X", 0xF000), "ifb", "Preferred"),
+        (AUTO, ClassifierSetting.AUTO, DEFAULT, model.MarkUse(0xFF0000, "-A X", 0xFF0000), "ifb", "Preferred"),
+    ],
+)
+def test_marks_that_are_rewritten_lead_to_no_ifb(
+    setting: PlacementSetting,
+    classifier: ClassifierSetting,
+    interface: model.Interface,
+    use: model.MarkUse,
+    kind: str,
+    reason: str,
+) -> None:
+    """Where another rule writes our redirect bit after us, `auto` needs no mark, if the root may be replaced."""
+    facts = dataclasses.replace(fake.facts(), interfaces={"eth0": interface}, mark_uses=(use,))
+    (decided,) = placement.decide_all(Settings(placement=setting, classifier=classifier), facts).values()
+    assert (decided.kind, decided.reason) == (kind, reason)
+    assert ("-A POSTROUTING -j MARK" in decided.message) == (reason == "MarkConflict")
 
 
 @pytest.mark.parametrize(

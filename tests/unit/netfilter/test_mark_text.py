@@ -37,9 +37,9 @@ def test_each_rule_gives_its_bits_and_its_place() -> None:
 
 
 def test_uses_of_the_same_bits_are_told_once() -> None:
-    """The first of them stands for all."""
-    uses = [model.MarkUse(1, "a"), model.MarkUse(2, "b"), model.MarkUse(1, "c")]
-    assert marks.merge(uses) == (model.MarkUse(1, "a"), model.MarkUse(2, "b"))
+    """The first of them stands for all that rewrite the same."""
+    uses = [model.MarkUse(1, "a"), model.MarkUse(2, "b"), model.MarkUse(1, "c"), model.MarkUse(1, "d", 1)]
+    assert marks.merge(uses) == (model.MarkUse(1, "a"), model.MarkUse(2, "b"), model.MarkUse(1, "d", 1))
 
 
 def test_a_line_that_cannot_be_split_counts_as_all_bits() -> None:
