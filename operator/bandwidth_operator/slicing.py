@@ -1,7 +1,8 @@
 """Which limit lives in which slice. Pure.
 
 A limit stays in the slice where it is as long as it lives, so that one edit rewrites one object. New ones fill the
-slices that have room, by number, then make new slices. A slice that becomes empty is deleted.
+slices that have room, by number, then make new slices. A slice that becomes empty is deleted. Room is counted in limits
+and in bytes: etcd takes no object of more than 1.5 MB, and a hundred limits with the longest selectors are 5 MB.
 
 The head also says about how many nodes run an agent. Every node reads it and none enforces it, so it is rounded, and
 changes rarely.
@@ -10,6 +11,8 @@ changes rarely.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import operator
 from collections.abc import Mapping, MutableMapping, Sequence
 
@@ -17,6 +20,7 @@ from bandwidth_api import slices
 from bandwidth_api.plan import Plan, PlanEntry
 
 SLICE_SIZE = 100
+SLICE_BYTES = 500_000  # of JSON; a usual slice has 30,000, so that edits may enlarge it
 FEW_NODES = 256  # so many may report at once, and the head says nothing of them
 
 
@@ -102,9 +106,22 @@ def _members(plan: Plan, present: Mapping[str, slices.Slice], size: int) -> dict
     number = 0
     while waiting:
         name = slices.slice_name(number)
-        room = size - len(members.get(name, ()))
-        if room > 0:
-            members.setdefault(name, []).extend(waiting[:room])
-            del waiting[:room]
+        if fitting := _fitting(waiting, members.get(name, ()), size):
+            members.setdefault(name, []).extend(waiting[:fitting])
+            del waiting[:fitting]
         number += 1
     return members
+
+
+def _fitting(waiting: Sequence[PlanEntry], there: Sequence[PlanEntry], size: int) -> int:
+    """How many of those that wait have room in a slice beside those that are there; one has, in an empty one."""
+    most = size - len(there)
+    if most <= 0:
+        return 0
+    sizes = itertools.accumulate(map(_bytes, waiting[:most]), initial=sum(map(_bytes, there)))
+    fitting = sum(total <= SLICE_BYTES for total in sizes) - 1
+    return max(fitting, 0 if there else 1)
+
+
+def _bytes(entry: PlanEntry) -> int:
+    return len(json.dumps(slices.write_entry(entry)))

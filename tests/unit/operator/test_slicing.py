@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_api import slices
-from bandwidth_api.plan import Plan, PlanEntry
+from bandwidth_api.plan import Plan, PlanEntry, SelectorTerm
 from bandwidth_operator import slicing
 from unit.operator import examples
 
@@ -67,6 +68,21 @@ def test_what_was_made_before_changes_no_answer(plans: list[Plan], carried: list
         assert steps == slicing.steps(plan, existing, term=1, size=SIZE)
         if is_carried_out:
             existing = carried_out(steps, existing)
+
+
+def test_a_slice_stays_far_below_what_the_api_server_takes() -> None:
+    """Limits with the longest selectors share a slice with fewer others; those of usual size fill what is left."""
+    key, values = "k" * 317, tuple("v" * 59 + f"{n:04}" for n in range(32))
+    selector = tuple(SelectorTerm(key, "NotIn", values) for _ in range(16))
+    heavy = Plan({n: examples.entry(n, node_selector=selector) for n in (f"heavy-{m:02}" for m in range(30))})
+    existing = carried_out(slicing.steps(heavy, {}, term=1), {})
+    usual = {n: examples.entry(n) for n in (f"usual-{m:03}" for m in range(150))}
+    existing = carried_out(slicing.steps(Plan({**heavy.entries, **usual}), existing, term=1), existing)
+    assert entries(existing) == {**heavy.entries, **usual}
+    for item in existing.values():
+        assert len(json.dumps(slices.write(item))) < slicing.SLICE_BYTES + 10_000  # of what is beside the limits
+    lonely = examples.entry("lonely", node_selector=selector * 20)
+    assert entries(carried_out(slicing.steps(Plan({"lonely": lonely}), {}, term=1), {})) == {"lonely": lonely}
 
 
 @given(PLANS, PLANS)
