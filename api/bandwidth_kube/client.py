@@ -24,6 +24,8 @@ PAGE = 500  # objects; the size that keeps both sides' memory small
 TIMEOUT_SECONDS = 10.0
 WATCH_SILENCE_SECONDS = 90.0  # bookmarks come about once a minute
 
+_TEXT_MAX = 200  # bytes of an answer that is no Status, such as of a proxy, or of a kind that is not known
+
 JSON = "application/json"
 # Only names, labels and the like of each object: a Node's status is long, and changes all the time.
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -51,7 +53,7 @@ class RefusedError(ApiError):
         retry_after_seconds: float | None = None,
         causes: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(f"{status} {reason}: {message}")
+        super().__init__(" ".join(filter(None, (str(status), reason and f"{reason}:", message))))
         self.status = status
         self.reason = reason
         self.message = message
@@ -230,7 +232,7 @@ class Client:
             raise UnreachableError(f"{method} {path}: {error}") from error
         if answer.status == 401:
             self._connection.refused()
-        status: Object = {}
+        status: Object = {"message": data[:_TEXT_MAX].decode(errors="replace").strip()}
         with contextlib.suppress(ValueError):
             status = _decoded(data)
         raise _refusal(answer.status, status, answer.headers.get("retry-after"))

@@ -18,6 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +47,7 @@ NOBODY = "Nobody"  # capital letters: no object can have this name
 STOP_SECONDS = 15.0
 LOOK_SECONDS = 0.5
 GIVEN_UP_SECONDS = 3.0  # without a session, or after being told to stop
+UNASKED_SECONDS = 10.0  # kopf asks for a kind at once, or, where its CRD was away when it began, never
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +61,7 @@ class Streams:
         self._alive_at = dict.fromkeys(Kind, clock())
         self._open: dict[Kind, tuple[aiohttp.ClientResponse, int]] = {}
         self._relisted: set[Kind] = set()
+        self._asked: set[Kind] = set()
 
     def opened(self, path: str, response: aiohttp.ClientResponse, *, watch: bool) -> None:
         """The server began to answer a list or a watch. That a watch was opened is no sign that it brings anything."""
@@ -66,7 +69,10 @@ class Streams:
         if kind is None:
             return
         with self._lock:
-            if watch:
+            self._asked.add(kind)
+            if response.status == HTTPStatus.NOT_FOUND:
+                self._asked.remove(kind)  # kopf asks no second time
+            elif watch:
                 self._look(kind)
                 self._open[kind] = (response, response.content.total_bytes)
             else:
@@ -92,6 +98,16 @@ class Streams:
             if ended:
                 del self._open[kind]  # a sign of life once
 
+    def begin(self) -> None:
+        """kopf begins anew."""
+        with self._lock:
+            self._asked.clear()
+
+    def unasked(self) -> frozenset[Kind]:
+        """The kinds that kopf leaves alone, unless it has just begun; none while nothing is answered at all."""
+        with self._lock:
+            return frozenset(set(Kind) - self._asked) if self._asked else frozenset()
+
     def take_relisted(self) -> frozenset[Kind]:
         """The kinds that kopf listed since the last call."""
         with self._lock:
@@ -100,7 +116,7 @@ class Streams:
 
 
 class Watch:
-    """kopf in a thread of its own, begun again when it ends by itself. One start and one stop."""
+    """kopf in a thread of its own, begun again when it ends or leaves a kind alone. One start and one stop."""
 
     def __init__(self, connection: Connection, memory: Memory, user_agent: str) -> None:
         self._connection = connection
@@ -138,7 +154,10 @@ class Watch:
                 return
 
     async def _watch(self) -> None:
-        """kopf, until it ends, is told to, or has given up: after some errors it closes its sessions and never ends."""
+        """kopf, until it ends, is told to, or has given up: after some errors it closes its sessions and never ends.
+
+        After others it ends the watch of one kind and goes on with the rest.
+        """
         # No threading.Event: kopf would wait for it in a thread that nothing ends.
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -154,9 +173,14 @@ class Watch:
                 stop_flag=stop,
             )
         )
+        began = loop.time()
         idle_since: float | None = None
+        self.streams.begin()
         while not operator.done():
             await asyncio.wait({operator}, timeout=LOOK_SECONDS)
+            alone = self.streams.unasked() if loop.time() - began > UNASKED_SECONDS else frozenset()
+            if alone:
+                raise RuntimeError(f"nothing comes of {', '.join(sorted(kind.value for kind in alone))}")
             connected = not self._sessions or any(not session.closed for session in self._sessions)
             if connected and not self._stopping.is_set():
                 idle_since = None
@@ -282,7 +306,8 @@ def _abandon(loop: asyncio.AbstractEventLoop) -> None:
     """Close a loop whose tasks may not want to end."""
     for task in asyncio.all_tasks(loop):
         task.cancel()
-    loop.run_until_complete(asyncio.sleep(0.1))
+    with contextlib.suppress(asyncio.CancelledError):  # one of kopf's cancels all others, this one too
+        loop.run_until_complete(asyncio.sleep(0.1))
     loop.close()
 
 

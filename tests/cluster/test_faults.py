@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Iterator
 
@@ -46,6 +47,30 @@ def test_a_watch_that_is_too_old_is_followed_by_a_new_list(world: World, proxy: 
     world.wait(lambda: set(agent.limits) == {"b"}, "a is lifted")
     world.create(limit("c", ["203.0.113.9"]))
     world.wait_ready("c")
+
+
+@pytest.mark.long
+def test_kinds_that_go_and_come_back(world: World, proxy: FaultProxy) -> None:
+    """While a CRD is away the operator asks at leisure, whatever it is of; when it is back all goes on."""
+    agent = world.agent("node-0")
+    world.operator(server=proxy.server)
+    world.create(limit("a"))
+    world.wait_ready("a")
+    for kind in ("clientbandwidthlimits", "bandwidthplanslices", "nodebandwidthstates"):
+        away = threading.Event()
+        away.set()
+        matches = lambda method, path, kind=kind, away=away: away.is_set() and kind in path  # noqa: E731
+        proxy.refuse(404, "NotFound", matches, times=10_000)
+        proxy.cut()
+        world.create(limit(f"b-{kind}", ["203.0.113.8"]))
+        before = proxy.count("GET") + proxy.count("PATCH")
+        time.sleep(8.0)
+        assert proxy.count("GET") + proxy.count("PATCH") - before < 200
+        away.clear()
+        world.wait_ready(f"b-{kind}")
+        assert f"b-{kind}" in agent.limits
+        world.delete(f"b-{kind}")
+        world.wait(lambda: set(agent.limits) == {"a"}, "it is lifted")
 
 
 def test_an_error_that_ends_kopf_does_not_end_the_watching(world: World, proxy: FaultProxy) -> None:
