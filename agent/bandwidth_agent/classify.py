@@ -95,19 +95,6 @@ def choose(
             return _mark(configured.mark_mask, "MarkBitsFree", message, "")
 
 
-def check_mask(mark_mask: int, redirect_mark: int) -> str | None:
-    """What is wrong with these two settings, or None."""
-    if not 0 < mark_mask <= 0xFFFFFFFF:
-        return f"mark mask {mark_mask:#x} must have between 1 and 32 bits"
-    if not _contiguous(mark_mask):
-        return f"the bits of mark mask {mark_mask:#x} must lie side by side"
-    if not 0 < redirect_mark <= 0xFFFFFFFF or redirect_mark & (redirect_mark - 1):
-        return f"redirect mark {redirect_mark:#x} must be exactly one of 32 bits"
-    if redirect_mark & mark_mask:
-        return f"redirect mark {redirect_mark:#x} lies inside mark mask {mark_mask:#x}"
-    return None
-
-
 def mask_capacity(mask: int) -> int:
     """The highest class number that fits under the mask; a narrow mask has room for few limits."""
     return min(names.CLASS_MAX, mask >> _lowest_bit(mask))

@@ -69,11 +69,16 @@ def _on_a_host(options: Options) -> int:
 
     with node(options) as (kernel, reconciler):
         source = parts.source(options, kernel, reconciler, writes=True)
+        if options.once:
+            with contextlib.closing(source):
+                code = once(loop.Loop(compiled.Compiled(source, options.node_labels), reconciler), options)
+                told = source.memory_trouble
+            if source.memory_trouble not in ("", told):
+                host.warn(source.memory_trouble)
+            return code
         with contextlib.closing(source):
             vitals = health.Health(time.monotonic())
             wants = compiled.Compiled(source, options.node_labels)
-            if options.once:
-                return once(loop.Loop(wants, reconciler), options)
             turning = follower(wants, kernel, reconciler, vitals, options)
             log.info("started", manifests=str(options.manifests), version=parts.version())
             return follow(turning, reconciler, vitals, options)

@@ -292,6 +292,11 @@ class Directory:
         if len(self._links) <= MAX_LINK_DIRECTORIES:
             self._watch.follow(watch.links_on_the_way(self._path).union(*self._links.values()))
 
+    @property
+    def memory_trouble(self) -> str:
+        """Why nothing can be remembered, "" if it can; after `close`, whether the last of it could."""
+        return self._store.warning
+
     def close(self) -> None:
         """Stop watching and write what is to be remembered."""
         self._watch.close()

@@ -148,6 +148,18 @@ def test_an_unusable_state_directory_is_a_warning(host: Host, tmp_path: pathlib.
     assert made["limits"]["programmed"] == 1
 
 
+def test_a_state_directory_that_is_full_is_a_warning(host: Host) -> None:
+    """It is found only when the memory is written, after the report; the limits are in force all the same."""
+    host.limit("mail", ["203.0.113.10"], "5Mbit")
+    command = host.command("run", "--once")
+    for _ in range(2):
+        done = host.namespace.run(["prlimit", "--fsize=8", "--", *command], check=False)
+        assert done.returncode == 0
+        assert done.stdout.startswith("1 of 1 limits in force as written, ")
+        assert done.stderr.startswith(f"bandwidth-agent: warning: cannot write {host.state}/accepted-")
+    assert host.namespace.run(command).stderr == ""
+
+
 def test_labels_choose_the_node(host: Host) -> None:
     """A limit for other nodes is none of ours, and no failure."""
     host.limit("here", ["203.0.113.10"], "5Mbit", nodeSelector={"matchLabels": {"zone": "a"}})

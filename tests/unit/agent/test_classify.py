@@ -112,25 +112,6 @@ def test_a_narrow_mask_has_room_for_fewer_limits(mask: int, capacity: int, shift
     assert chosen.shard(capacity) == (capacity // 512 if shift is not None else 0)
 
 
-@pytest.mark.parametrize(
-    ("mask", "redirect", "word"),
-    [
-        (0xFFFF0000, 0x1000, None),
-        (0x1, 0x80000000, None),
-        (0, 0x1000, "bits"),
-        (0x1FFFF0000, 0x1000, "bits"),
-        (0xF0F0, 0x10000, "side by side"),
-        (0xFFFF0000, 0, "exactly one"),
-        (0xFFFF0000, 0x3000, "exactly one"),
-        (0xFFFF0000, 0x10000, "inside"),
-    ],
-)
-def test_masks_are_checked(mask: int, redirect: int, word: str | None) -> None:
-    """A mask must be contiguous, the redirect mark one bit outside of it."""
-    problem = classify.check_mask(mask, redirect)
-    assert problem is None if word is None else problem is not None and word in problem
-
-
 MASKS = st.builds(lambda low, width: ((1 << width) - 1) << low & 0xFFFFFFFF, st.integers(0, 31), st.integers(1, 32))
 CLASSIFIERS = st.builds(
     lambda setting, placements, mask: choose(setting, FREE, placements, mask),
