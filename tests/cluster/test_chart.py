@@ -78,6 +78,7 @@ def test_helm_finds_nothing_to_complain_about(values: str, tmp_path: pathlib.Pat
         ("crds.keep=perhaps", "keep"),
         ("operator.replicas=0", "replicas"),
         ("agent.resources.request.cpu=1", "request"),
+        (r"operator.podLabels.app\.kubernetes\.io/name=x", "podLabels"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name(setting: str, named: str, tmp_path: pathlib.Path) -> None:

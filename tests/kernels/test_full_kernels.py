@@ -98,9 +98,17 @@ def test_a_filter_of_somebody_else_is_not_disturbed(network: Network, node: Fork
     assert node.seen() == before
 
 
-@pytest.mark.parametrize("kind", ["vlan", "bond"])
-def test_a_limit_holds_on_other_kinds_of_interface(network: Network, node: ForkedNode, kind: str) -> None:
-    """The interface with the default route may be a VLAN or a bond: the limit holds, and nothing stays."""
+@pytest.mark.parametrize(
+    ("kind", "shaped", "egress"),
+    [("vlan", "up0", "up0"), ("bond", "up0", "up0"), ("vlan", "*0", "eth0"), ("bond", "*0", "up0")],
+)
+def test_a_limit_holds_on_other_kinds_of_interface(
+    network: Network, node: ForkedNode, kind: str, shaped: str, egress: str
+) -> None:
+    """The interface with the default route may be a VLAN or a bond: the limit holds, and nothing stays.
+
+    Where the device below is shaped too, one of the two is: a packet passes its class once.
+    """
     (client,) = network.clients
     server = network.server.namespace
     if kind == "bond":
@@ -125,8 +133,8 @@ def test_a_limit_holds_on_other_kinds_of_interface(network: Network, node: Forke
     before = node.seen()
     node.limit("slow", ["198.51.100.3"], "1Mbit")
     client.namespace.ip(f"address add 198.51.100.3/24 dev {far}")
-    report = node.once("--interface", "up0")
-    assert [(i["name"], i["placement"]) for i in report["interfaces"]] == [("up0", "ifb")]
+    report = node.once("--interface", shaped)
+    assert [(i["name"], i["placement"]) for i in report["interfaces"]] == [(egress, "ifb")]
     there = Host(client.namespace, far, "198.51.100.3", client.address6)
     network = Network(network.lab, Host(server, "up0", "198.51.100.1", network.server.address6), (there,), None)
     assert_held(network, there)
