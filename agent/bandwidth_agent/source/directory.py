@@ -6,7 +6,8 @@ one name counts by `claims`, when one may have changed is known by `watch`, what
 
     watch ──names──▶ read the file if its signature differs ──▶ judge ──▶ claims ──▶ Snapshot
 
-A directory that is gone, for whatever reason, lifts nothing: what was accepted stays until it is back.
+A directory that is gone, for whatever reason, lifts nothing: what was accepted stays until it is back. An unmounted
+disk leaves an empty directory in its place, which is no wish either.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Directory:
         self._memory = store.load()
         self._watch = watch.Watch()
         self._root: tuple[str, int, int] | None = None  # real path, device, inode
+        self._device: int | None = None  # of the directory whose files were read last
         self._claims = claims.Claims(self._path)
         self._first_seen: dict[str, float] = dict(self._memory.first_seen)
         self._links: dict[str, set[str]] = {}  # file → the real directories that its symlink leads to and through
@@ -165,8 +167,14 @@ class Directory:
         self._relist = False
         if found is None:
             return  # looked for again at every poll
-        self._unsettled = {}
+        device = identity[1] if identity is not None else None
         records = self._claims.records
+        if records and not found and device != self._device:
+            stays = "what was accepted stays until that is mounted again, or a manifest is here"
+            self._gone = f"{self._path} is empty and not on the file system that was here; {stays}"
+            return
+        self._device = device
+        self._unsettled = {}
         changed = {
             name
             for name, (_, signature) in found.items()

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -418,7 +419,7 @@ def test_a_directory_that_is_a_symlink_is_followed_to_its_new_target(
 
 
 def test_a_directory_that_is_gone_lifts_nothing(place: manifests.Place, tmp_path: pathlib.Path) -> None:
-    """An unmounted disk is no wish; it is a problem, polled for until the directory is back."""
+    """That is no wish; it is a problem, polled for until the directory is back."""
     place.write("a.yaml", limit("a"))
     place.read()
     place.path.rename(tmp_path / "away")
@@ -434,6 +435,39 @@ def test_a_directory_that_is_gone_lifts_nothing(place: manifests.Place, tmp_path
     assert place.source.fileno() is not None
     place.write("c.yaml", limit("c"))
     assert names(place.read()) == {"b", "c"}
+
+
+def test_an_unmounted_disk_lifts_nothing(
+    place: manifests.Place, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves an empty directory of another file system; one that is emptied is a wish, and so is a full one."""
+    stat, elsewhere = os.stat, {str(place.path)}
+
+    def changed(path: str | pathlib.Path, *arguments: Any, **options: Any) -> os.stat_result:
+        found = stat(path, *arguments, **options)
+        device = found.st_dev + 1 if str(path) in elsewhere else found.st_dev
+        return os.stat_result((*found[:2], device, *found[3:]))
+
+    monkeypatch.setattr(os, "stat", changed)
+    place.write("a.yaml", limit("a"))
+    assert names(place.read()) == {"a"}
+    (tmp_path / "disk").mkdir()
+    (place.path / "a.yaml").rename(tmp_path / "disk" / "a.yaml")
+    elsewhere.clear()
+    for _ in range(2):
+        snapshot = place.read()
+        assert names(snapshot) == {"a"}
+        assert problems(snapshot) == [(str(place.path), "Unreadable")]
+    elsewhere.add(str(place.path))
+    (tmp_path / "disk" / "a.yaml").rename(place.path / "a.yaml")
+    snapshot = place.read()
+    assert (names(snapshot), snapshot.problems) == ({"a"}, ())
+    elsewhere.clear()
+    place.write("b.yaml", limit("b"))
+    assert names(place.read()) == {"a", "b"}
+    for file in ("a.yaml", "b.yaml"):
+        (place.path / file).unlink()
+    assert names(place.read()) == set()
 
 
 def test_a_directory_that_was_never_there_is_not_complete(tmp_path: pathlib.Path) -> None:
