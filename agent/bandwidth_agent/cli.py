@@ -1,7 +1,7 @@
-"""The command line: what each program is called with, and what its --help teaches.
+"""The command line: what each program is called with.
 
-Owns the options, the help texts and the exit code of a wrong call (64, so that `plan --exit-code`, whose 2 means
-"changes", cannot be misread). What the programs do is in `commands`, imported only when one is run.
+Owns the options and the exit code of a wrong call (64, so that `plan --exit-code`, whose 2 means "changes", cannot be
+misread). What the programs do is in `commands`, imported only when one is run.
 """
 
 from __future__ import annotations
@@ -15,106 +15,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from bandwidth_agent.commands import host, options, output
+from bandwidth_agent.commands import help_texts, host, options, output
 
 USAGE_ERROR = 64  # EX_USAGE of sysexits.h
-
-_DESCRIPTION = """\
-Slows single clients down instead of blocking them.
-
-You write who, how fast and until when into a YAML file; the agent keeps this host's kernel (HTB classes, one ipset
-and one iptables rule per address family) exactly so, touches nothing of anybody else, and tells the truth about it."""
-
-_EPILOG = """\
-A first limit, in /etc/client-bandwidth/mail-loop.yaml:
-
-  apiVersion: clientbandwidth.io/v1alpha1
-  kind: ClientBandwidthLimit
-  metadata:
-    name: mail-loop
-  spec:
-    clients: [203.0.113.7, "2001:db8:7::/48"]
-    egress:
-      rate: 5Mbit
-    ttlSeconds: 86400
-    reason: "mailbox sync loop, ticket 4711"
-
-  bandwidth-agent plan    --manifests /etc/client-bandwidth    see what would be done
-  bandwidth-agent run     --manifests /etc/client-bandwidth    do it, and follow every change of the files
-  bandwidth-agent show                                         what is in force, and how fast each client is now
-  bandwidth-agent cleanup                                      take everything away again
-
-Every program explains itself: bandwidth-agent run --help"""
-
-_RUN = """\
-Puts limits in force on this host and keeps them so: a changed limit within a second, whatever another program does to
-our rules at once, expired limits by the clock.
-
-With --manifests the limits come from the files of a directory; to lift one delete its file. Without, this host is a
-node of a cluster: the limits come from its API server, and what became of them goes into this node's
-NodeBandwidthState. The last plan is kept on disk, and used from the start on when the API server is away.
-
-Stopping it (SIGTERM, SIGINT, even SIGKILL) leaves the limits in force; the next start adopts them unchanged.
-To take everything away run `bandwidth-agent cleanup`."""
-
-_RUN_EPILOG = """\
-examples:
-  bandwidth-agent run --manifests /etc/client-bandwidth
-  bandwidth-agent run --manifests DIR --interface 'eth*' --interface wg0
-  bandwidth-agent run --manifests DIR --once -o json | jq .failing
-  bandwidth-agent run --manifests DIR --metrics-address 127.0.0.1:9100
-  bandwidth-agent run --metrics-address :9100                      in a pod, with NODE_NAME in its environment
-  bandwidth-agent run --kubeconfig FILE --node-name worker-3       as a service of the host
-
-exit codes:
-  0   stopped by a signal; with --once: every limit is in force
-  1   it cannot run here (the message says why); with --once: also when a limit is not in force, or the cluster
-      could not be read or told
-  64  wrong call"""
-
-_PLAN = """\
-Prints what `run` would change in this host's kernel, in the order in which it would be done, and changes nothing."""
-
-_PLAN_EPILOG = """\
-examples:
-  bandwidth-agent plan --manifests DIR
-  bandwidth-agent plan --manifests DIR --exit-code >/dev/null || echo 'differs'
-  bandwidth-agent plan --manifests DIR -o json | jq -r '.steps[].lines[]'
-
-exit codes:
-  0   the plan was made; with --exit-code: and there is nothing to change
-  1   no plan could be made
-  2   with --exit-code: there are changes
-  64  wrong call"""
-
-_SHOW = """\
-Prints what is in this host's kernel now, by limit: client, rate, the rate measured just now, drops, backlog.
-
-Needs no running agent and no manifests: it reads the kernel only, twice, --interval apart."""
-
-_SHOW_EPILOG = """\
-examples:
-  bandwidth-agent show
-  bandwidth-agent show --watch
-  bandwidth-agent show --interval 5 -o json | jq '.limits[] | select(.backlogBytes > 0)'
-
-exit codes:
-  0   printed, even when there is nothing of ours
-  1   the kernel could not be read
-  64  wrong call"""
-
-_CLEANUP = """\
-Removes everything of ours from this host's kernel, and with it every limit; the original root qdiscs come back.
-Everything of anybody else stays as it is. Refuses while an agent runs here: it would put all of it back."""
-
-_CLEANUP_EPILOG = """\
-examples:
-  systemctl stop bandwidth-agent && bandwidth-agent cleanup
-
-exit codes:
-  0   nothing of ours is left, or nothing was there
-  1   something could not be removed, or an agent is running
-  64  wrong call"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -127,8 +30,8 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(
         prog="bandwidth-agent",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
+        description=help_texts.DESCRIPTION,
+        epilog=help_texts.EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -144,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
 
-    run = program("run", "put limits in force and keep them so", _RUN, _RUN_EPILOG)
+    run = program("run", "put limits in force and keep them so", help_texts.RUN, help_texts.RUN_EPILOG)
     _manifests(run, required=False)
     _cluster(run)
     run.add_argument("--once", action="store_true", help="make one pass, print the report, and exit")
@@ -162,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _metrics(run)
     _logs(run)
 
-    plan = program("plan", "print the changes that run would make, make none", _PLAN, _PLAN_EPILOG)
+    plan = program("plan", "print the changes that run would make, make none", help_texts.PLAN, help_texts.PLAN_EPILOG)
     _manifests(plan, required=True)
     plan.add_argument("--exit-code", action="store_true", help="exit 2 when there are changes, 0 when there are none")
     _output(plan, "form of the plan")
@@ -170,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _host(plan)
     _logs(plan)
 
-    show = program("show", "what is in the kernel now, by limit", _SHOW, _SHOW_EPILOG)
+    show = program("show", "what is in the kernel now, by limit", help_texts.SHOW, help_texts.SHOW_EPILOG)
     _output(show, "form of the output")
     show.add_argument("--watch", action="store_true", help="print again every --interval until interrupted")
     show.add_argument(
@@ -185,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     _host(show)
     _logs(show)
 
-    cleanup = program("cleanup", "remove all that is ours from the kernel", _CLEANUP, _CLEANUP_EPILOG)
+    cleanup = program("cleanup", "remove all of ours from the kernel", help_texts.CLEANUP, help_texts.CLEANUP_EPILOG)
     _output(cleanup, "form of the output")
     _shaping(cleanup)
     _host(cleanup)
@@ -342,11 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = program.main(chosen)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Who read our output has seen enough (`| head`); the interpreter must not complain while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read our output has seen enough (`| head`)
+        output.abandon()
         return host.FAILED
     except output.UnwritableError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still in the buffer goes nowhere
+        output.abandon()
         return host.fail(str(error))
     return code

@@ -33,6 +33,11 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def abandon() -> None:
+    """What is still in the buffer goes nowhere: the interpreter must not complain while flushing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def write(text: str) -> None:
     """Print a result, whole. Raises UnwritableError, and BrokenPipeError where nobody reads any more."""
     try:

@@ -50,7 +50,7 @@ def _hooked(kernel: netlink.Socket) -> Iterator[Place]:
         chain = nfnetlink.fields(part)
         if netlink.text(chain.get(_CHAIN_TYPE, b"")) != "filter":
             continue
-        hook = _inner(chain.get(_CHAIN_HOOK, b""))
+        hook = nfnetlink.inner(chain.get(_CHAIN_HOOK, b""))
         number = int.from_bytes(hook.get(_HOOK_NUMBER, b"\xff"), "big")
         priority = int.from_bytes(hook.get(_HOOK_PRIORITY, b""), "big", signed=True)
         if number == _OUT[family] and (priority >= _OURS or family == _DEVICE):
@@ -75,12 +75,9 @@ def targets(expressions: bytes) -> list[str]:
         expression = netlink.payloads(expressions, start, end)
         if netlink.text(expression[_NAME]) != "immediate":
             continue
-        verdict = _inner(_inner(_inner(expression[_DATA]).get(_IMMEDIATE_DATA, b"")).get(_VERDICT, b""))
+        verdict = nfnetlink.inner(
+            nfnetlink.inner(nfnetlink.inner(expression[_DATA]).get(_IMMEDIATE_DATA, b"")).get(_VERDICT, b"")
+        )
         if _VERDICT_CHAIN in verdict:
             found.append(netlink.text(verdict[_VERDICT_CHAIN]))
     return found
-
-
-def _inner(value: bytes) -> dict[int, bytes]:
-    """The attributes inside an attribute."""
-    return netlink.payloads(value, 0, len(value))

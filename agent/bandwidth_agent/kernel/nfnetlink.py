@@ -37,6 +37,11 @@ def fields(part: netlink.Part) -> dict[int, bytes]:
     return netlink.payloads(part.buffer, part.start + GENERIC.size, part.end)
 
 
+def inner(value: bytes) -> dict[int, bytes]:
+    """The attributes inside an attribute, by type."""
+    return netlink.payloads(value, 0, len(value))
+
+
 @contextlib.contextmanager
 def connection() -> Iterator[netlink.Socket]:
     """A socket in the network namespace of the calling thread, for a few questions or commands."""

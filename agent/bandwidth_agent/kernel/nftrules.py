@@ -162,7 +162,7 @@ def _and_xor(data: dict[int, bytes]) -> tuple[int, int]:
     """What a bitwise expression does; of one that is no plain and-xor, that it may do anything."""
     if _big(data.get(_BITWISE_OPERATION)) or not {_BITWISE_MASK, _BITWISE_XOR} <= data.keys():
         return ALL_BITS, ALL_BITS
-    mask, xor = (_inner(data[kind]).get(_VALUE, b"") for kind in (_BITWISE_MASK, _BITWISE_XOR))
+    mask, xor = (nfnetlink.inner(data[kind]).get(_VALUE, b"") for kind in (_BITWISE_MASK, _BITWISE_XOR))
     return int.from_bytes(mask, sys.byteorder), int.from_bytes(xor, sys.byteorder)
 
 
@@ -170,11 +170,7 @@ def _decoded(expressions: bytes) -> Iterator[tuple[str, dict[int, bytes]]]:
     """Each expression of a rule: its name and its attributes."""
     for _, start, end in netlink.attributes(expressions, 0, len(expressions)):
         expression = netlink.payloads(expressions, start, end)
-        yield netlink.text(expression[_NAME]), _inner(expression.get(_DATA, b""))
-
-
-def _inner(value: bytes) -> dict[int, bytes]:
-    return netlink.payloads(value, 0, len(value))
+        yield netlink.text(expression[_NAME]), nfnetlink.inner(expression.get(_DATA, b""))
 
 
 def _big(value: bytes | None) -> int:

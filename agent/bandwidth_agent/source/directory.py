@@ -1,8 +1,8 @@
 """A directory of manifest files as a source of limits.
 
-Owns which files count and when they are read again; what a file says is judged in `judge`, which of two files that use
-one name counts by `claims`, when one may have changed is known by `watch`, what outlives the process is kept by
-`accepted`.
+Owns when files are read again; which there are and what they hold is read by `files`, what one says is judged in
+`judge`, which of two files that use one name counts by `claims`, when one may have changed is known by `watch`, what
+outlives the process is kept by `accepted`.
 
     watch ──names──▶ read the file if its signature differs ──▶ judge ──▶ claims ──▶ Snapshot
 
@@ -18,26 +18,17 @@ import stat
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
 
 from bandwidth_agent import report
-from bandwidth_agent.source import Snapshot, accepted, claims, judge, manifest, watch
+from bandwidth_agent.source import Snapshot, accepted, claims, files, judge, watch
 from bandwidth_api import names
 from bandwidth_api.conditions import Reason
 
-SUFFIXES = (".yaml", ".yml", ".json")
 POLL_SECONDS = 0.4  # no more often, however often it is asked
 RELIST_SECONDS = 60.0  # a look at everything, should an event have been missed
 SETTLED_SECONDS = 0.3  # without events: a file younger than this may be half written
 RACY_SECONDS = 0.05  # a file changed so recently can change again without a new time
 MAX_LINK_DIRECTORIES = 32
-
-
-class _Listed(NamedTuple):
-    """A file as a listing shows it."""
-
-    link: bool
-    signature: judge.Signature | None  # None: a symlink that leads nowhere
 
 
 class Directory:
@@ -89,7 +80,7 @@ class Directory:
         """Take note of events; True if anything that counts may have changed. Cheap enough for every turn."""
         noticed = self._watch.noticed()
         self._relist |= noticed.relist
-        self._dirty |= {name for name in noticed.names if counts(name)}
+        self._dirty |= {name for name in noticed.names if files.counts(name)}
         if self._identity() != self._root:
             self._relist = True
         since = self._monotonic() - self._listed_at
@@ -129,15 +120,13 @@ class Directory:
                 self._unsettled[name] = signature
         return differing
 
-    def _listing(self) -> dict[str, _Listed] | None:
+    def _listing(self) -> dict[str, files.Listed] | None:
         """All files that count, with their signatures; None when the directory cannot be listed."""
         self._listed_at = self._monotonic()
         try:
-            with os.scandir(self._path) as entries:
-                files = [entry for entry in entries if counts(entry.name) and not _is_directory(entry)]
-                found = {entry.name: _Listed(entry.is_symlink(), _signature_of(entry)) for entry in files}
+            found = files.listing(self._path)
         except OSError as error:
-            self._gone = f"{self._path}: {_why(error)}; what was accepted from it stays until it is back"
+            self._gone = f"{self._path}: {files.why(error)}; what was accepted from it stays until it is back"
             return None
         self._gone = ""
         return found
@@ -187,14 +176,14 @@ class Directory:
             self._memory, self._complete = accepted.EMPTY, True
             self._first_seen = {name: self._first_seen[name] for name in self._first_seen if name in self._claims}
 
-    def _take(self, files: Iterable[str], listed: Mapping[str, _Listed] = MappingProxyType({})) -> None:
+    def _take(self, named: Iterable[str], listed: Mapping[str, files.Listed] = MappingProxyType({})) -> None:
         """Read these files again, or find them gone, and settle who owns the names they use or used.
 
         `listed`: what a listing a moment ago said, which saves asking again for each of ten thousand files.
         """
         touched: set[str] = set()
         moved = False
-        for name in sorted(files):
+        for name in sorted(named):
             before = self._claims.records.get(name)
             self._newborn = {}
             record = self._read_file(name, before, listed.get(name))
@@ -212,7 +201,7 @@ class Directory:
         if moved:
             self._follow_links()
 
-    def _read_file(self, name: str, before: judge.Record | None, listed: _Listed | None) -> judge.Record | None:
+    def _read_file(self, name: str, before: judge.Record | None, listed: files.Listed | None) -> judge.Record | None:
         """The record of a file as it is now; None when it is not there."""
         path = os.path.join(self._path, name)
         self._links.pop(name, None)
@@ -224,17 +213,17 @@ class Directory:
                 found = os.stat(path)
                 if stat.S_ISDIR(found.st_mode):
                     return None
-                signature = _signature(found)
+                signature = files.signature(found)
             known = self._unchanged(path, signature) if before is None else None
             if known is not None:
                 return known
-            data = _content(path)
+            data = files.content(path)
         except FileNotFoundError:
             if name not in self._links:
                 return None
             return judge.unreadable(path, None, "the symlink leads nowhere", before or self._remembered(name))
         except OSError as error:
-            return judge.unreadable(path, signature, _why(error), before or self._remembered(name))
+            return judge.unreadable(path, signature, files.why(error), before or self._remembered(name))
         racy = self._wall() - signature.modified_ns / 1e9 < RACY_SECONDS
         born = self._born(signature)
         before = before or self._remembered(name)
@@ -309,45 +298,3 @@ class Directory:
         """Stop watching and write what is to be remembered."""
         self._watch.close()
         self._store.close()
-
-
-def counts(name: str) -> bool:
-    """Whether a file of this name is a manifest: the suffix says so, and it is no editor's or mount's hidden file."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith((".", "#"))
-
-
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _signature_of(entry: os.DirEntry[str]) -> judge.Signature | None:
-    try:
-        return _signature(entry.stat())
-    except OSError:
-        return None
-
-
-def _signature(found: os.stat_result) -> judge.Signature:
-    return judge.Signature(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
-
-
-def _content(path: str) -> bytes:
-    """The bytes of a regular file of a bounded size; never waits for a writer of a pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, "rb", buffering=0) as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "it is not a regular file")
-        data = file.read(manifest.MAX_BYTES + 1) or b""
-        while chunk := file.read(manifest.MAX_BYTES + 1 - len(data)):
-            data += chunk
-    if len(data) > manifest.MAX_BYTES:
-        raise OSError(0, f"it is larger than {manifest.MAX_BYTES // 1024 // 1024} MiB")
-    return data
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
