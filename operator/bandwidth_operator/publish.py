@@ -62,8 +62,8 @@ class Publisher:
         try:
             answer = self._writer.write("slice", "PATCH", path, body, client.APPLY_PATCH)
         except client.RefusedError as refused:
-            # Where nothing was, "not found" is said of the kind, and to look again would help nothing.
-            if refused.status not in (404, 409) or (refused.status == 404 and before is None):
+            # Where nothing was, "not found" (404) is said of the kind, and to look again would help nothing.
+            if refused.status not in ((409,) if before is None else (404, 409)):
                 raise
             self._look_again(name)
             return False
