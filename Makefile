@@ -21,6 +21,9 @@ WORKERS ?= 4
 # Each of these has an API server of its own beside it, which takes its part of the cores.
 CLUSTER_WORKERS ?= 3
 PYTEST_MANY = $(PYTEST) -n $(WORKERS) --maxschedchunk 4
+# Unit tests wait for nothing: one on each core is the fastest. What was compiled is kept from one run to the next, which
+# saves each worker some seconds.
+UNIT_WORKERS ?= $(shell nproc)
 # Further words for pytest: make test-kernel ARGS='-k ports -x'
 ARGS ?=
 
@@ -36,18 +39,33 @@ $(VENV): requirements/dev.txt pyproject.toml tools/setup-venv
 	@tools/setup-venv
 
 .PHONY: demo
-demo: setup ## see it work: a greedy and a quiet client, real traffic, under a minute (root)
+demo: setup ## see it work: find the greedy one of 134 clients, slow it, let it go; real traffic, under a minute (root)
 	@tools/preflight demo
-	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.demo --plot '$(PLOT)'
+	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo --plot '$(PLOT)'
+
+.PHONY: pictures
+pictures: setup ## the pictures of the README, from a run of the demonstration: docs/images/demo.svg, top.svg (root)
+	@tools/preflight demo
+	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo --plot docs/images/demo.svg --screens docs/images
 
 .PHONY: test
 test: setup ## all tests of the agent and of everything pure (root)
 	@tools/preflight test
-	$(PYTEST_MANY) tests/unit tests/contract tests/kernel tests/kernels $(ARGS)
+	$(PYTEST_MANY) tests/unit tests/machine tests/contract tests/kernel tests/kernels $(ARGS)
 
 .PHONY: test-unit
+test-unit: export PYTHONDONTWRITEBYTECODE :=
 test-unit: $(VENV) ## the fast tests; no root, no network, no kernel
-	$(PYTEST_MANY) tests/unit $(ARGS)
+	$(PYTEST) -n $(UNIT_WORKERS) tests/unit $(ARGS)
+
+.PHONY: test-search
+test-search: export HYPOTHESIS_PROFILE := search
+test-search: $(VENV) ## the unit tests with new random cases, two thousand of each property: some minutes
+	$(PYTEST) -n $(UNIT_WORKERS) tests/unit $(ARGS)
+
+.PHONY: test-machine
+test-machine: $(VENV) ## the tests that need sockets, other programs or real time, and no root
+	$(PYTEST_MANY) tests/machine $(ARGS)
 
 .PHONY: test-kernel
 test-kernel: setup ## the tests against this machine's kernel, in namespaces of their own (root)
@@ -59,19 +77,23 @@ test-cluster: setup ## operator and agents against real API servers; KUBE_BINARI
 	@tools/preflight test-cluster
 	$(PYTEST) -n $(CLUSTER_WORKERS) --dist loadgroup --no-loadscope-reorder tests/cluster $(ARGS)
 
+.PHONY: plugin
+plugin: ## dist/kubectl-cbl: the kubectl plugin as one file, which needs Python 3.11 and nothing else
+	@tools/plugin
+
 .PHONY: images
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build
 
 .PHONY: e2e
 e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults; E2E_KEEP=1 keeps the cluster, E2E_CLUSTER uses it
-	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.kind
+	@PYTHONPATH=tests/lab .venv/bin/python -m bandwidth_lab.kind
 	@$(MAKE) images
 	$(PYTEST) tests/e2e $(ARGS)
 
 .PHONY: story
 story: images ## a real mail server in a kind cluster, a client that loops over its mailbox, and what a limit does (10 minutes)
-	@PYTHONPATH=lab .venv/bin/python -m bandwidth_lab.mail_story $(ARGS)
+	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo.mail_story $(ARGS)
 
 .PHONY: test-kernels
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
@@ -92,12 +114,12 @@ chart: ## what is made from the chart and deploy/crds: copies, deploy/install.ya
 bench: setup ## the benchmarks, each a ratio in one run (root, long)
 	@tools/system-packages bench
 	@tools/preflight bench
-	PYTHONPATH=lab:bench .venv/bin/python -m run $(ARGS)
+	PYTHONPATH=tests/lab:bench .venv/bin/python -m run $(ARGS)
 
 .PHONY: bench-cluster
 bench-cluster: setup ## the benchmarks of the cluster; KUBE_BINARIES names a folder with etcd, kube-apiserver, kubectl (root, long)
 	@tools/system-packages bench
-	PYTHONPATH=lab:bench .venv/bin/python -m run cluster-operator cluster-agents cluster-fleet cluster-idle $(ARGS)
+	PYTHONPATH=tests/lab:bench .venv/bin/python -m run cluster-operator cluster-agents cluster-fleet cluster-idle cluster-questions $(ARGS)
 
 .PHONY: lock
 lock: ## resolve requirements/*.txt anew from pyproject.toml
@@ -106,3 +128,4 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml
 .PHONY: clean
 clean: ## remove what the other targets made here
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

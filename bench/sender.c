@@ -1,6 +1,6 @@
 /* Sends small UDP packets as fast as it can and prints how fast that was.
  *
- *     sender ADDRESS PORT PAYLOAD_BYTES SECONDS [BATCH]
+ *     sender ADDRESS PORT PAYLOAD_BYTES SECONDS [BATCH [SOURCE_PORT]]
  *     → packets seconds cpu_seconds
  *
  * One connected socket, one packet per call (BATCH packets per sendmmsg when given), one thread: what it prints is what
@@ -27,7 +27,7 @@ static double now(clockid_t clock) {
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-static int connected(const char *address, const char *port) {
+static int connected(const char *address, const char *port, int source_port) {
     struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *to;
     int failure = getaddrinfo(address, port, &hints, &to);
     if (failure) {
@@ -35,7 +35,9 @@ static int connected(const char *address, const char *port) {
         exit(2);
     }
     int fd = socket(to->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, to->ai_addr, to->ai_addrlen)) {
+    /* Of either family: what stands before the port in the address is 0. */
+    struct sockaddr_in6 from = {.sin6_family = to->ai_family, .sin6_port = htons(source_port)};
+    if (fd < 0 || (source_port && bind(fd, (struct sockaddr *)&from, to->ai_addrlen)) || connect(fd, to->ai_addr, to->ai_addrlen)) {
         perror("sender");
         exit(1);
     }
@@ -44,8 +46,8 @@ static int connected(const char *address, const char *port) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5 || argc > 6) {
-        fprintf(stderr, "usage: sender ADDRESS PORT PAYLOAD_BYTES SECONDS [BATCH]\n");
+    if (argc < 5 || argc > 7) {
+        fprintf(stderr, "usage: sender ADDRESS PORT PAYLOAD_BYTES SECONDS [BATCH [SOURCE_PORT]]\n");
         return 2;
     }
     size_t payload_bytes = strtoul(argv[3], NULL, 10);
@@ -62,7 +64,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < batch; i++)
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &bytes, .msg_iovlen = 1};
 
-    int fd = connected(argv[1], argv[2]);
+    int fd = connected(argv[1], argv[2], argc > 6 ? atoi(argv[6]) : 0);
     unsigned long long packets = 0;
     double start = now(CLOCK_MONOTONIC), cpu_start = now(CLOCK_PROCESS_CPUTIME_ID), end;
     do {

@@ -14,9 +14,12 @@ hypothesis.settings.register_profile(
     "project",
     deadline=None,  # a busy machine is no error
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
-    derandomize="CI" in os.environ,  # what lands or not must not depend on luck; elsewhere new cases are welcome
+    derandomize=True,  # what passes here passes everywhere: it must not depend on luck
 )
-hypothesis.settings.load_profile("project")
+hypothesis.settings.register_profile(  # new cases, and many of them: make test-search
+    "search", parent=hypothesis.settings.get_profile("project"), derandomize=False, max_examples=2000
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
 
 
 MEASURING = ("paired", "alone")  # marks of the tests that measure; `paired` two at a time, `alone` one at a time
@@ -28,7 +31,7 @@ def _measuring(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that measure at the end, where nobody has to wait for them."""
+    """Put the tests that measure at the end, where no other test waits for them."""
     items.sort(key=lambda item: ("", *MEASURING).index(_measuring(item)))
 
 
@@ -37,7 +40,7 @@ def _machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Of several workers of one run, those that measure wait until all others are done, and these for them.
 
     There are as many seats as tests may measure at a time: who measures takes one of them, or all when it wants the
-    machine for itself; everybody else shares all of them.
+    machine for itself; all others share all of them.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield

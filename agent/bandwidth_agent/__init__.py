@@ -1,1 +1,1 @@
-"""The agent: keeps one node's kernel as the plan wants it, and reports truthfully what it did."""
+"""The agent: keeps the kernel of one node equal to the plan, and reports what it did."""

@@ -1,39 +1,33 @@
-"""One pass: from the limits that this node should enforce to a kernel that does, and a report of it.
+"""Makes one pass: brings the kernel to the limits that this node should enforce, and reports the result.
 
-    entries → (protected?) → overlap.resolve → allocate → desired ─┐
-                              kernel.facts, kernel.observe ────────┴→ diff → apply → Report
+    kernel.facts, kernel.observe ──▶ placement, classifier ─┐
+                                          wanted entries ───┴▶ goal ──▶ diff ──▶ apply ──▶ Report
 
-Owns what is remembered from pass to pass: what we believe the kernel to be, class numbers, resting numbers and the
-ledger of repairs. All of it can be lost at any time: a new process adopts what is in the kernel.
-Never decides when to make a pass (`loop`), and reads no clock but the one it is given.
+Owns what is remembered from pass to pass: what we believe the kernel to be, class ids, repairs, and the memo that
+saves the pure modules time. All of it can be lost at any time: a new process adopts what is in the kernel.
+Never decides when to make a pass (`loop` does); its clock is handed in.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from bandwidth_agent import (
-    allocate,
-    apply,
-    bypass,
-    classify,
-    desired,
-    diff,
-    drift,
-    placement,
-    protection,
-    report,
-    uplinks,
-    verdict,
-)
-from bandwidth_agent.kernel import change, interface, model
+from bandwidth_agent import report
+from bandwidth_agent.kernel import contract, model, objects
+from bandwidth_agent.limits import Wanted
+from bandwidth_agent.planner import apply, classifier, conflicts, diff, goal, limit_status, placement, way_out
+from bandwidth_agent.planner.admission import protected_addresses
+from bandwidth_agent.planner.classifier import class_ids, ownership
+from bandwidth_agent.planner.placement import default_route_hold, hook_bypass
 from bandwidth_agent.settings import Settings
-from bandwidth_agent.source import Wanted
-from bandwidth_api import conditions, names, overlap, plan
+from bandwidth_agent.sight.truth import check
+from bandwidth_api import names, plan
+from bandwidth_api.conditions import Problem, Reason
 
-REST_SECONDS = 60.0  # a freed class number is not given to another limit before
+ASK_COST = 20.0  # what asking for all ways took, so many times over, is the least time until they are asked again
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,43 +37,45 @@ class Prepared:
     wanted: Wanted
     facts: model.Facts
     observed: model.State
-    goal: model.State  # what the limits come to
-    desired: model.State  # the goal, but for what was given up
-    changes: tuple[change.Change, ...]
-    classifier: classify.Classifier
-    outlook: verdict.Outlook
+    desired: model.State  # what the limits come to, but for what was given up
+    changes: tuple[objects.Change, ...]
+    context: limit_status.PassContext
 
 
 class Reconciler:
-    """Makes passes over one kernel. `checkpoint` is called before each change, for tests that end the process there."""
+    """Makes passes over one kernel. `checkpoint` is called before each change; tests end the process there."""
 
     def __init__(
         self,
-        kernel: interface.Kernel,
+        kernel: contract.Kernel,
         settings: Settings,
         *,
         clock: Callable[[], float] = time.monotonic,
-        checkpoint: Callable[[change.Change], None] | None = None,
+        checkpoint: Callable[[objects.Change], None] | None = None,
+        spared: Callable[[], Mapping[plan.Prefix, str]] = dict,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
+        """`spared`: addresses that this host cannot do without, and what they are. `jitter`: as in `Schedule`."""
+        self.spared = spared
         self._kernel = kernel
         self._settings = settings
         self._clock = clock
         self._checkpoint = checkpoint
         self._facts: model.Facts | None = None
         self._believed: model.State | None = None
-        self._numbers: Mapping[allocate.Slot, int] | None = None
-        self._resting: dict[int, float] = {}  # class number → when it was freed
-        self._ledger = drift.Ledger()
-        self._uplinks = uplinks.Uplinks()
-        self._bypass = bypass.Watch()
-        self._given_up: frozenset[drift.Object] = frozenset()
-        self._protection = protection.Protection()
-        self.drift_repairs: dict[str, int] = {}  # by layer, since the start
+        self._class_ids = class_ids.ClassIds()
+        self._memo = goal.Memo()
+        self._repairs = conflicts.Repairs()
+        self._uplinks = default_route_hold.Uplinks()
+        self._bypass = hook_bypass.Watch()
+        self._ways = way_out.WayOut()
+        self.truth = check.Check(kernel, clock, jitter)  # whether the limits hold
+        self._ask_again_at = 0.0
         self.read_seconds = 0.0  # what the last reading of the kernel took
 
     @property
     def facts(self) -> model.Facts | None:
-        """What the last pass knew of the node; None before the first."""
+        """The facts of the last pass; None before the first."""
         return self._facts
 
     @property
@@ -88,172 +84,177 @@ class Reconciler:
         return self._believed
 
     def sizes_match(self) -> bool:
-        """Whether each of our sets has as many entries as we believe: cheap, for the time between two read-backs."""
+        """Return whether each of our sets has as many entries as expected; cheap, for between two read-backs."""
         if self._believed is None:
             return True
         believed = {name: len(ipset.entries) for name, ipset in self._believed.sets.items()}
         return dict(self._kernel.entry_counts()) == believed
 
     def leaks(self) -> bool:
-        """Whether a hook that was put lately turns out to be passed by; cheap enough for every second."""
+        """Return whether a recently added hook is found to be bypassed; cheap enough for every second."""
         hooks = self._believed.hooks if self._believed is not None else {}
         try:
             return self._bypass.in_doubt(hooks, self._clock()) and bool(self._watch(hooks))
         except OSError:
-            return False  # the next read-back tells what is wrong
+            return False  # the next read-back finds what is wrong
+
+    @property
+    def next_trial(self) -> float | None:
+        """Return when to try again to repair what is left alone now (monotonic seconds); None if nothing is."""
+        return self._repairs.next_trial
+
+    @property
+    def drift_repairs(self) -> Mapping[str, int]:
+        """How many objects that another program changed were repaired, by layer, since the start."""
+        return self._repairs.counts
+
+    def rerouted(self) -> bool:
+        """Return whether route changes have moved a client to another interface; cheap while no route changes."""
+        started = self._clock()
+        if started < self._ask_again_at or not self._ways.networks:
+            return False
+        try:
+            if not self._kernel.routes_changed():
+                return False
+            changed = self._ways.learn(self._kernel.ways(self._ways.networks))
+        except OSError:
+            return False  # unknown is not reported as a change
+        ended = self._clock()
+        self._ask_again_at = ended + ASK_COST * (ended - started)
+        return changed
 
     def uses(self, links: Collection[str]) -> bool:
-        """Whether one of these devices is an ifb that we redirect to: while it is away, its clients get nothing."""
+        """Return whether one of these devices is an ifb that we redirect to: while it is gone, its packets are lost."""
         believed = self._believed
         return believed is not None and any(names.ifb(shard) in links for shard in believed.ifbs)
 
     def prepare(self, wanted: Wanted, *, read: bool) -> Prepared:
-        """Work out a pass. With `read`, or when nothing is believed, the kernel is read; nothing is written.
+        """Prepare a pass without writing. The kernel is read with `read`, or if its state is not known.
 
         Raises OSError when the kernel cannot be read whole.
         """
         believed, facts_before = self._believed, self._facts
-        observed, facts = believed, facts_before
-        if read or observed is None or facts is None:
-            started = self._clock()
-            facts = self._uplinks.held(self._kernel.facts(), started)
-            observed = self._kernel.observe()
-            facts = dataclasses.replace(facts, features=placement.proven(facts.features, observed))
-            self._watch(observed.hooks)
-            self.read_seconds = self._clock() - started
-        placements = placement.decide_all(self._settings, facts, self._bypass.bypassed(facts.interfaces, self._clock()))
-        classifier = classify.choose(self._settings, facts, placements)
-        goal, troubles = self._goal(wanted, facts, observed, placements, classifier)
-        now = self._clock()
-        if believed is not None and observed is not believed:
-            drifted = drift.found(believed, observed, goal) - _replaced_hooks(facts_before, facts)
-            fought_over = self._ledger.given_up(now)
-            self._given_up = (self._given_up | drifted) & fought_over
-            self._ledger.note(drifted - fought_over, now)
-            for item in drifted - fought_over:
-                self.drift_repairs[item.layer] = self.drift_repairs.get(item.layer, 0) + 1
-        self._given_up &= self._ledger.given_up(now)
-        wished = drift.without(goal, observed, self._given_up)
-        changes = diff.compute(wished, observed)
+        node = self._node(believed, facts_before, read=read)
+        protected = protected_addresses.prefixes(node.facts, self._settings)
+        context = goal.reach(wanted.entries, node, protected, self._class_ids, self._memo, self._clock())
+        drifted: frozenset[objects.Object] = frozenset()
+        if believed is not None and node.observed is not believed:
+            drifted = conflicts.found(believed, node.observed, context.goal) - _replaced_hooks(facts_before, node.facts)
+        left_alone = self._repairs.settle(drifted, _cleared_hooks(drifted, node.facts), self._clock())
+        desired = conflicts.without(context.goal, node.observed, left_alone)
+        changes = diff.compute(desired, node.observed)
         if not wanted.complete:
-            changes = [step for step in changes if not change.removes(step)]
-        self._facts = facts
-        outlook = verdict.Outlook(
-            entries=wanted.entries,
-            troubles=troubles,
-            placements=placements,
-            number=classifier.number,
-            shard=classifier.shard,
-            given_up=self._given_up,
-        )
-        return Prepared(wanted, facts, observed, goal, wished, tuple(changes), classifier, outlook)
+            changes = [step for step in changes if not step.removes]
+        self._facts = node.facts
+        context = dataclasses.replace(context, abandoned=self._repairs.abandoned)
+        return Prepared(wanted, node.facts, node.observed, desired, tuple(changes), context)
+
+    def _node(self, believed: model.State | None, facts: model.Facts | None, *, read: bool) -> goal.Node:
+        """The node as it is, read from the kernel or as the last pass left it, and how it is to shape."""
+        if read or believed is None or facts is None:
+            facts, believed = self._read()
+        spared = self.spared()
+        if spared != facts.spared:
+            facts = dataclasses.replace(facts, spared=spared)
+        bypassed = self._bypass.bypassed(facts.interfaces, self._clock())
+        placements = placement.decide_all(self._settings, facts, bypassed)
+        return goal.Node(facts, believed, placements, classifier.choose(self._settings, facts, placements))
+
+    def _read(self) -> tuple[model.Facts, model.State]:
+        started = self._clock()
+        facts, state = self._kernel.facts(), self._kernel.observe()
+        facts = self._uplinks.held(facts, started, {*state.hooks, *state.trees})
+        facts = dataclasses.replace(facts, features=placement.proven(facts.features, state))
+        self._watch(state.hooks)
+        self.read_seconds = self._clock() - started
+        return facts, state
+
+    def _ways_of(
+        self, entries: tuple[plan.PlanEntry, ...], facts: model.Facts, placed: Collection[str]
+    ) -> tuple[dict[str, Problem], tuple[str, ...]]:
+        """The limits whose clients are reached by none of the placed interfaces, and what else is known of the way."""
+        unasked = self._ways.unasked(entries, facts, placed)
+        answered = True
+        if unasked:
+            try:
+                self._ways.learn(self._kernel.ways(unasked))
+            except OSError:
+                answered = False  # unknown is not reported as a problem
+        found = self._ways.problems(entries)
+        if not answered:
+            self._ways.forget()
+        return found
 
     def run(self, wanted: Wanted, *, read: bool) -> report.Report:
-        """Make one pass and say what became of each limit. Raises OSError when the kernel cannot be read."""
+        """Make one pass and report the result for each limit. Raises OSError if the kernel cannot be read."""
         started = self._clock()
         prepared = self.prepare(wanted, read=read)
         self._believed = None  # until we know better: an exception from here on must lead to a read-back
-        applied = apply.apply(self._kernel, prepared.changes, prepared.classifier.number, self._checkpoint)
+        applied = apply.apply(self._kernel, prepared.changes, ownership.number, self._checkpoint)
+        self._repairs.made(self._clock())
         if applied.clean and wanted.complete:
             self._believed = prepared.desired
+        in_force = None
+        if self._believed is not None:
+            in_force = check.InForce(self._believed, prepared.facts.interfaces, prepared.context)
+        self.truth.passed(in_force, prepared.changes, self._clock() - started)
         return self._report(prepared, applied, self._clock() - started)
 
-    def outlook(self, prepared: Prepared) -> report.Report:
-        """The report of a pass that is not made: what can be said before anything is written."""
+    def expected_report(self, prepared: Prepared) -> report.Report:
+        """Return the report of a prepared pass that is not made."""
         return self._report(prepared, None, 0.0)
 
     def _watch(self, hooks: Collection[str]) -> frozenset[str]:
-        """Look whether marked packets come to our hooks; returns the interfaces where they were seen not to."""
-        reading = self._kernel.passage(hooks) if hooks else model.Passage(0, {})
+        """Check whether marked packets reach our hooks; return the interfaces where they do not."""
+        reading = self._kernel.hook_counters(hooks) if hooks else model.HookReading(0, {})
         return self._bypass.note(reading, self._clock())
 
-    def _goal(
-        self,
-        wanted: Wanted,
-        facts: model.Facts,
-        observed: model.State,
-        placements: Mapping[str, placement.Placement],
-        classifier: classify.Classifier,
-    ) -> tuple[model.State, dict[str, verdict.Trouble]]:
-        """The kernel state that the wanted limits come to, and the limits that cannot be part of it."""
-        entries, troubles = self._protection.sift(wanted.entries, protection.prefixes(facts, self._settings))
-        resolution = overlap.resolve(entries)
-        assignment = self._assign(resolution, facts, observed, classifier)
-        if assignment.unplaced:
-            full = verdict.Trouble(
-                conditions.Reason.CAPACITY_EXCEEDED,
-                f"all {classifier.capacity} class numbers of this node are in use;"
-                " remove limits, or give a mark mask with more bits",
-            )
-            numberless = {s.key.limit for s in assignment.unplaced}
-            left_out = {e.limit for e in entries if names.short_limit(e.limit) in numberless}
-            troubles |= dict.fromkeys(left_out, full)
-            resolution = overlap.resolve(tuple(e for e in entries if e.limit not in left_out))
-            assignment = self._assign(resolution, facts, observed, classifier)
-        self._remember(assignment.numbers)
-        return desired.build(resolution, assignment.numbers, classifier, placements, facts, observed), troubles
-
-    def _assign(
-        self, resolution: plan.Resolution, facts: model.Facts, observed: model.State, classifier: classify.Classifier
-    ) -> allocate.Assignment:
-        if self._numbers is None:
-            self._numbers = allocate.adopt(observed, classifier)
-        return allocate.assign(
-            map(allocate.slot, resolution.classes.keys(), resolution.classes.values()),
-            self._numbers,
-            tuple(self._resting),
-            classifier.capacity,
-            allocate.blocked_shards(facts),
-        )
-
-    def _remember(self, numbers: Mapping[allocate.Slot, int]) -> None:
-        """Keep the numbers for the next pass, and let those that are free now rest."""
-        now = self._clock()
-        if numbers is self._numbers:
-            self._resting = {number: since for number, since in self._resting.items() if now - since < REST_SECONDS}
-            return
-        freed = set((self._numbers or {}).values()).difference(numbers.values())
-        in_use = set(numbers.values())
-        self._resting = {
-            number: since
-            for number, since in (self._resting | dict.fromkeys(sorted(freed), now)).items()
-            if now - since < REST_SECONDS and number not in in_use
-        }
-        self._numbers = numbers
-
-    def _report(self, prepared: Prepared, applied: apply.Applied | None, seconds: float) -> report.Report:
-        wanted, outlook = prepared.wanted, prepared.outlook
-        troubles = verdict.judge(outlook, prepared.goal, applied)
-        failing = verdict.failing(troubles, wanted.problems, wanted.file_of)
+    def _report(self, prepared: Prepared, applied: objects.Applied | None, seconds: float) -> report.Report:
+        wanted, context = prepared.wanted, prepared.context
+        # Behind the changes: no limit waits for what is only reported.
+        astray, partly = self._ways_of(wanted.entries, prepared.facts, context.placements)
+        asleep = way_out.asleep(wanted.entries, prepared.facts.idle)
+        bypassed = self.truth.problems
+        problems = limit_status.problems(context, applied, asleep=asleep, astray=astray, bypassed=bypassed)
+        failing = limit_status.failing(problems, wanted.problems, wanted.file_of)
         asked = {entry.limit for entry in wanted.entries} | {problem.name for problem in wanted.problems}
         broken = {item.name for item in failing}
-        warnings = [*wanted.warnings, *filter(None, (prepared.classifier.warning,))]
+        warnings = [*wanted.warnings, *filter(None, (context.classifier.warning, self.truth.trouble)), *partly]
         return report.Report(
             changes=applied.changes if applied is not None else 0,
             desired=len(asked),
             programmed=len(asked - broken),
             failed=len(broken),
             failing=failing,
-            classifier=prepared.classifier.kind,
-            classifier_reason=prepared.classifier.message,
-            interfaces=tuple(_told(i, prepared.facts) for i in outlook.placements.items()),
-            missing_features=tuple(name for name, there in prepared.facts.features._asdict().items() if not there),
-            conflicts=tuple(str(item) for item in sorted(outlook.given_up)),
+            classifier=context.classifier.kind,
+            classifier_reason=context.classifier.message,
+            interfaces=tuple(_interface(i, prepared.facts) for i in context.placements.items()),
+            missing_features=prepared.facts.features.missing,
+            conflicts=tuple(str(item) for item in sorted(context.abandoned)),
             warnings=tuple(warnings),
             duration_seconds=seconds,
+            datapath_sign=self.truth.sign,
+            verified=self.truth.verified,
+            bypassed=sum(item.reason is Reason.BYPASSED for item in failing),
         )
 
 
-def _replaced_hooks(before: model.Facts | None, now: model.Facts) -> frozenset[drift.Object]:
-    """Hooks and trees of interfaces that are other devices than before: what they lack, nobody took away."""
+def _replaced_hooks(before: model.Facts | None, now: model.Facts) -> frozenset[objects.Object]:
+    """Return hooks and trees of interfaces that are new devices: what is missing on them, no program has removed."""
     if before is None:
         return frozenset()
     other = [n for n, i in now.interfaces.items() if n in before.interfaces and before.interfaces[n].index != i.index]
-    return frozenset(drift.Object(layer, name) for name in other for layer in ("hook", "tree"))
+    return frozenset(objects.Object(layer, name) for name in other for layer in ("hook", "tree"))
 
 
-def _told(placed: tuple[str, placement.Placement], facts: model.Facts) -> report.InterfaceReport:
+def _cleared_hooks(drifted: frozenset[objects.Object], now: model.Facts) -> frozenset[objects.Object]:
+    """Return those of the changed hooks whose clsact qdisc is gone, with nothing in its place yet."""
+    empty = {n for n, i in now.interfaces.items() if not i.clsact and not i.foreign_egress_filters}
+    return frozenset(item for item in drifted if item.layer == "hook" and item.name in empty)
+
+
+def _interface(placed: tuple[str, placement.Placement], facts: model.Facts) -> report.InterfaceReport:
     name, chosen = placed
     root = facts.interfaces[name].root
     text = f"{root.kind} {root.handle:x}:" if root.handle else root.kind
-    return report.InterfaceReport(name, text, chosen.kind, chosen.reason, chosen.message)
+    return report.InterfaceReport(name, text, *chosen)

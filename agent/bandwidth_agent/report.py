@@ -1,19 +1,10 @@
-"""What one node did, as a value: the report of a pass. Pure; how it is printed or sent is the programs' business."""
+"""The report of a pass: what was done on this node, and which limits are not in force. Pure; never prints or sends."""
 
 from __future__ import annotations
 
 import dataclasses
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Failing:
-    """One limit that is not in force as written. `name` is the limit's, or the file's where no name could be read."""
-
-    name: str
-    reason: str  # CamelCase, one of conditions.Reason
-    message: str  # says what to do
-    file: str = ""
-    field: str = ""
+from bandwidth_api.conditions import Problem, Reason
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,7 +12,7 @@ class InterfaceReport:
     name: str
     root_qdisc: str  # e.g. "fq_codel", "htb 1:" where its handle is not 0
     placement: str  # "ifb", "interface" or "none"
-    reason: str  # CamelCase
+    reason: Reason
     message: str
 
 
@@ -33,7 +24,7 @@ class Report:
     desired: int
     programmed: int
     failed: int
-    failing: tuple[Failing, ...]  # all of them, by name
+    failing: tuple[Problem, ...]  # all of them, by name
     classifier: str  # "mark" or "priority"
     classifier_reason: str
     interfaces: tuple[InterfaceReport, ...]
@@ -41,23 +32,38 @@ class Report:
     conflicts: tuple[str, ...]  # objects of ours that another program keeps changing and that we gave up repairing
     warnings: tuple[str, ...]
     duration_seconds: float
+    datapath_sign: str = ""  # what shows that packets may skip netfilter here, as "device cilium_host"; "": nothing
+    verified: frozenset[str] = frozenset()  # limits whose class was seen to hold their packets since it was programmed
+    bypassed: int = 0  # of `failed`: limits whose packets were seen to leave past their class
 
     @property
     def ok(self) -> bool:
         """Every limit is in force as written."""
         return self.failed == 0
 
+    @property
+    def checked(self) -> dict[str, int]:
+        """The number of limits whose packets were seen to pass their class, or past it, or not yet at all.
+
+        A limit that fails for another reason counts nowhere.
+        """
+        verified = len(self.verified - {problem.name for problem in self.failing})
+        return {"verified": verified, "unverified": max(0, self.programmed - verified), "bypassed": self.bypassed}
+
     def as_json(self) -> dict[str, object]:
         """The documented schema of `run --once -o json` (docs/reference/report.md)."""
         return {
             "changes": self.changes,
             "limits": {"desired": self.desired, "programmed": self.programmed, "failed": self.failed},
+            "checked": self.checked,
             "failing": [
-                {"name": f.name, "reason": f.reason, "message": f.message}
+                {"name": f.name, "reason": f.reason.value, "message": f.message}
                 | ({"file": f.file} if f.file else {})
                 | ({"field": f.field} if f.field else {})
                 for f in self.failing
             ],
+            "verified": sorted(self.verified),
+            "datapathSign": self.datapath_sign,
             "classifier": self.classifier,
             "classifierReason": self.classifier_reason,
             "interfaces": [
@@ -65,7 +71,7 @@ class Report:
                     "name": i.name,
                     "rootQdisc": i.root_qdisc,
                     "placement": i.placement,
-                    "reason": i.reason,
+                    "reason": i.reason.value,
                     "message": i.message,
                 }
                 for i in self.interfaces

@@ -1,23 +1,22 @@
-"""Addresses and prefixes: canonical text ↔ integers, and what may be limited at all.
+"""Addresses and prefixes: canonical text ↔ integers, and which of them a limit may name.
 
 The rules are those of the CRD's CEL library (Go's netip): no leading zeros, no zone, no IPv4-mapped IPv6 address.
-Pure. Errors are ValueErrors whose message says what would be right.
+Pure. Errors are ValueErrors whose message names the right form.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import re
-import socket
 
+from bandwidth_api import address_text
 from bandwidth_api.plan import Prefix
 
-BITS = {4: 32, 6: 128}
-MIN_LENGTH = {4: 8, 6: 16}  # wider prefixes are refused: such a limit is nearly always a slip
+BITS = address_text.BITS
+MIN_LENGTH = {4: 8, 6: 16}  # wider prefixes are refused: such a limit is nearly always a mistake
 TEXT_MAX = 43
-
-_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 
 # What Go's IsGlobalUnicast denies. Private addresses are global unicast in this sense.
 _NOT_UNICAST = (
@@ -29,9 +28,8 @@ _NOT_UNICAST = (
 )
 
 
-@functools.lru_cache(maxsize=32768)  # each client's text is read twice: by the limit's check and by the compiler
 def parse(text: str) -> Prefix:
-    """Read an address or CIDR in canonical form; a bare address is a prefix of full length."""
+    """Parse an address or CIDR in canonical form; a bare address is a prefix of full length."""
     prefix = _read(text)
     if prefix is None:
         raise ValueError(f"{text!r} is no IPv4 or IPv6 address or CIDR; {_hint(text)}")
@@ -41,8 +39,30 @@ def parse(text: str) -> Prefix:
     return prefix
 
 
+def canonical(text: str) -> Prefix:
+    """Parse one address in any unambiguous form, such as programs write into files; see `network`."""
+    if "/" in text:
+        raise ValueError(f"{text!r} is no IPv4 or IPv6 address")
+    return network(text)
+
+
+def network(text: str) -> Prefix:
+    """Parse an address or CIDR in any unambiguous form, as objects of other programs hold them.
+
+    Host bits are cleared, and an IPv4-mapped address is read as the IPv4 address.
+    """
+    prefix = _read(text)
+    if prefix is None and "%" not in text:
+        with contextlib.suppress(ValueError):
+            mapped = ipaddress.IPv6Address(text).ipv4_mapped
+            prefix = None if mapped is None else Prefix(4, int(mapped), BITS[4])
+    if prefix is None:
+        raise ValueError(f"{text!r} is no IPv4 or IPv6 address or CIDR")
+    return prefix
+
+
 def parse_client(text: str) -> Prefix:
-    """Read what a limit may be put on: unicast addresses, and prefixes that are not too wide."""
+    """Parse a client of a limit: a unicast address, or a prefix of at least MIN_LENGTH."""
     prefix = parse(text)
     least = MIN_LENGTH[prefix.family]
     if prefix.length < least:
@@ -55,7 +75,7 @@ def parse_client(text: str) -> Prefix:
 
 
 def parse_cidr(text: str) -> Prefix:
-    """Read a CIDR in canonical form; a bare address is refused."""
+    """Parse a CIDR in canonical form; a bare address is refused."""
     if "/" not in text:
         prefix = _read(text)
         hint = f"; write {write_cidr(prefix)}" if prefix else ", such as 203.0.113.0/24"
@@ -64,38 +84,27 @@ def parse_cidr(text: str) -> Prefix:
 
 
 def write(prefix: Prefix) -> str:
-    """The canonical text: a bare address where the length is full, else a CIDR."""
-    if prefix.length == BITS[prefix.family]:
-        return write_address(prefix.family, prefix.network)
-    return write_cidr(prefix)
+    """Return the canonical text of a prefix: a bare address if the length is full, else a CIDR."""
+    return address_text.write(*prefix)
 
 
 def write_cidr(prefix: Prefix) -> str:
-    """The canonical text, always with a length."""
-    return f"{write_address(prefix.family, prefix.network)}/{prefix.length}"
-
-
-def write_address(family: int, address: int) -> str:
-    """The canonical text of one address."""
-    if family == 4:
-        return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
-    if address >> 32 == 0:  # inet_ntop writes the last four bytes of these as an IPv4 address
-        return str(ipaddress.IPv6Address(address))
-    return socket.inet_ntop(socket.AF_INET6, address.to_bytes(16, "big"))
+    """Return the canonical text of a prefix, always with its length."""
+    return address_text.write_cidr(*prefix)
 
 
 def last(prefix: Prefix) -> int:
-    """The highest address of a prefix."""
+    """Return the highest address of a prefix."""
     return prefix.network | ((1 << (BITS[prefix.family] - prefix.length)) - 1)
 
 
 def size(prefix: Prefix) -> int:
-    """The number of addresses of a prefix."""
+    """Return the number of addresses in a prefix."""
     return 1 << (BITS[prefix.family] - prefix.length)
 
 
 def covers(outer: Prefix, inner: Prefix) -> bool:
-    """Whether every address of `inner` lies in `outer`."""
+    """Return whether every address of `inner` is in `outer`."""
     return (
         outer.family == inner.family
         and outer.length <= inner.length
@@ -104,38 +113,28 @@ def covers(outer: Prefix, inner: Prefix) -> bool:
 
 
 def _read(text: str) -> Prefix | None:
-    """An address or CIDR in any form that has one meaning; host bits are cut."""
-    address_text, slash, length_text = text.partition("/")
-    if "%" in address_text or (slash and not _LENGTH.fullmatch(length_text)):
+    """Parse an address or CIDR in any unambiguous form; host bits are cleared."""
+    found = address_text.read(text)
+    if found is None:
         return None
-    family, kind = (6, socket.AF_INET6) if ":" in address_text else (4, socket.AF_INET)
-    try:  # not ipaddress, which takes ten times as long: ten thousand limits are read at every start
-        address = int.from_bytes(socket.inet_pton(kind, address_text), "big")
-    except (OSError, ValueError):
-        return None
-    if family == 6 and address >> 32 == 0xFFFF:  # IPv4-mapped
-        return None
-    bits = BITS[family]
-    length = int(length_text) if slash else bits
-    if length > bits:
-        return None
-    return Prefix(family, address >> (bits - length) << (bits - length), length)
+    family, address, length = found
+    return Prefix(family, address >> (BITS[family] - length) << (BITS[family] - length), length)
 
 
 def _hint(text: str) -> str:
-    """What is probably meant."""
-    address_text, slash, length_text = text.partition("/")
-    without_zone = address_text.partition("%")[0]
+    """Return what is probably meant, as a hint for the message."""
+    written, slash, length_text = text.partition("/")
+    without_zone = written.partition("%")[0]
     plain = re.sub(r"(?i)^::ffff:(?=[0-9]+\.)|\b0+(?=[0-9])", "", without_zone)
     prefix = _read(plain + slash + length_text)
-    if prefix is None or plain == address_text:
+    if prefix is None or plain == written:
         return "write for example 203.0.113.7 or 2001:db8:5::/48"
     return f"write {write_cidr(prefix) if slash else write(prefix)}"
 
 
 @functools.cache
 def _kinds() -> dict[int, tuple[tuple[int, int, str], ...]]:
-    """By family, what cannot be limited: an address shifted right by the first is the second, then it is the third."""
+    """Return by family the addresses that cannot be limited, as (shift, value, name): address >> shift == value."""
     found: dict[int, list[tuple[int, int, str]]] = {4: [], 6: []}
     for kind, texts in _NOT_UNICAST:
         for prefix in map(parse, texts):

@@ -1,4 +1,4 @@
-"""What can be said about a limit: condition types, reasons, rejections, and how conditions are merged into a status.
+"""Condition types, reasons and problems of a limit, and how conditions are merged into a status.
 
 Owns the vocabulary only: decides nothing about limits, reads no clock and writes no status.
 """
@@ -28,7 +28,7 @@ class Status(enum.StrEnum):
 
 
 class Reason(enum.StrEnum):
-    """Why something is as it is, in one word for programs."""
+    """The reasons of conditions and problems: each one CamelCase word for programs."""
 
     # all is well
     ACCEPTED = "Accepted"
@@ -41,6 +41,7 @@ class Reason(enum.StrEnum):
     UNREADABLE = "Unreadable"  # a file, or a document in it, that is no YAML object at all
     DUPLICATE_NAME = "DuplicateName"
     PROTECTED_ADDRESS = "ProtectedAddress"
+    TOO_WIDE = "TooWide"  # it holds more addresses than one limit may
     KEPT_PREVIOUS = "KeptPrevious"  # what is written now is broken, what was accepted before stays in force
     EXPIRED = "Expired"
     DISABLED = "Disabled"
@@ -49,10 +50,14 @@ class Reason(enum.StrEnum):
     # other limits
     OVERRIDDEN = "Overridden"
     NO_CONFLICT = "NoConflict"
+    OVERLAP_BUDGET = "OverlapBudget"  # its overlaps with others would take more table entries than there may be
     # the node
     NO_NODE_SELECTED = "NoNodeSelected"
     NODE_NOT_REPORTING = "NodeNotReporting"
     NO_EGRESS_INTERFACE = "NoEgressInterface"
+    NOT_ON_THE_WAY = "NotOnTheWay"  # its client's packets pass nothing that slows them
+    BYPASSED = "Bypassed"  # its packets were seen to leave past the class that should slow them
+    UNVERIFIED = "Unverified"  # programmed where packets may pass by unseen, and none of its packets was seen yet
     MISSING_FEATURE = "MissingFeature"
     FOREIGN_QDISC = "ForeignQdisc"
     FOREIGN_FILTER = "ForeignFilter"
@@ -60,14 +65,36 @@ class Reason(enum.StrEnum):
     CONFLICTING_WRITER = "ConflictingWriter"
     KERNEL_REFUSED = "KernelRefused"
     CAPACITY_EXCEEDED = "CapacityExceeded"
+    # how an interface of a node is shaped where nothing is wrong
+    CONFIGURED = "Configured"
+    PREFERRED = "Preferred"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Reason | None:
+        """Keep the text of a reason that a newer program wrote; it is not `known`."""
+        if not isinstance(value, str):
+            return None
+        unknown = str.__new__(cls, value)
+        unknown._name_, unknown._value_ = "", value
+        return unknown
+
+    @property
+    def known(self) -> bool:
+        """Whether this version of the program knows the reason."""
+        return bool(self.name)
 
 
-class Rejection(NamedTuple):
-    """Something its author must change. A value: it becomes a condition or a line of a report, and is never raised."""
+class Problem(NamedTuple):
+    """Why a limit is not in force as written. A value from its cause to the status: never raised, never parsed.
+
+    Code that knows the name or the file adds it with `_replace`; it becomes text where it leaves the program.
+    """
 
     reason: Reason
-    field: str  # where, like `spec.clients[2]`; "" for the whole object
-    message: str  # one sentence that says what to do; does not repeat the field
+    message: str  # one sentence with what to do; does not repeat the field
+    field: str = ""  # what its author must change, like `spec.clients[2]`; "" for the whole object, or for no edit
+    name: str = ""  # the limit, or in the status of one limit the node; a file where no name could be read
+    file: str = ""  # the manifest that holds the field
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
@@ -89,10 +116,10 @@ def merge(
     observed_generation: int,
     now: datetime.datetime,
 ) -> list[dict[str, object]]:
-    """The `status.conditions` to write: `conditions` laid over those `written` before.
+    """Return the `status.conditions` to write: the `written` ones, with `conditions` in place of those of their types.
 
-    `lastTransitionTime` moves only when a status changes, so that a second call with the same input changes nothing.
-    Conditions of other types stay; the order of what was written stays, new ones come behind.
+    `lastTransitionTime` changes only when a status changes, so that a second call with the same input changes nothing.
+    Conditions of other types stay; the order stays, and new ones come last.
     """
     merged = {str(c.get("type")): dict(c) for c in written}
     for condition in conditions:
@@ -113,7 +140,7 @@ def merge(
 
 
 def _rfc3339(moment: datetime.datetime) -> str:
-    """As Kubernetes writes it: UTC, whole seconds. A moment without a time zone is a bug."""
+    """Return a time as Kubernetes writes it: UTC, whole seconds. Raises ValueError for a time without a time zone."""
     if moment.tzinfo is None:
         raise ValueError("a moment without a time zone")
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""Every name, handle and number by which we know our own, in Kubernetes and in the kernel.
+"""Every name, handle and number that marks an object as ours, in Kubernetes and in the kernel.
 
 An agent without memory recognises a kernel object as ours by these alone, and touches nothing else.
 """
@@ -6,6 +6,7 @@ An agent without memory recognises a kernel object as ours by these alone, and t
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NamedTuple
 
 from bandwidth_api.plan import ClassKey, PortRange
@@ -40,33 +41,52 @@ STOP_HANDLE_OWN_CLSACT = 2
 
 # netfilter
 CHAIN = "CBL-POSTROUTING"
+_CHAINS = re.compile(r"CBL-(?:POSTROUTING|(?:TCP|UDP)-\d{1,5}-\d{1,5})")
 SET_PREFIX = "cbl-v"
+# Behind SET_PREFIX, the family and a hyphen: twelve digits, as in the names of sets with ports, so that an older agent,
+# which does not know this set, still recognises it as one of ours and removes it.
+_CLIENTS = "ffffffffffff"
 COMMENT_MAX = 255  # bytes, ipset
 LIMIT_NAME_MAX = 180  # leaves room for a client (43) and an expiry
 
 
 def ifb(shard: int) -> str:
-    """The name of the ifb that holds the classes of one shard."""
+    """Return the name of the ifb that holds the classes of one shard."""
     return f"{IFB_PREFIX}{shard}"
 
 
 def set_name(family: int, ports: tuple[PortRange, ...]) -> str:
-    """The ipset of one table; at most 31 bytes. Sets being filled for a swap carry `-new` behind it."""
+    """Return the name of one table's ipset, at most 31 bytes. A set being filled for a swap ends in `-new`."""
     if not ports:
         return f"{SET_PREFIX}{family}"
     text = ",".join(f"{p.protocol}:{p.first}-{p.last}" for p in ports)
     return f"{SET_PREFIX}{family}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def clients_set(family: int) -> str:
+    """Return the name of a family's guard set: all addresses in any table, looked up before the tables."""
+    return f"{SET_PREFIX}{family}-{_CLIENTS}"
+
+
+def ports_chain(ports: PortRange) -> str:
+    """Return the name of the chain for packets of these ports, used when one chain would have too many ranges."""
+    return f"CBL-{ports.protocol}-{ports.first}-{ports.last}"
+
+
+def is_chain(name: str) -> bool:
+    """Return whether a chain has a name of ours."""
+    return _CHAINS.fullmatch(name) is not None
+
+
 class Label(NamedTuple):
-    """What the comment of a set entry says: whose entry it is and until when."""
+    """The content of a set entry's comment: the limit and client that it belongs to, and when it expires."""
 
     key: ClassKey
     expires_at: int | None  # seconds since the epoch
 
 
 def comment(key: ClassKey, expires_at: float | None) -> str:
-    """The comment of a set entry; at most COMMENT_MAX bytes, because a long limit name is cut."""
+    """Return the comment of a set entry, at most COMMENT_MAX bytes; a long limit name is shortened."""
     words = [short_limit(key.limit)]
     if key.client:
         words.append(f"client={key.client}")
@@ -76,14 +96,14 @@ def comment(key: ClassKey, expires_at: float | None) -> str:
 
 
 def short_limit(limit: str) -> str:
-    """The limit's name if it fits beside the other words of a comment, else its beginning and a digest."""
+    """Return the limit's name if it fits into a comment, else its beginning and a digest."""
     if len(limit) <= LIMIT_NAME_MAX:
         return limit
     return f"{limit[: LIMIT_NAME_MAX - 13]}~{hashlib.sha256(limit.encode()).hexdigest()[:12]}"
 
 
 def parse_comment(text: str) -> Label:
-    """Read a comment written by `comment`; a cut name stays cut. Words of unknown meaning are passed over."""
+    """Parse a comment written by `comment`; a shortened name stays short, and unknown words are ignored."""
     limit, _, rest = text.partition(" ")
     client, expires_at = "", None
     for word in rest.split():

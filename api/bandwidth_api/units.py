@@ -1,8 +1,8 @@
-"""Rates and sizes: the text that people write ↔ integers in bits per second and bytes. The one place that does it.
+"""Rates and sizes: the text that people write ↔ integers in bits per second and bytes. The only place that converts.
 
 Rates have decimal prefixes, as everywhere in networking: 5Mbit = 5,000,000 bits per second. Byte units and bare
 numbers are refused for rates, because a slip there is a factor of 8 or of a million.
-Pure. Errors are ValueErrors whose message says what would be right.
+Pure. Errors are ValueErrors whose message names the right form.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BURST_HELP = "write bytes, bare or with k, Ki, M or Mi, such as 64Ki"
 
 
 def parse_rate(text: str) -> int:
-    """Bits per second of a rate such as `5Mbit`, `1.5Gbit` or `64k`."""
+    """Parse a rate such as `5Mbit`, `1.5Gbit` or `64k`; return bits per second."""
     match = _RATE.fullmatch(text)
     if match is None or len(text) > TEXT_MAX:
         raise ValueError(f"{text!r} is no rate: {_rate_hint(text)}")
@@ -44,7 +44,7 @@ def parse_rate(text: str) -> int:
 
 
 def parse_burst(text: str) -> int:
-    """Bytes of a burst such as `64Ki` or `3000`."""
+    """Parse a burst such as `64Ki` or `3000`; return bytes."""
     match = _BURST.fullmatch(text)
     if match is None or len(text) > TEXT_MAX:
         raise ValueError(f"{text!r} is no size: {_BURST_HELP}")
@@ -56,7 +56,7 @@ def parse_burst(text: str) -> int:
 
 
 def _rate_hint(text: str) -> str:
-    """What is probably meant, for the usual slips."""
+    """Return what is probably meant, for the usual mistakes."""
     stripped = text.strip()
     if re.fullmatch(r"[0-9.]+", stripped):
         return f"it has no unit; {_RATE_HELP}"
@@ -70,7 +70,7 @@ def _rate_hint(text: str) -> str:
 
 
 def write_rate(bits_per_second: int) -> str:
-    """The shortest text that `parse_rate` reads back as this number, such as `1.5Gbit`."""
+    """Return the shortest text that `parse_rate` reads back as this number, such as `1.5Gbit`."""
     for factor, unit in _RATE_UNITS[:-1]:
         number = Decimal(bits_per_second) / factor
         if number >= 1 and number == round(number, 3) and number < 10**6:
@@ -79,26 +79,19 @@ def write_rate(bits_per_second: int) -> str:
 
 
 def show_rate(bits_per_second: float) -> str:
-    """For people, four digits at most: `5 Mbit`, `1.234 Gbit`, `0 bit`."""
+    """Return a rate for people, with four digits at most: `5 Mbit`, `1.234 Gbit`, `0 bit`."""
     number, unit = _scaled(bits_per_second, _RATE_UNITS, 4)
     return f"{_plain(number)} {unit}"
 
 
-def rate_cell(bits_per_second: float) -> str:
-    """For tables: always 9 characters with three digits, so that a column's units stand under each other."""
-    number, unit = _scaled(bits_per_second, _RATE_UNITS, 3)
-    text = f"{number:f}" if number else "0"
-    return f"{text:>4} {unit:>4}"
-
-
 def show_bytes(number_bytes: float) -> str:
-    """For people, three digits at most: `64 KiB`, `1.5 MiB`, `0 B`."""
+    """Return a size for people, with three digits at most: `64 KiB`, `1.5 MiB`, `0 B`."""
     number, unit = _scaled(number_bytes, _BYTE_UNITS, 3)
     return f"{_plain(number)} {unit}"
 
 
 def _scaled(number: float, units: tuple[tuple[int, str], ...], digits: int) -> tuple[Decimal, str]:
-    """The number rounded to so many digits, in the largest unit in which it is at least 1 then."""
+    """Return the number rounded to so many digits, in the largest unit in which it is still at least 1."""
     for factor, unit in units:
         scaled = Decimal(number) / factor
         if scaled >= 1 - Decimal(5).scaleb(-digits - 1) or factor == 1:
@@ -107,7 +100,7 @@ def _scaled(number: float, units: tuple[tuple[int, str], ...], digits: int) -> t
 
 
 def _rounded(number: Decimal, digits: int) -> Decimal:
-    """To so many digits, but never to fewer than the integer part has; 9.996 has to become 10.0, not 10.00."""
+    """Round to so many digits, but never to fewer than the integer part has; 9.996 becomes 10.0, not 10.00."""
     for _ in range(2):
         number = round(number, max(0, digits - max(1, number.adjusted() + 1)))
     return number

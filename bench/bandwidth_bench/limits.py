@@ -16,16 +16,18 @@ class Limit(NamedTuple):
     name: str
     clients: tuple[str, ...]
     rate: str
+    ports: tuple[tuple[int, int], ...] = ()  # UDP, first and last
 
     def document(self) -> str:
         clients = ", ".join(f'"{client}"' for client in self.clients)
+        ports = ", ".join(f"{{protocol: UDP, port: {first}, endPort: {last}}}" for first, last in self.ports)
         return (
             "apiVersion: clientbandwidth.io/v1alpha1\n"
             "kind: ClientBandwidthLimit\n"
             f"metadata: {{name: {self.name}}}\n"
             "spec:\n"
             f"  clients: [{clients}]\n"
-            f"  egress: {{rate: {self.rate}}}\n"
+            f"  egress: {{rate: {self.rate}{f', ports: [{ports}]' if ports else ''}}}\n"
         )
 
 
@@ -33,6 +35,15 @@ def many(count: int, rate: str = "5Mbit") -> tuple[Limit, ...]:
     """Limits for `count` clients in 10.0.0.0/8, none of which is a host of the lab."""
     return tuple(
         Limit(f"client-{number:05}", (str(ipaddress.IPv4Address(FIRST + number)),), rate) for number in range(count)
+    )
+
+
+def with_ports(count: int, each: int, rate: str = "5Mbit") -> tuple[Limit, ...]:
+    """The same, each for ranges of ports that no other has."""
+    width = 65_535 // (count * each)
+    ranges = [(1 + n * width, n * width + max(1, width // 2)) for n in range(count * each)]
+    return tuple(
+        limit._replace(ports=tuple(ranges[n * each : (n + 1) * each])) for n, limit in enumerate(many(count, rate))
     )
 
 

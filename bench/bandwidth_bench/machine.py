@@ -1,4 +1,4 @@
-"""The machine that the figures are from, and the sender built on it."""
+"""The machine that the figures are from, and the senders built on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 
-SOURCE = pathlib.Path(__file__).resolve().parents[1] / "sender.c"
+SOURCES = pathlib.Path(__file__).resolve().parents[1]
 BUILD = pathlib.Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
@@ -41,10 +41,20 @@ def _version(command: list[str], pattern: str) -> str:
 
 
 def sender() -> pathlib.Path:
-    """The compiled packet sender; built when its source is newer."""
-    program = BUILD / "sender"
-    if not program.exists() or program.stat().st_mtime < SOURCE.stat().st_mtime:
+    """The compiled sender of packets to one address."""
+    return _built("sender")
+
+
+def spray() -> pathlib.Path:
+    """The compiled sender of packets to many addresses."""
+    return _built("spray", "-lm")
+
+
+def _built(name: str, *libraries: str) -> pathlib.Path:
+    """A program of this folder; compiled when its source is newer."""
+    program, source = BUILD / name, SOURCES / f"{name}.c"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         BUILD.mkdir(parents=True, exist_ok=True)
-        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(SOURCE)]
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source), *libraries]
         subprocess.run(command, check=True, timeout=60)
     return program

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from bandwidth_agent import shape
-from bandwidth_agent.kernel import model
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.planner.desired import htb_parameters
 from bandwidth_api import names
 from bandwidth_bench import limits
 from bandwidth_lab import Namespace
@@ -21,13 +21,13 @@ MARK_TO_CLASS = f"6,32 0 0 4294963220,116 0 0 16,21 2 0 0,68 0 0 {names.HTB_MAJO
 TIMEOUT_SECONDS = 300.0
 
 
-def _burst_bytes(htb: model.HtbClass) -> int:
-    return htb.burst_ticks * model.TICK_NS * htb.rate // 1_000_000_000
+def _burst_bytes(htb: objects.HtbClass) -> int:
+    return htb.burst_ticks * objects.TICK_NS * htb.rate // 1_000_000_000
 
 
 def htb_class(device: str, minor: int, rate_bits_per_second: int) -> str:
     """The tc command for a class with the agent's numbers, without a leaf."""
-    htb = shape.enforce(rate_bits_per_second, None, 1500, False)
+    htb = htb_parameters.enforce(rate_bits_per_second, None, 1500, frozenset())
     burst = _burst_bytes(htb)
     return (
         f"class add dev {device} parent 7cb1: classid 7cb1:{minor:x} htb rate {rate_bits_per_second}bit"
@@ -38,7 +38,7 @@ def htb_class(device: str, minor: int, rate_bits_per_second: int) -> str:
 def tree(device: str, count: int, rate_bits_per_second: int, *, fq_codel: bool, leaves: bool = True) -> Iterator[str]:
     """tc commands for an HTB with `count` classes, as the agent shapes them."""
     yield f"qdisc add dev {device} root handle 7cb1: htb default 0"
-    leaf = shape.leaf(rate_bits_per_second, 1500, fq_codel)
+    leaf = htb_parameters.leaf(rate_bits_per_second, 1500, frozenset({"fq_codel"} if fq_codel else ()))
     for minor in range(1, count + 1):
         yield htb_class(device, minor, rate_bits_per_second)
         if leaves:

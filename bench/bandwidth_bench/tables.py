@@ -70,7 +70,7 @@ def provenance(result: Result) -> str:
 
 
 def rewrite(document: str, results: Iterable[Result]) -> str:
-    """The document with each result's block written anew; a result without a block in it is an error."""
+    """The document with each result's block written again; a result without a block in it is an error."""
     for result in results:
         start, end = f"<!-- bench:{result.row} -->", "<!-- /bench -->"
         block = f"{start}\n{table(result)}\n\n<sub>{provenance(result)}</sub>\n{end}"

@@ -1,254 +1,128 @@
-"""The command line of the operator: its options, and a help that teaches. Owns the exit code of a wrong call."""
+"""The command line of the operator: its sub-commands, their options, and what of the environment they use.
+
+The sub-commands are in `commands`; each is loaded only when it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import functools
+import importlib
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from bandwidth_operator import settings
+from bandwidth_kube.credentials.access import NoConnectionError
+from bandwidth_operator.commands import help_texts
+from bandwidth_operator.commands.options import CHECK_SECONDS, DEFAULTS, RETIRE_SECONDS, RETIRED_SECONDS, Options
+from bandwidth_operator.retire.hook_tool import Tool
+from bandwidth_runtime import arguments, result, signals, streams
 
-USAGE_ERROR = 64  # EX_USAGE of sysexits.h
-CHECK_SECONDS = 60.0  # for an installation to work
-
-_DESCRIPTION = """\
-Turns ClientBandwidthLimit objects into the plan that the agents on the nodes enforce, and writes into the status of
-each limit what became of it."""
-
-_EPILOG = """\
-A first limit:
-
-  kubectl apply -f - <<EOF
-  apiVersion: clientbandwidth.io/v1alpha1
-  kind: ClientBandwidthLimit
-  metadata: {name: mail-loop}
-  spec:
-    clients: [203.0.113.7]
-    egress: {rate: 5Mbit}
-    ttlSeconds: 86400
-    reason: "mailbox sync loop, ticket 4711"
-  EOF
-
-  kubectl get cbl                        is it in force, and on how many nodes
-  kubectl describe cbl mail-loop         why not, and what to do
-  kubectl get nodebandwidthstates        which node is behind, and why
-
-Every program explains itself: bandwidth-operator run --help"""
-
-_RUN = """\
-Runs the operator. Any number of replicas may run; one acts, holding the Lease client-bandwidth-operator in its
-namespace, and another takes over within 20 seconds. Stopping it changes nothing on the nodes: limits stay in force,
-and expire by themselves. It changes nothing of your objects but the status of limits."""
-
-_RUN_EPILOG = """\
-environment:
-  POD_NAMESPACE  namespace of the Lease (default: client-bandwidth)
-  POD_NAME       begins this replica's name in the Lease (default: the host's name)
-  KUBECONFIG     used outside a cluster when --kubeconfig is not given
-
-examples:
-  bandwidth-operator run                                            in a pod
-  bandwidth-operator run --kubeconfig ~/.kube/config --log-format text --metrics-address 127.0.0.1:8080
-  curl -s localhost:8080/readyz                                     acting, standing by, or what is wrong
-
-needs the kinds of objects, access rules and policies of deploy/install.yaml or of the chart
-
-exit codes:
-  0   stopped by a signal
-  1   it cannot run here; the message says why
-  64  wrong call"""
-
-
-_RETIRE = """\
-Has every node remove what is ours from its kernel, waits until each has reported it, and takes the plan away. For the
-end of an installation: `helm uninstall` runs it first. Limits themselves stay in the cluster, and say Retired.
-
-It takes the operator's Lease, so that no replica publishes a plan meanwhile and for --stand-by afterwards. Agents that
-have retired do nothing more until they are started anew. If it fails, the operator goes on after that time."""
-
-_RETIRE_EPILOG = """\
-examples:
-  kubectl -n client-bandwidth exec deploy/client-bandwidth-operator -- bandwidth-operator retire
-  bandwidth-operator retire --timeout 600 --kubeconfig ~/.kube/config
-
-exit codes:
-  0   every node has retired, or every one that could be reached with --accept-missing
-  1   some have not; they are named, with what is known of them
-  64  wrong call"""
-
-
-_CHECK = """\
-Whether this installation works: the kinds of objects are there, an operator acts, every node has brought its kernel to
-the plan. Waits until all that is so; what is not is said on stderr. Writes nothing. `helm test` runs it."""
-
-_CHECK_EPILOG = """\
-examples:
-  kubectl -n client-bandwidth exec deploy/client-bandwidth-operator -- bandwidth-operator check
-  bandwidth-operator check --timeout 1 --kubeconfig ~/.kube/config
-
-exit codes:
-  0   all of it; limits that are not in force somewhere are named nevertheless
-  1   something is not so; it is named
-  64  wrong call"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
+_SECONDS = functools.partial(arguments.number, least=1, most=86_400, what="number of seconds")
+_RATE = functools.partial(arguments.number, least=1, most=10_000, what="number of writes per second")
+_STAND_BY = functools.partial(arguments.whole_number, least=10, most=3600, what="whole number of seconds")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    top = _Parser(
-        prog="bandwidth-operator", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw, allow_abbrev=False
-    )
-    programs = top.add_subparsers(dest="command", metavar="PROGRAM", required=True, parser_class=_Parser)
-    run = programs.add_parser(
-        "run", help="run the operator", description=_RUN, epilog=_RUN_EPILOG, formatter_class=raw, allow_abbrev=False
-    )
-    _add_kubeconfig(run)
-    run.add_argument(
-        "--metrics-address",
-        type=_address,
-        metavar="HOST:PORT",
-        help="serve /metrics, /healthz and /readyz there, for example :8080 (default: serve nothing)",
-    )
+    """Return the parser of the whole command line."""
+    top = arguments.CommandLine("bandwidth-operator", help_texts.DESCRIPTION, help_texts.EPILOG)
+
+    run = top.program("run", "run the operator", help_texts.RUN, help_texts.RUN_EPILOG)
+    arguments.add_kubeconfig(run)
+    arguments.add_metrics_address(run, port=8080)
     run.add_argument(
         "--writes-per-second",
-        type=_rate,
-        default=settings.DEFAULTS.writes_per_second,
+        type=_RATE,
+        default=DEFAULTS.writes_per_second,
         metavar="N",
         help="at most so many writes to the API server on average, of all kinds together (default: %(default)g)",
     )
-    run.add_argument("--log-format", choices=("auto", "text", "json"), default="auto", help="auto: text on a terminal")
-    run.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
-    retire = programs.add_parser(
-        "retire",
-        help="have every node remove what is ours, before the end of an installation",
-        description=_RETIRE,
-        epilog=_RETIRE_EPILOG,
-        formatter_class=raw,
-        allow_abbrev=False,
+    run.add_argument(
+        "--no-traffic",
+        dest="traffic",
+        action="store_false",
+        help="answer no questions about traffic (ClientTrafficQuery), and do not look for any",
     )
-    _add_kubeconfig(retire)
-    retire.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=settings.RETIRE_SECONDS,
-        metavar="SECONDS",
-        help="how long to wait for the nodes (default: %(default)g)",
-    )
+    arguments.add_logs(run)
+
+    summary = "have every node remove what is ours, before the end of an installation"
+    retire = top.program("retire", summary, help_texts.RETIRE, help_texts.RETIRE_EPILOG)
+    arguments.add_kubeconfig(retire)
+    _add_timeout(retire, RETIRE_SECONDS, "how long to wait for the nodes")
     retire.add_argument(
         "--stand-by",
-        type=_stand_by,
-        default=settings.RETIRED_SECONDS,
+        dest="stand_by_seconds",
+        type=_STAND_BY,
+        default=RETIRED_SECONDS,
         metavar="SECONDS",
         help="for so long afterwards no operator acts (default: %(default)d)",
     )
     retire.add_argument(
         "--accept-missing", action="store_true", help="name the nodes that cannot be reached, and succeed nevertheless"
     )
-    check = programs.add_parser(
-        "check",
-        help="whether the installation works, end to end",
-        description=_CHECK,
-        epilog=_CHECK_EPILOG,
-        formatter_class=raw,
-        allow_abbrev=False,
+    retire.add_argument(
+        "--hook-of",
+        choices=[tool.value for tool in Tool],
+        help="retire only if this manages the installation, because it runs this when it is told to remove it",
     )
-    _add_kubeconfig(check)
-    check.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=CHECK_SECONDS,
-        metavar="SECONDS",
-        help="how long to wait for it (default: %(default)g)",
+
+    check = top.program(
+        "check", "whether the installation works, end to end", help_texts.CHECK, help_texts.CHECK_EPILOG
     )
+    arguments.add_kubeconfig(check)
+    _add_timeout(check, CHECK_SECONDS, "how long to wait for it")
     check.add_argument(
         "--daemonset",
         metavar="NAME",
         help="that of the agents, in the namespace of the operator: how many nodes should report",
     )
-    return top
+
+    clean = top.program(
+        "clean", "end with one node that no agent runs on any more", help_texts.CLEAN, help_texts.CLEAN_EPILOG
+    )
+    clean.add_argument("node", metavar="NODE", help="name of the node")
+    arguments.add_kubeconfig(clean)
+    clean.add_argument(
+        "--daemonset",
+        metavar="NAME",
+        default="client-bandwidth-agent",
+        help="that of the agents, in the namespace of the operator (default: %(default)s)",
+    )
+    return top.parser
 
 
-def _add_kubeconfig(program: argparse.ArgumentParser) -> None:
+def _add_timeout(program: argparse.ArgumentParser, seconds: float, text: str) -> None:
     program.add_argument(
-        "--kubeconfig",
-        type=pathlib.Path,
-        metavar="FILE",
-        help="how to reach the API server (default: the pod's service account, else KUBECONFIG)",
+        "--timeout",
+        dest="timeout_seconds",
+        type=_SECONDS,
+        default=seconds,
+        metavar="SECONDS",
+        help=f"{text} (default: %(default)g)",
     )
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, [IPV6]:PORT or :PORT")
-    return host.strip("[]"), int(port)
-
-
-def _rate(text: str) -> float:
-    return _between(text, 1, 10_000, "number of writes per second")
-
-
-def _seconds(text: str) -> float:
-    return _between(text, 1, 86_400, "number of seconds")
-
-
-def _between(text: str, least: int, most: int, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is no {what} between {least} and {most}")
-    return value
-
-
-def _stand_by(text: str) -> int:
-    if not text.isdecimal() or not 10 <= int(text) <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds between 10 and 3600")
-    return int(text)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and run what it names; returns the exit code."""
-    given = parser().parse_args(arguments)
-    chosen = settings.Settings(
-        kubeconfig=given.kubeconfig,
-        namespace=os.environ.get("POD_NAMESPACE") or settings.DEFAULTS.namespace,
-    )
-    if given.command == "retire":
-        from bandwidth_operator import retire
-
-        return retire.run(
-            chosen,
-            timeout_seconds=given.timeout,
-            stand_by_seconds=given.stand_by,
-            accept_missing=given.accept_missing,
-        )
-    if given.command == "check":
-        from bandwidth_operator import check
-
-        return check.run(chosen, timeout_seconds=given.timeout, daemonset=given.daemonset)
-    chosen = dataclasses.replace(
-        chosen,
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the sub-command that the command line names; return its exit code."""
+    streams.prepare()
+    given = vars(parser().parse_args(words))
+    command = given.pop("command")
+    chosen = Options(
+        namespace=os.environ.get("POD_NAMESPACE") or DEFAULTS.namespace,
         pod_name=os.environ.get("POD_NAME") or os.uname().nodename,
-        address=given.metrics_address,
-        writes_per_second=given.writes_per_second,
-        log_format=given.log_format,
-        log_level=given.log_level,
+        guard_rails=os.environ.get("GUARD_RAILS", ""),
+        **given,
     )
-    from bandwidth_operator import run
-
-    return run.run(chosen)
+    if command == "run":
+        # First of all: loading the rest takes a second, and a kubeconfig's program as long as it likes.
+        signals.outlive()
+    program = importlib.import_module(f"bandwidth_operator.commands.{command}")
+    try:
+        code: int = program.main(chosen)
+    except NoConnectionError as error:
+        result.complain(f"bandwidth-operator: {error}")
+        return 1
+    return code
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab import control_plane
+from bandwidth_lab import control_plane, node
+from bandwidth_lab.fault_proxy import FaultProxy
 from cluster.world import World
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+
+no_false_alarm = pytest.fixture(autouse=True)(node.no_false_alarm)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -31,7 +34,7 @@ def _turn(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session")
 def plane() -> Iterator[control_plane.ControlPlane]:
-    """An API server with our CRDs, access rules and policies; nobody runs the workloads that are applied with them."""
+    """An API server with our CRDs, access rules and policies; nothing runs the workloads that are applied with them."""
     with control_plane.running() as running:
         for path in ("install.yaml", "crds"):
             running.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy" / path))
@@ -48,3 +51,11 @@ def world(plane: control_plane.ControlPlane, tmp_path: pathlib.Path) -> Iterator
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def proxy(plane: control_plane.ControlPlane) -> Iterator[FaultProxy]:
+    """A proxy before the API server."""
+    made = FaultProxy(plane.server, plane.directory / "certificates")
+    yield made
+    made.close()

@@ -37,3 +37,9 @@ def template(*words: str, home: pathlib.Path, version: str = OLDEST, check: bool
     release = ("template", "client-bandwidth-operator", str(CHART), "--namespace", "client-bandwidth")
     done = run(*release, "--kube-version", version, *words, home=home, check=check)
     return done.stdout + done.stderr
+
+
+def policy(name: str, *settings: str, home: pathlib.Path) -> str:
+    """One of the chart's policies and its binding, as they are with these values."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    return template("--show-only", f"templates/policies/{name}.yaml", *words, home=home)

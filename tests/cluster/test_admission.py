@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
+from bandwidth_api.crds import client_traffic, traffic_query
+from bandwidth_api.plan import Prefix
 from bandwidth_kube import client, connection
 from bandwidth_lab.control_plane import ControlPlane
-from cluster.world import LIMITS, NAMESPACE, SLICES, STATES, Object, World, limit
+from cluster.world import LIMITS, NAMESPACE, NODES, QUERIES, SLICES, STATES, TRAFFIC, Object, World, limit
 
 pytestmark = pytest.mark.xdist_group("admission")  # a hundred and more that take no time
 
 CASES = yaml.safe_load((pathlib.Path(__file__).parents[1] / "unit" / "api" / "limit-cases.yaml").read_text())
-GUARD_RAILS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/client-bandwidth-guard-rails"
 STRICT = "?dryRun=All&fieldValidation=Strict"
 
 
@@ -92,16 +93,21 @@ def test_slices(asked: World, spec: Object, accepted: bool) -> None:
     assert (refusal(asked, SLICES + STRICT, body | {"spec": spec}) == "") == accepted
 
 
+RULES = (
+    "guardRails.protected={10.0.0.0/8,192.168.0.0/16,2001:db8:aaaa::/48}",
+    "guardRails.leastRate=1Mbit",
+    "guardRails.largestRate=1G",
+)
+
+
 @pytest.fixture
-def guard_rails(world: World) -> Iterator[World]:
+def guard_rails(world: World, tmp_path: pathlib.Path) -> Iterator[World]:
     """Guard rails in force: protected networks, a least and a largest rate."""
-    data = {"protected": "10.0.0.0/8, 192.168.0.0/16,2001:db8:aaaa::/48", "leastRate": "1Mbit", "largestRate": "1G"}
-    world.api.request("PATCH", GUARD_RAILS, body={"data": data}, content_type=client.MERGE_PATCH)
-    world.wait(lambda: refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is in force")
+    world.policy("guard-rails", *RULES, home=tmp_path)
+    world.wait(lambda: "rule protected" in refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "it is in force")
     yield world
-    data = {"protected": "", "leastRate": "", "largestRate": ""}
-    world.api.request("PATCH", GUARD_RAILS, body={"data": data}, content_type=client.MERGE_PATCH)
-    world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is off")
+    world.policy("guard-rails", home=tmp_path)
+    world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the rules are gone")
 
 
 def test_guard_rails(guard_rails: World) -> None:
@@ -133,16 +139,29 @@ def test_guard_rails(guard_rails: World) -> None:
         assert rule in message if rule else message == "", (clients, rate, excepted, message)
 
 
-def test_guard_rails_hold_for_edits_of_the_spec_only(world: World) -> None:
+def test_guard_rails_hold_for_edits_of_the_spec_only(world: World, tmp_path: pathlib.Path) -> None:
     """A limit from before the rule keeps its labels editable; its spec has to keep the rule when it changes."""
     world.create(limit("old", ["10.1.2.3"]))
-    world.api.request("PATCH", GUARD_RAILS, body={"data": {"protected": "10.0.0.0/8"}}, content_type=client.MERGE_PATCH)
-    world.wait(lambda: refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is in force")
-    patch = {"content_type": client.MERGE_PATCH}
-    path = f"{LIMITS}/old"
-    assert refusal(world, path, {"metadata": {"labels": {"a": "b"}}}, "PATCH", **patch) == ""
-    assert "rule protected" in refusal(world, path, {"spec": {"egress": {"rate": "6M"}}}, "PATCH", **patch)
-    assert refusal(world, path, {"spec": {"clients": ["203.0.113.7"]}}, "PATCH", **patch) == ""
+    world.policy("guard-rails", *RULES, home=tmp_path)
+    try:
+        world.wait(lambda: refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the policy is in force")
+        patch = {"content_type": client.MERGE_PATCH}
+        path = f"{LIMITS}/old"
+        assert refusal(world, path, {"metadata": {"labels": {"a": "b"}}}, "PATCH", **patch) == ""
+        assert "rule protected" in refusal(world, path, {"spec": {"egress": {"rate": "6M"}}}, "PATCH", **patch)
+        assert refusal(world, path, {"spec": {"clients": ["203.0.113.7"]}}, "PATCH", **patch) == ""
+    finally:
+        world.policy("guard-rails", home=tmp_path)
+        world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the rules are gone")
+
+
+def test_the_operator_may_only_try_limits(world: World) -> None:
+    """Its right to create them is held to dry runs, by who it is and not by its name or namespace."""
+    operator = as_user(world, world.operator_token())
+    assert refusal(operator, LIMITS + STRICT, limit("a")) == ""
+    assert "rule try-only" in refusal(operator, LIMITS, limit("a"))
+    assert "rule probe" in refusal(operator, LIMITS + STRICT, limit("guard-rails-probe"))
+    assert world.items(LIMITS) == []
 
 
 def as_user(world: World, token: str) -> World:
@@ -314,3 +333,131 @@ def test_the_table_of_nodes_tells_at_a_glance(world: World) -> None:
     assert "eth0 has a tbf of somebody else" in table[2]
     size = len(json.dumps(world.get(f"{STATES}/node-1")["status"]))
     assert size < 2_048
+
+
+# ── questions about traffic ────────────────────────────────────────────────────────────────────────────────────
+
+
+def question(**spec: Any) -> Object:
+    return {
+        "apiVersion": "clientbandwidth.io/v1alpha1",
+        "kind": "ClientTrafficQuery",
+        "metadata": {"name": "look"},
+        "spec": spec,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"seconds": 4}, "spec.seconds"),
+        ({"seconds": 61}, "spec.seconds"),
+        ({"interval": 1}, "spec.interval"),
+        ({"seconds": 10, "interval": 11}, "interval must not be longer"),
+        ({"top": 51}, "spec.top"),
+        ({"group": "Country"}, "spec.group"),
+        ({"nodes": ["a"] * 2}, "spec.nodes"),
+        ({"nodes": [f"n{n}" for n in range(65)]}, "spec.nodes"),
+        ({"nodes": ["n" * 254]}, "spec.nodes"),
+        ({"renewal": -1}, "spec.renewal"),
+        ({"every": 1}, "spec.every"),
+    ],
+)
+def test_refused_questions(asked: World, spec: Object, why: str) -> None:
+    """A question out of its bounds is refused by the field that is wrong."""
+    assert why in refusal(asked, QUERIES + STRICT, question(**spec))
+
+
+def test_a_question_needs_nothing(asked: World) -> None:
+    """An empty spec is a whole question, and the object shows what holds."""
+    made = asked.api.request("POST", QUERIES + STRICT, body=question())
+    assert made["spec"] == {"seconds": 60, "interval": 2, "top": 20, "group": "Address", "exact": False}
+
+
+def test_the_bounds_of_the_crds_are_those_of_the_models(asked: World) -> None:
+    """An answer and a report as large as the models make them pass the schema, and nothing of them is pruned."""
+    rates = (client_traffic.Amount(1e9, 1e9),) * 3
+    row = traffic_query.Row(
+        "2001:db8::1", (10**9,) * 3, (1.5,) * 3, 10**12, ("TCP:993",) * 4, 99, "n" * 63, ("l",), "x"
+    )
+    full = traffic_query.Answer(
+        rows=(row,) * 50,
+        silent=("n",) * 5,
+        troubles=("t",) * 3,
+        message="m" * 600,
+        total=traffic_query.Total(sent_bits_per_second=(1, 2, 3)),
+    )
+    rows = tuple(client_traffic.Row(Prefix(4, 0xC0000200 + n, 32), rates, 1e9) for n in range(50))  # type: ignore[arg-type]
+    found = tuple(client_traffic.Found(n, rates, 1e9) for n in range(100))  # type: ignore[arg-type]
+    report = client_traffic.Traffic(
+        "node-of-the-bounds", 1, 1.7e9, rows=rows, found=found, message="m" * 200, sent=(1.0,) * 3
+    )
+    asked.nodes("node-of-the-bounds")
+    made = {
+        "apiVersion": "clientbandwidth.io/v1alpha1",
+        "kind": "NodeClientTraffic",
+        "metadata": {"name": "node-of-the-bounds"},
+    }
+    asked.api.request("POST", QUERIES, body=question())
+    asked.api.request("POST", TRAFFIC, body=made)
+    for path, status in (
+        (f"{QUERIES}/look", traffic_query.write_answer(full)),
+        (f"{TRAFFIC}/node-of-the-bounds", client_traffic.write(report)),
+    ):
+        merge = {"content_type": client.MERGE_PATCH}
+        got = asked.api.request("PATCH", f"{path}/status?fieldValidation=Strict", body={"status": status}, **merge)
+        assert got["status"] == status
+        asked.api.request("DELETE", path)
+    asked.api.request("DELETE", f"{NODES}/node-of-the-bounds")
+
+
+def test_an_agent_writes_only_the_traffic_of_its_own_node(world: World) -> None:
+    """A report about another node, with labels, or by a token that is bound to no node is refused; nobody may ask."""
+    world.nodes("node-0", "node-1")
+    agent = as_user(world, world.agent_token("node-0"))
+
+    def body(node: str, **metadata: Any) -> Object:
+        made = state_body(node) | {"kind": "NodeClientTraffic"}
+        return made | {"metadata": made["metadata"] | metadata}
+
+    uid = world.get(f"{NODES}/node-0")["metadata"]["uid"]
+    owner = {"apiVersion": "v1", "kind": "Node", "name": "node-0", "uid": uid}
+    assert refusal(agent, TRAFFIC, body("node-0", ownerReferences=[owner])) == ""
+    merge = {"content_type": client.MERGE_PATCH}
+    report = {"status": client_traffic.write(client_traffic.Traffic("node-0", 1, 1.7e9))}
+    written = f"{TRAFFIC}/node-0/status?fieldManager=bandwidth-agent"
+    assert refusal(agent, written, report, "PATCH", **merge) == ""
+    assert refusal(agent, written, {"status": None}, "PATCH", **merge) == ""
+    assert "rule own-node" in refusal(agent, TRAFFIC, body("node-1"))
+    assert "rule own-node" in refusal(agent, f"{TRAFFIC}?dryRun=All", body("node-0", labels={"a": "b"}))
+    world.api.request("POST", TRAFFIC, body=body("node-1"))
+    assert "rule own-node" in refusal(agent, f"{TRAFFIC}/node-1/status", report, "PATCH", **merge)
+    for method, path, what in (
+        ("GET", f"{TRAFFIC}/node-0", None),
+        ("GET", TRAFFIC, None),
+        ("DELETE", f"{TRAFFIC}/node-0", None),
+        ("PATCH", f"{TRAFFIC}/node-0", {"metadata": {"labels": {"a": "b"}}}),
+        ("GET", QUERIES, None),
+        ("POST", QUERIES, question()),
+    ):
+        options = merge if method == "PATCH" else {}
+        with pytest.raises(client.RefusedError) as refused:
+            agent.api.request(method, path, body=what, **options)
+        assert refused.value.status == 403, (method, path)
+
+
+def test_who_may_ask(world: World) -> None:
+    """The right to ask is added to the role admin, and to neither edit nor view."""
+    role = world.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/client-bandwidth-traffic")
+    aggregated = {k for k, v in role["metadata"]["labels"].items() if k.startswith("rbac.") and v == "true"}
+    assert aggregated == {"rbac.authorization.k8s.io/aggregate-to-admin"}
+    assert {r for rule in role["rules"] for r in rule["resources"]} == {"clienttrafficqueries", "nodeclienttraffics"}
+    assert all(
+        set(rule["verbs"]) == {"get", "list", "watch"}
+        for rule in role["rules"]
+        if "nodeclienttraffics" in rule["resources"]
+    )
+    for each in world.items("/apis/rbac.authorization.k8s.io/v1/clusterroles"):
+        named = {r for rule in each.get("rules") or () for r in rule.get("resources") or ()}
+        if "clienttrafficqueries" in named:
+            assert each["metadata"]["name"] in ("client-bandwidth-traffic", "client-bandwidth-operator", "admin")

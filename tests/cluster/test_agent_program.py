@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from bandwidth_api.crds import node_state
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.fleet import Fleet, fleet
 from bandwidth_lab.node import PROGRAM
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.root
 
 # The program with a bug in what one of its threads runs.
 BROKEN = """
-from bandwidth_agent.{module} import {name}
+from bandwidth_agent{module} import {name}
 def broken(*_, **__): raise ZeroDivisionError("a bug")
 {name}.{function} = broken
 from bandwidth_agent import cli
@@ -106,10 +107,10 @@ def test_what_is_missing_is_told(node: ClusterNode, tmp_path: pathlib.Path) -> N
 @pytest.mark.parametrize(
     ("module", "name", "function"),
     [
-        ("source", "cluster", "decoded"),
-        ("", "reporter", "_same"),
-        ("", "node_report", "state"),
-        ("source", "stored_plan", "_line"),
+        (".limits.cluster", "plan_source", "decoded"),
+        (".reporting", "reporter", "_same"),
+        (".reporting", "node_report", "state"),
+        (".limits.cluster", "stored_plan", "_line"),
     ],
 )
 def test_a_bug_in_any_thread_ends_the_program_and_lifts_nothing(
@@ -119,7 +120,7 @@ def test_a_bug_in_any_thread_ends_the_program_and_lifts_nothing(
     node.connect()
     run(node, *words(node), "--once")
     (node.kernel.state / "plan.json").unlink()
-    script = BROKEN.format(module=module, name=name, function=function).replace("agent. import", "agent import")
+    script = BROKEN.format(module=module, name=name, function=function)
     done = node.host.namespace.run(
         [sys.executable, "-c", script, "run", *words(node)],
         check=False,
@@ -141,12 +142,26 @@ def test_a_disk_that_keeps_nothing_is_told(world: World, node: ClusterNode, plan
     world.wait(lambda: "a start without the API server" in state(world)["message"], "it is told")
 
 
-def test_a_stop_is_a_stop(world: World, node: ClusterNode, planned: str) -> None:
-    """SIGTERM ends it at once with 0, whatever its watches wait for, and leaves everything as it is."""
+def test_a_state_that_somebody_deletes_is_there_again_at_once(world: World, node: ClusterNode, planned: str) -> None:
+    """Long before the next report is due, with all that the node had said; again and again."""
     node.start()
     world.wait_ready("a")
-    before = world.get(f"{STATES}/node-0")["metadata"]["resourceVersion"]
+    for _ in range(2):
+        world.settled()
+        before = world.get(f"{STATES}/node-0")["metadata"]["uid"]
+        world.api.request("DELETE", STATES)
+        world.wait(lambda before=before: world.get(f"{STATES}/node-0")["metadata"]["uid"] != before, "it is there", 20)  # type: ignore[misc]
+        world.wait(lambda: state(world)["state"] == "InForce", "it says what it said", 20)
+    assert node.rates([planned]) == [5_000_000]
+
+
+def test_a_stop_is_a_stop(world: World, node: ClusterNode, planned: str) -> None:
+    """SIGTERM ends it at once with 0, whatever its watches wait for, and leaves everything as it is but for two words
+    in its state, which say that no agent looks after the node."""
+    node.start()
+    world.wait_ready("a")
+    before = state(world)
     node.process.send_signal(signal.SIGTERM)
     assert node.process.wait(20) == 0
     assert node.rates([planned]) == [5_000_000]
-    assert world.get(f"{STATES}/node-0")["metadata"]["resourceVersion"] == before
+    assert state(world) == before | node_state.STOPPED

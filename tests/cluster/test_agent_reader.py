@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from bandwidth_agent.source import cluster_reader
-from bandwidth_agent.source.cluster_reader import Reading
-from bandwidth_api import slices
-from bandwidth_kube import client, connection
+from bandwidth_api.crds import slices
+from bandwidth_kube import client, collection, connection, list_watch
+from bandwidth_kube.collection import Reading
 from bandwidth_lab.control_plane import ControlPlane
 from bandwidth_lab.fault_proxy import FaultProxy
 from cluster.world import GROUP, NAMESPACE, SLICES, Object, World
@@ -40,7 +39,7 @@ def plan_slice(number: int, rate: int = 5_000_000) -> Object:
 
 
 class Heard:
-    """Everything that a reader tells, in its order."""
+    """Everything that a reader reports, in its order."""
 
     def __init__(self) -> None:
         self.readings: queue.Queue[Reading[slices.Decoded]] = queue.Queue()
@@ -136,11 +135,11 @@ class Scene:
 
     def start(
         self, *, not_older_than: str = "", kubeconfig: pathlib.Path | None = None, **patience: Any
-    ) -> cluster_reader.Reader[slices.Decoded]:
+    ) -> list_watch.Reader[slices.Decoded]:
         """A reader through the proxy, with the token of a node. `patience`: that of a Collection."""
         api = client.Client(connection.load(kubeconfig or self.kubeconfig()), "reader")
-        what = cluster_reader.Collection(name="slices", path=SLICES, decode=self.heard.decode, **patience)
-        reader = cluster_reader.Reader(api, what, self.heard.tell, self.heard, not_older_than=not_older_than)
+        what = collection.Collection(name="slices", path=SLICES, decode=self.heard.decode, **patience)
+        reader = list_watch.Reader(api, what, self.heard.tell, self.heard, not_older_than=not_older_than)
         reader.start()
         self._stops += [reader.stop, api.close]
         return reader
@@ -257,7 +256,7 @@ def test_410_to_a_new_watch_is_the_same(scene: Scene) -> None:
 
 
 def test_an_error_event_of_another_kind_leads_to_a_new_list(scene: Scene) -> None:
-    """Where a watch that ended by an error stood, nobody knows."""
+    """It is not known where a watch that ended by an error stood."""
     scene.put(1)
     scene.start()
     scene.until_watching()
@@ -270,7 +269,7 @@ def test_an_error_event_of_another_kind_leads_to_a_new_list(scene: Scene) -> Non
 def test_a_frozen_watch_is_given_up(scene: Scene) -> None:
     """A stream that stays open and brings nothing, not even a bookmark, is not believed for longer than the reader's
     patience, which in an agent is less than a minute."""
-    usual = cluster_reader.Collection(name="slices", path=SLICES, decode=scene.heard.decode)
+    usual = collection.Collection(name="slices", path=SLICES, decode=scene.heard.decode)
     assert usual.watch_seconds < usual.silence_seconds < 60
     scene.put(1)
     scene.start(watch_seconds=10, silence_seconds=17.0)
@@ -328,7 +327,7 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(scene: Scene) -> Non
 
 
 def test_a_token_that_is_refused_is_read_again(scene: Scene) -> None:
-    """After 401 the kubeconfig is read anew, and the watch goes on from where it stood."""
+    """After 401 the kubeconfig is read again, and the watch goes on from where it stood."""
     scene.put(1)
     path = scene.kubeconfig()
     good = path.read_text()
@@ -370,7 +369,7 @@ def test_a_history_that_does_not_reach_so_far_is_believed_in_the_end(scene: Scen
 
 
 def test_a_reader_that_is_told_to_stop_reads_no_more(scene: Scene) -> None:
-    """After its stream ended; nobody waits for it."""
+    """After its stream ended; nothing waits for it."""
     scene.put(1)
     reader = scene.start()
     scene.heard.until({1: 5_000_000})

@@ -76,6 +76,8 @@ def test_helm_finds_nothing_to_complain_about(values: str, tmp_path: pathlib.Pat
         ("guardRails.largestRate=5MB", "largestRate"),
         ("retire.timeoutSeconds=0", "timeoutSeconds"),
         ("crds.keep=perhaps", "keep"),
+        ("networkPolicy.from[0].namespace=x", "from"),
+        ("criticalPods.quota=false", "quota"),
         ("operator.replicas=0", "replicas"),
         ("agent.resources.request.cpu=1", "request"),
         (r"operator.podLabels.app\.kubernetes\.io/name=x", "podLabels"),
@@ -115,19 +117,80 @@ def test_a_release_has_its_version_in_both_images(tmp_path: pathlib.Path) -> Non
     }
 
 
+def blocks(values: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Each top-level value and each block below it, as `--set` names them."""
+    for name, value in values.items():
+        if not path or isinstance(value, dict):
+            yield f"{path}{name}"
+        if isinstance(value, dict) and name not in PEOPLES_OWN:
+            yield from blocks(value, f"{path}{name}.")
+
+
+PEOPLES_OWN = {"resources", "nodeSelector", "affinity", "labels"}
+DEFAULTS: dict[str, Any] = yaml.safe_load((helm.CHART / "values.yaml").read_text())
+
+
+@pytest.mark.parametrize("missing", list(blocks(DEFAULTS)))
+def test_a_value_that_the_release_before_did_not_know_has_its_default(missing: str, tmp_path: pathlib.Path) -> None:
+    """`--reuse-values` brings the values of an older chart: without a value or a block the render is the same."""
+    assert helm.template("--set", f"{missing}=null", home=tmp_path) == helm.template(home=tmp_path)
+
+
+def without_leaves(values: dict[str, Any]) -> dict[str, Any]:
+    """The same blocks, each of their values taken away."""
+    return {
+        name: without_leaves(value) if isinstance(value, dict) and name not in PEOPLES_OWN else None
+        for name, value in values.items()
+    }
+
+
+def test_every_single_value_may_be_missing(tmp_path: pathlib.Path) -> None:
+    """Where the blocks are there and each value in them is missing, the render is the same."""
+    (tmp_path / "none.yaml").write_text(yaml.safe_dump(without_leaves(DEFAULTS)))
+    assert helm.template("--values", str(tmp_path / "none.yaml"), home=tmp_path) == helm.template(home=tmp_path)
+
+
+def test_what_is_off_stays_off_when_values_are_reused(tmp_path: pathlib.Path) -> None:
+    """What was given as false, empty or nothing is not taken for missing, and a limit of memory may be taken away."""
+    off = ("retire.enabled=false", "agent.priorityClassName=", "agent.resources.limits.memory=null")
+    documents = yaml.safe_load_all(helm.template(*(w for o in off for w in ("--set", o)), home=tmp_path))
+    (agents,) = [d for d in documents if d and d["kind"] == "DaemonSet"]
+    pod = agents["spec"]["template"]["spec"]
+    assert "priorityClassName" not in pod
+    assert not pod["containers"][0]["resources"]["limits"]
+
+
+def test_without_questions_nothing_of_them_is_there(tmp_path: pathlib.Path) -> None:
+    """With traffic.enabled false there are no kinds, no rights, no role and no watch for them; else all are there."""
+    words = ("clienttrafficqueries", "nodeclienttraffics", "client-bandwidth-traffic")
+    on = helm.template(home=tmp_path)
+    off = helm.template("--set", "traffic.enabled=false", home=tmp_path)
+    assert all(word in on for word in words)
+    assert "--no-traffic" not in on
+    assert off.count("--no-traffic") == 2
+    for document in yaml.safe_load_all(off):
+        if document and document["kind"] != "ValidatingAdmissionPolicy":  # which narrows what nobody has
+            assert not any(word in json.dumps(document) for word in words), document["metadata"]["name"]
+
+
 # ── what is in it ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("path", RENDERS)
 def test_access_is_as_little_as_can_be(path: pathlib.Path) -> None:
-    """No access rule has a `*`, none speaks of secrets, and nobody is bound to a role that is not ours."""
+    """No access rule has a `*`, none speaks of secrets, no account is bound to a role that is not ours, and those of
+    people are bound to none."""
     for role in of_kind(path, "ClusterRole", "Role"):
         for rule in role["rules"]:
             assert "*" not in json.dumps(rule), role["metadata"]["name"]
             assert "secrets" not in rule["resources"]
             assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
     ours = {r["metadata"]["name"] for r in of_kind(path, "ClusterRole", "Role")}
-    assert {b["roleRef"]["name"] for b in of_kind(path, "ClusterRoleBinding", "RoleBinding")} == ours
+    bound = {b["roleRef"]["name"] for b in of_kind(path, "ClusterRoleBinding", "RoleBinding")}
+    assert bound == {"client-bandwidth-agent", "client-bandwidth-operator"}
+    people = {"client-bandwidth-view", "client-bandwidth-edit"}
+    asks = set() if path.stem == "minimal" else {"client-bandwidth-traffic"}
+    assert ours == bound | people | asks
     assert of_kind(path, "Secret") == []
 
 
@@ -150,6 +213,24 @@ def test_no_container_may_more_than_it_must(path: pathlib.Path) -> None:
             assert may["seccompProfile"] == {"type": "RuntimeDefault"}
         else:
             assert path.stem == "privileged"
+
+
+@pytest.mark.parametrize(
+    ("peers", "ingress"),
+    [
+        ("[]", None),
+        ('[{"podSelector": {}}]', [{"from": [{"podSelector": {}}], "ports": [{"port": 8080, "protocol": "TCP"}]}]),
+    ],
+)
+def test_the_network_policy_lets_in_who_is_named(peers: str, ingress: object, tmp_path: pathlib.Path) -> None:
+    """No peer where none is named: an empty list of peers would mean all of them to Kubernetes."""
+    words = ("--set", "networkPolicy.enabled=true", "--set-json", f"networkPolicy.from={peers}")
+    documents = list(yaml.safe_load_all(helm.template(*words, home=tmp_path)))
+    (policy,) = [d["spec"] for d in documents if d and d["kind"] == "NetworkPolicy"]
+    (operator,) = [d["spec"]["template"]["metadata"] for d in documents if d and d["kind"] == "Deployment"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["podSelector"]["matchLabels"].items() <= operator["labels"].items()
+    assert policy.get("ingress") == ingress
 
 
 def test_install_yaml_has_no_hooks() -> None:
@@ -181,13 +262,8 @@ def test_the_api_server_accepts_each_render(path: pathlib.Path, prepared: contro
 
 def test_guard_rails_from_values_hold(world: World, tmp_path: pathlib.Path) -> None:
     """Networks and rates given as values are what the policy refuses by."""
-    rendered = helm.template(
-        *("--set", "guardRails.protected={10.0.0.0/8,2001:db8::/32}"),
-        *("--set", "guardRails.leastRate=1Mbit", "--set", "guardRails.largestRate=1Gbit"),
-        *("--show-only", "templates/policies/guard-rails.yaml"),
-        home=tmp_path,
-    )
-    world.plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=rendered)
+    rules = ("guardRails.protected={10.0.0.0/8,2001:db8::/32}", "guardRails.leastRate=1Mbit")
+    world.policy("guard-rails", *rules, "guardRails.largestRate=1Gbit", home=tmp_path)
 
     def refused(rule: str, clients: str, rate: str) -> bool:
         try:
@@ -201,13 +277,15 @@ def test_guard_rails_from_values_hold(world: World, tmp_path: pathlib.Path) -> N
     world.wait(lambda: refused("leastRate", "203.0.113.7", "999kbit"), "there is a least rate")
     world.wait(lambda: refused("largestRate", "203.0.113.7", "2Gbit"), "there is a largest rate")
     world.create(limit("a"))
+    world.policy("guard-rails", home=tmp_path)
+    world.wait(lambda: not refused("protected", "10.1.2.3", "5Mbit"), "the rules are gone")
 
 
 # ── what becomes of a release ──────────────────────────────────────────────────────────────────────────────────
 
 
 class Release:
-    """One release on an API server of its own, on which nobody runs pods: its hooks are left out."""
+    """One release on an API server of its own, which runs no pods: its hooks are left out."""
 
     def __init__(self, plane: control_plane.ControlPlane, home: pathlib.Path) -> None:
         self.plane = plane
@@ -247,7 +325,7 @@ def kind_of(item: dict[str, Any]) -> str:
 
 
 def ends_by_itself(item: dict[str, Any]) -> bool:
-    """A deleted kind that waits for nobody but the API server.
+    """A deleted kind that waits for the API server alone.
 
     Right after a change of a CRD an API server may fail to list its objects, "storage is (re)initializing", and tries
     again minutes later: https://github.com/operator-framework/operator-controller/issues/1437
@@ -258,7 +336,13 @@ def ends_by_itself(item: dict[str, Any]) -> bool:
 
 CRDS = {
     f"customresourcedefinition.apiextensions.k8s.io/{name}.clientbandwidth.io"
-    for name in ("bandwidthplanslices", "clientbandwidthlimits", "nodebandwidthstates")
+    for name in (
+        "bandwidthplanslices",
+        "clientbandwidthlimits",
+        "clienttrafficqueries",
+        "nodebandwidthstates",
+        "nodeclienttraffics",
+    )
 }
 
 
@@ -314,6 +398,20 @@ def test_an_upgrade_brings_the_new_crds(empty: Release, tmp_path: pathlib.Path) 
     empty.helm("rollback", "cbo", "1")
     assert "cblx" not in empty.plane.kubectl(*names).stdout
     assert "/a" in empty.plane.kubectl("get", "clientbandwidthlimits", "-o", "name").stdout
+
+
+def test_an_upgrade_may_reuse_the_values_of_a_chart_that_had_fewer(empty: Release, tmp_path: pathlib.Path) -> None:
+    """With --reuse-values, and with --reset-then-reuse-values, everything new has its default and the rest is kept."""
+    earlier = tmp_path / "earlier"
+    subprocess.run(["cp", "-r", str(helm.CHART), str(earlier)], check=True, timeout=30)
+    (earlier / "values.yaml").write_text("operator: {replicas: 2}\n")
+    (earlier / "values.schema.json").unlink()
+    empty.helm("install", "cbo", str(earlier), "--create-namespace", "--set", "agent.metrics.port=9999")
+    for how in ("--reuse-values", "--reset-then-reuse-values"):
+        empty.helm("upgrade", "cbo", str(helm.CHART), how)
+        manifest = empty.helm("get", "manifest", "cbo").stdout
+        assert "--metrics-max-limits=1000" in manifest
+        assert ":9999" in manifest
 
 
 def test_an_upgrade_restarts_no_pod_for_its_number_alone(tmp_path: pathlib.Path) -> None:

@@ -45,7 +45,7 @@ def test_an_installation_that_works(world: World) -> None:
 
 
 def test_a_cluster_without_an_operator(world: World) -> None:
-    """Nobody made a plan, and nobody acts."""
+    """There is no plan, and no operator acts."""
     done = check(world, "--timeout", "1")
     assert done.returncode == 1
     assert "leases" in done.stderr
@@ -85,12 +85,12 @@ def test_a_node_that_is_behind_and_one_that_is_not_ready(world: World) -> None:
 
 
 def test_a_limit_that_fails_is_told_and_fails_nothing(world: World) -> None:
-    """The installation works all the same."""
+    """The installation works all the same; what a node says cannot steer a terminal."""
     world.operator()
     agent = world.agent("node-0")
-    agent.fail("a")
+    agent.fail("a", message="no \x1b[2J\nmemory")
     world.create(limit("a"))
     world.wait_ready("a", reason="KernelRefused", seconds=DEADLINE_SECONDS)
     done = check(world)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "node-0: 1 of 1 limits are not in force: a" in done.stdout
+    assert r"node-0: 1 of 1 limits are not in force: a: no \x1b[2J\nmemory" in done.stdout

@@ -141,7 +141,7 @@ def test_a_limit_that_no_operator_has_seen_is_in_progress(world: World) -> None:
 
 
 def test_a_limit_that_goes_away_is_terminating_until_it_is_gone(world: World) -> None:
-    """Held by a finalizer of somebody else it is Terminating; without one a delete leaves nothing behind."""
+    """Held by a finalizer of another program it is Terminating; without one a delete leaves nothing behind."""
     agent = world.agent("node-0")
     world.operator()
     held = limit("a")
@@ -273,7 +273,7 @@ def test_flux_takes_an_expired_or_disabled_limit_for_done(world: World, flux: Ca
     agent = world.agent("node-0")
     world.wait(lambda: world.state("node-0"), "the node has reported")
     world.create(limit("a"))
-    world.wait(lambda: flux("a") == "inProgress", "nobody has seen it", 30)
+    world.wait(lambda: flux("a") == "inProgress", "no operator has seen it", 30)
     agent.pause()
     world.operator()
     world.wait_ready("a", reason="Pending")

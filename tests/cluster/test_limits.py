@@ -209,7 +209,7 @@ def test_limits_on_different_nodes_do_not_conflict(world: World) -> None:
 
 
 def test_split_evenly_divides_by_the_selected_nodes(world: World) -> None:
-    """SplitEvenly gives each selected node its share, anew when a node comes or goes."""
+    """SplitEvenly gives each selected node its share, again when a node comes or goes."""
     one = world.agent("edge-0", {"role": "edge"})
     world.agent("core-0", {"role": "core"})
     world.create(

@@ -25,14 +25,6 @@ def network() -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def proxy(plane: ControlPlane) -> Iterator[FaultProxy]:
-    """A proxy before the API server."""
-    made = FaultProxy(plane.server, plane.directory / "certificates")
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def node(world: World, network: Fleet, proxy: FaultProxy) -> ClusterNode:
     """A node whose agent will go through the proxy."""
     made = world.real_node("node-0", network.nodes[0])
@@ -105,7 +97,7 @@ def test_refusals_and_a_list_that_breaks_off_are_waited_out(
 def test_frozen_watches_are_noticed(
     world: World, network: Fleet, proxy: FaultProxy, node: ClusterNode, plane: ControlPlane
 ) -> None:
-    """Watches that bring nothing and do not end, the operator's and the agent's, are begun anew after a while."""
+    """Watches that bring nothing and do not end, the operator's and the agent's, are begun again after a while."""
     address = network.clients[0].address4
     node.start()
     between = FaultProxy(plane.server, plane.directory / "certificates")
@@ -119,11 +111,11 @@ def test_frozen_watches_are_noticed(
         watches = [each.count("GET", "watch=true") for each in (between, proxy)]
         world.edit("a", egress={"rate": "6Mbit"})
 
-        def anew() -> bool:
+        def begun_again() -> bool:
             counts = [each.count("GET", "watch=true") for each in (between, proxy)]
             return all(now > before for now, before in zip(counts, watches, strict=True))
 
-        world.wait(anew, "watches are begun anew", 200)
+        world.wait(begun_again, "watches are begun again", 200)
         assert node.kernel.rate_of(address) == 5_000_000
         for each in (between, proxy):
             each.thaw()

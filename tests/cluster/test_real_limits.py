@@ -23,12 +23,12 @@ pytestmark = [pytest.mark.root, pytest.mark.xdist_group("real limits")]  # they 
 
 NODES = 3
 PROTECTED = "198.51.100.77/32"  # on the last node
-QUIET_RATE = 4_000_000  # of the stream from each node to the client that nobody limits
+QUIET_RATE = 4_000_000  # of the stream from each node to the client without a limit
 
 
 @dataclasses.dataclass(frozen=True)
 class Running:
-    """A cluster at work. Client i takes from node i; the last client is limited by nobody and takes from all."""
+    """A cluster at work. Client i takes from node i; the last client is without a limit and takes from all."""
 
     world: World
     network: Fleet
@@ -121,7 +121,7 @@ def test_a_disabled_limit_is_in_no_kernel_and_comes_back(running: Running) -> No
 
 
 def test_an_observing_limit_counts_and_slows_nothing(running: Running) -> None:
-    """A stream far above the limit arrives whole, and its node tells how much of it would have been slowed."""
+    """A stream far above the limit arrives whole, and its node reports how much of it would have been slowed."""
     world, client, node = running.world, running.greedy[0], running.nodes[0]
     world.create(limit("watch", [client.address4], "1Mbit", mode="Observe"))
     world.wait_ready("watch")
@@ -235,7 +235,8 @@ def test_what_the_nodes_report(running: Running) -> None:
     for node in running.nodes:
         item = world.get(f"{STATES}/{node.name}")
         status = item["status"]
-        assert status["limits"] == {"desired": 30, "programmed": 30, "failed": 0}
+        counted = {"desired": 30, "programmed": 30, "failed": 0, "verified": 0, "bypassed": 0}
+        assert status["limits"] == counted
         assert (status["state"], status["planComplete"], status["retired"]) == ("InForce", True, False)
         assert [(i["name"], i["placement"]) for i in status["interfaces"]] == [("eth0", "ifb")]
         assert status["classifier"] == "mark"

@@ -29,8 +29,8 @@ def network() -> Iterator[Fleet]:
 
 @pytest.mark.long
 def test_a_minute_without_the_api_server(world: World, network: Fleet) -> None:
-    """Agents that go on, start anew, or start on a node just booted enforce the plan from their disks and end what
-    expires; the operator waits; when the API server is back everybody goes on, and misses nothing."""
+    """Agents that go on, start again, or start on a node just booted enforce the plan from their disks and end what
+    expires; the operator waits; when the API server is back all go on, and miss nothing."""
     _, restarted, booted = nodes = [world.real_node(f"node-{n}", host) for n, host in enumerate(network.nodes)]
     one, other = (host.address4 for host in network.clients)
     operator = world.operator("operator", "--metrics-address", "127.0.0.1:0")
@@ -66,7 +66,7 @@ def test_a_minute_without_the_api_server(world: World, network: Fleet) -> None:
             assert node.page("/healthz")[0] == 200
             assert node.kernel.rate_of(one) == 10_000_000
 
-    world.delete("stays")  # before anybody watches again
+    world.delete("stays")  # before a program watches again
     world.create(limit("new", [other], "7Mbit"))
     for node in nodes:
         node.kernel.until_rate(one, None)

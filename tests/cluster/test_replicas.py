@@ -102,10 +102,10 @@ def test_the_api_server_refuses_a_leader_of_an_earlier_term(world: World) -> Non
 
 
 def test_a_deleted_lease_does_not_lock_the_operator_out(world: World) -> None:
-    """A term that begins anew because somebody deleted the Lease is lifted above that of the slices."""
+    """A term that begins again because the Lease was deleted is lifted above that of the slices."""
     world.agent("node-0")
     first = world.operator("warm-up")
-    world.wait(lambda: world.holder() != "", "somebody leads")
+    world.wait(lambda: world.holder() != "", "a replica leads")
     first.stop()
     second = world.operator("second")
     world.create(limit("a"))
@@ -182,7 +182,7 @@ def test_a_head_that_somebody_edits_to_say_retire_is_written_over(world: World) 
 def test_the_lease_is_in_the_namespace_of_the_pod(world: World) -> None:
     """POD_NAMESPACE names the namespace of the Lease."""
     world.operator()
-    world.wait(lambda: world.holder() != "", "somebody leads")
+    world.wait(lambda: world.holder() != "", "a replica leads")
     assert world.items(LEASES)[0]["metadata"]["namespace"] == NAMESPACE
 
 

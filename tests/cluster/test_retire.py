@@ -14,8 +14,8 @@ import pytest
 
 from bandwidth_kube import client
 from bandwidth_lab import control_plane
-from bandwidth_operator import lease
-from cluster.world import LEASES, LIMITS, NAMESPACE, NODES, SLICES, STATES, World, limit
+from bandwidth_operator.election import lease
+from cluster.world import LEASES, LIMITS, NAMESPACE, NODES, QUERIES, SLICES, STATES, TRAFFIC, World, limit
 
 NOWHERE = {"nodeSelector": {"matchLabels": {"no": "node"}}}
 STAND_BY = ("--stand-by", "10")
@@ -35,7 +35,7 @@ def start(world: World, *words: str) -> subprocess.Popen[str]:
 
 
 def start_as(kubeconfig: pathlib.Path, *words: str) -> subprocess.Popen[str]:
-    """`bandwidth-operator retire` as somebody."""
+    """`bandwidth-operator retire` as another user."""
     return subprocess.Popen(
         [
             *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "bandwidth_operator.cli"),
@@ -80,7 +80,7 @@ def installed(world: World, nodes: int = 2) -> None:
 
 
 def test_every_node_retires_and_nothing_but_the_limits_is_left(world: World) -> None:
-    """All nodes lift everything and say so; plan and states go, limits stay, and no operator begins anew."""
+    """All nodes lift everything and say so; plan and states go, limits stay, and no operator begins again."""
     installed(world)
     said = retire(world)
     assert (said.code, said.err) == (0, "")
@@ -96,6 +96,19 @@ def test_every_node_retires_and_nothing_but_the_limits_is_left(world: World) -> 
     assert lease_of(world)["leaseDurationSeconds"] >= 60
     world.settled(3.0)
     assert world.items(SLICES) == []
+
+
+def test_questions_about_traffic_end_with_the_installation(world: World) -> None:
+    """What is asked and what nodes reported of traffic is gone with the plan, in the middle of a question too."""
+    installed(world, nodes=1)
+    kinds = {QUERIES: "ClientTrafficQuery", TRAFFIC: "NodeClientTraffic"}
+    for path, kind in kinds.items():
+        body = {"apiVersion": "clientbandwidth.io/v1alpha1", "kind": kind, "metadata": {"name": "node-0"}}
+        world.api.request("POST", path, body=body | {"spec": {}})
+    head = f"{SLICES}/plan"
+    world.wait(lambda: "traffic" in world.get(head)["spec"], "the nodes are asked")
+    assert retire(world).code == 0
+    assert [world.items(path) for path in (QUERIES, TRAFFIC, SLICES, STATES)] == [[], [], [], []]
 
 
 def test_a_later_installation_works(world: World) -> None:
@@ -138,12 +151,16 @@ def test_limits_say_that_they_are_not_in_force_any_more(world: World) -> None:
 
 @pytest.mark.long
 def test_a_node_that_does_not_answer_is_named(world: World) -> None:
-    """After the timeout the node is named on stderr, the exit code is 1, and the plan stays for another try."""
+    """After the timeout the node is named on stderr, as plain text; the exit code is 1, the plan stays as it is."""
     installed(world)
     world.agents["node-1"].pause()
+    escape = {"status": {"message": "\x1b[2J"}}
+    world.api.request("PATCH", f"{STATES}/node-1/status", body=escape, content_type=client.MERGE_PATCH)
     said = retire(world, "--timeout", "20")
     assert said.code == 1
     assert "node-1: last report" in said.err
+    assert r", \x1b[2J" in said.err
+    assert "\x1b" not in said.err + said.out
     assert "node-0" not in said.err
     assert world.get(f"{SLICES}/plan")["spec"]["retire"] is True
     world.agents["node-1"].pause(False)
@@ -152,14 +169,29 @@ def test_a_node_that_does_not_answer_is_named(world: World) -> None:
 
 
 def test_after_a_failed_retirement_the_operator_goes_on(world: World) -> None:
-    """When nobody tries again, the operator publishes its plan once the lease of the retirement has run out."""
+    """Without another attempt, the operator publishes its plan once the lease of the retirement has run out."""
     installed(world, nodes=1)
     world.agents["node-0"].pause()
     assert retire(world, "--timeout", "1", *STAND_BY).code == 1
     world.wait(lambda: not world.get(f"{SLICES}/plan")["spec"].get("retire"), "the plan is back", DEADLINE_SECONDS)
-    world.agents["node-0"].pause(False)  # not before: an agent that has seen it retires for good
+    world.agents["node-0"].pause(False)
     world.edit("a", egress={"rate": "6Mbit"})
     world.wait(lambda: world.agents["node-0"].limits == {"a": 6_000_000}, "the edit is on the node", DEADLINE_SECONDS)
+    world.wait(lambda: world.in_force("a", 2), "the edit is in force", DEADLINE_SECONDS)
+
+
+@pytest.mark.long
+def test_nodes_that_have_retired_follow_the_operator_again(world: World) -> None:
+    """After a retirement that failed, agents that obeyed it enforce what the operator publishes, without a restart."""
+    installed(world)
+    world.agents["node-1"].pause()
+    running = start(world, "--timeout", "20", *STAND_BY)
+    world.wait(lambda: world.agents["node-0"].limits == {}, "node-0 obeys", DEADLINE_SECONDS)
+    assert ended(running).code == 1
+    world.agents["node-1"].pause(False)
+    world.edit("a", egress={"rate": "6Mbit"})
+    for agent in world.agents.values():
+        world.wait(lambda agent=agent: agent.limits == {"a": 6_000_000}, agent.node, DEADLINE_SECONDS)  # type: ignore[misc]
     world.wait(lambda: world.in_force("a", 2), "the edit is in force", DEADLINE_SECONDS)
 
 
@@ -219,7 +251,7 @@ def test_the_api_server_may_go_away_meanwhile(world: World) -> None:
 
 
 def test_whoever_takes_the_lease_meanwhile_loses_it_again(world: World) -> None:
-    """A retirement that was cut off for so long that another took its lease takes it back, and begins anew."""
+    """A retirement that was cut off for so long that another took its lease takes it back, and begins again."""
     installed(world, nodes=1)
     world.agents["node-0"].pause()
     running = start(world, "--timeout", "300")

@@ -8,27 +8,30 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bandwidth_kube import client, connection
+from bandwidth_lab import pages
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.control_plane import ControlPlane
+from bandwidth_lab.node import PROGRAM
 from bandwidth_lab.simulated_agents import SimulatedAgent
 from bandwidth_lab.topology import Host
+from cluster import helm
 
 T = TypeVar("T")
 Object = dict[str, Any]
 
+OPERATOR = PROGRAM.with_name("bandwidth-operator")
 NAMESPACE = "client-bandwidth"
 GROUP = "/apis/clientbandwidth.io/v1alpha1"
 LIMITS = f"{GROUP}/clientbandwidthlimits"
 SLICES = f"{GROUP}/bandwidthplanslices"
 STATES = f"{GROUP}/nodebandwidthstates"
+QUERIES = f"{GROUP}/clienttrafficqueries"
+TRAFFIC = f"{GROUP}/nodeclienttraffics"
 NODES = "/api/v1/nodes"
 PATIENCE_SECONDS = 60.0  # until something that must come has failed to come, on a machine with much else to do
 EVENTS = "/api/v1/namespaces/default/events"
@@ -49,13 +52,21 @@ def limit(name: str, clients: Sequence[str] = ("203.0.113.7",), rate: str = "5Mb
 class Operator:
     """One `bandwidth-operator run` process."""
 
-    def __init__(self, kubeconfig: pathlib.Path, log: pathlib.Path, name: str, words: Sequence[str]) -> None:
+    def __init__(
+        self,
+        kubeconfig: pathlib.Path,
+        log: pathlib.Path,
+        name: str,
+        words: Sequence[str],
+        program: pathlib.Path = OPERATOR,
+    ) -> None:
         self.log_path = log
         self.name = name
+        self.program = program
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "bandwidth_operator.cli"),
+                    *("setpriv", "--pdeathsig", "KILL", str(program)),
                     *("run", "--kubeconfig", str(kubeconfig), "--log-format", "json", *words),
                 ],
                 stdout=out,
@@ -116,11 +127,8 @@ class World:
 
     def clean(self) -> None:
         """Delete everything that an earlier test left."""
-        for path in (LIMITS, SLICES, STATES, NODES, EVENTS, LEASES):
+        for path in (LIMITS, QUERIES, TRAFFIC, SLICES, STATES, NODES, EVENTS, LEASES):
             self.api.request("DELETE", path)
-        guard_rails = {"data": {"protected": "", "leastRate": "", "largestRate": ""}}
-        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/client-bandwidth-guard-rails"
-        self.api.request("PATCH", path, body=guard_rails, content_type=client.MERGE_PATCH)
 
     def leave(self) -> None:
         """End the agents and delete limits and nodes, so that an operator which goes on has nothing to do."""
@@ -163,7 +171,7 @@ class World:
         return {e["name"]: e["rate"] for e in entries}
 
     def holder(self) -> str:
-        """Who holds the operators' Lease; "" while nobody does."""
+        """Who holds the operators' Lease; "" while there is none."""
         leases = self.items(LEASES)
         return str(leases[0]["spec"].get("holderIdentity") or "") if leases else ""
 
@@ -209,12 +217,20 @@ class World:
             node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": dict(labels or {})}}
             self.api.request("POST", NODES, body=node)
 
+    def policy(self, name: str, *settings: str, home: pathlib.Path) -> None:
+        """Have one of the chart's policies as it is with these values, whatever it was changed to before."""
+        text = helm.policy(name, *settings, home=home)
+        self.plane.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=text)
+        self.plane.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+
     # ── programs ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def operator(self, name: str = "operator", *words: str, server: str | None = None) -> Operator:
+    def operator(
+        self, name: str = "operator", *words: str, server: str | None = None, program: pathlib.Path = OPERATOR
+    ) -> Operator:
         """Start an operator with the rights of deploy/install.yaml and no others."""
         kubeconfig = self.plane.kubeconfig("operator", token=self.operator_token(), server=server)
-        started = Operator(kubeconfig, self.directory / f"{name}.log", name, words)
+        started = Operator(kubeconfig, self.directory / f"{name}.log", name, words, program)
         self.operators.append(started)
         return started
 
@@ -309,9 +325,4 @@ class World:
 
 def get(port: str, path: str) -> tuple[int, str]:
     """What a program here serves on a port of loopback: status and text."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+    return pages.get(f"127.0.0.1:{port}", path)

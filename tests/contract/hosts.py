@@ -9,29 +9,34 @@ import contextlib
 import dataclasses
 import queue
 import socket
+import struct
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from bandwidth_agent.kernel import change, fake, interface, model
+from bandwidth_agent.kernel import contract, model, objects
+from bandwidth_agent.kernel.fake import fake_kernel, window
 from bandwidth_api import addresses, names
 from bandwidth_api.plan import Prefix
 from bandwidth_lab import Lab
 from bandwidth_lab.namespaces import Namespace
+from unit.agent.kernel.linux.packet import packets
 
 T = TypeVar("T")
 
 UPLINK = "up0"
+FOR_YOU = b"for you"
+PACKET_BYTES = 1_000
 STRANGE_ENTRY = addresses.parse("100.64.0.0/10")
 STRANGE_ROOT = model.RootQdisc("htb", 1, False)
 
 
-class Host(interface.Kernel, Protocol):
+class Host(contract.Kernel, Protocol):
     """A kernel, and what strangers do to it."""
 
     def flush_set(self, name: str) -> None: ...
     def change_set(self, name: str) -> None:
-        """Take an entry of ours out and put one of somebody else's in."""
+        """Take an entry of ours out and put one of another program's in."""
 
     def replace_set(self, name: str) -> None:
         """Destroy a set of ours, with the rule that names it, and make one of that name that has no marks."""
@@ -46,6 +51,22 @@ class Host(interface.Kernel, Protocol):
     def send(self, client: Prefix) -> None:
         """A UDP packet of our own to one client."""
 
+    def relay(self, network: Prefix, gateway: Prefix) -> None:
+        """Reach a network by another host."""
+
+    def hand_over(self, interface: str, client: Prefix, source_port: int, count: int = 1) -> None:
+        """UDP packets of `PACKET_BYTES` from the IP header on, put on an interface past netfilter, as eBPF does."""
+
+    def add_link(self, name: str) -> None:
+        """One more interface, up."""
+
+    def remove_link(self, name: str) -> None: ...
+    def bridge(self, name: str, member: str) -> None:
+        """A bridge of this name, up, over an interface that is there."""
+
+    def open_windows(self) -> int:
+        """How many samplers and captures look at interfaces now, as the host itself says, counted by interface."""
+
     def invite_strangers(self) -> None:
         """A root qdisc, filters on both hooks, rules, a set and a table of other people's."""
 
@@ -53,14 +74,51 @@ class Host(interface.Kernel, Protocol):
         """Everything of other people's, and ours, as their own tools print it."""
 
 
-class FakeHost(fake.FakeKernel):
+class FakeHost(fake_kernel.FakeKernel):
     """The host in memory."""
 
     def __init__(self) -> None:
-        super().__init__(fake.facts(fake.interface(UPLINK)))
+        super().__init__(fake_kernel.facts(fake_kernel.interface(UPLINK)))
+        self._highest_index = self.node.interfaces[UPLINK].index
 
     def send(self, client: Prefix) -> None:
-        self.transmit(client.family, client.network, "UDP", 9, UPLINK)
+        size = window.LINK_BYTES + (28 if client.family == 4 else 48) + len(FOR_YOU)
+        self.transmit(client.family, client.network, "UDP", 9, UPLINK, size=size)
+
+    def hand_over(self, interface: str, client: Prefix, source_port: int, count: int = 1) -> None:
+        size = window.LINK_BYTES + PACKET_BYTES
+        self.transmit(
+            client.family,
+            client.network,
+            "UDP",
+            source_port,
+            interface,
+            packets=count,
+            size=size,
+            destination_port=9,
+            past_rules=True,
+        )
+
+    def add_link(self, name: str) -> None:
+        self.add_interface(fake_kernel.interface(name, index=self._new_index(), default_route=False))
+
+    def remove_link(self, name: str) -> None:
+        self.remove_interface(name)
+
+    def bridge(self, name: str, member: str) -> None:
+        index = self._new_index()
+        self.add_interface(fake_kernel.interface(name, index=index, default_route=False, kind="bridge"))
+        self.add_interface(self.node.interfaces[member]._replace(master=index))
+
+    def open_windows(self) -> int:
+        return sum(each.looks_at for each in self.windows)
+
+    def _new_index(self) -> int:
+        self._highest_index += 1
+        return self._highest_index
+
+    def relay(self, network: Prefix, gateway: Prefix) -> None:
+        self.relayed[network] = gateway
 
     def invite_strangers(self) -> None:
         uplink = self.node.interfaces[UPLINK]
@@ -70,12 +128,12 @@ class FakeHost(fake.FakeKernel):
     def change_set(self, name: str) -> None:
         entries = dict(self.state.sets[name].entries)
         entries.pop(min(entries))
-        entries[STRANGE_ENTRY] = model.SetEntry(0, 0, 0, "")
-        self.state = dataclasses.replace(self.state, sets={**self.state.sets, name: model.IpSet(4, entries)})
+        entries[STRANGE_ENTRY] = objects.SetEntry(0, 0, 0, "")
+        self.state = dataclasses.replace(self.state, sets={**self.state.sets, name: objects.IpSet(4, entries)})
 
     def replace_set(self, name: str) -> None:
         self.delete_chain(4)
-        strange = model.IpSet(4, {}, healthy=False)
+        strange = objects.IpSet(4, {}, healthy=False)
         self.state = dataclasses.replace(self.state, sets={**self.state.sets, name: strange})
 
     def surroundings(self) -> object:
@@ -90,11 +148,13 @@ class RealHost:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=namespace.call, args=(self._serve,), name="contract-host")
         self._thread.start()
-        from bandwidth_agent.kernel import real
+        from bandwidth_agent.kernel.linux import real
 
         self._kernel: real.RealKernel = self._do(real.RealKernel)
+        self._windows = contextlib.ExitStack()
 
     def close(self) -> None:
+        self._windows.close()
         self._do(self._kernel.close)
         self._jobs.put(None)
         self._thread.join()
@@ -102,25 +162,73 @@ class RealHost:
     def facts(self) -> model.Facts:
         return self._do(self._kernel.facts)
 
-    def observe(self) -> model.State:
-        return self._do(self._kernel.observe)
+    def observe(self, *, rules: bool = True) -> model.State:
+        return self._do(lambda: self._kernel.observe(rules=rules))
 
-    def apply_one(self, step: change.Change) -> change.Outcome:
+    def apply_one(self, step: objects.Change) -> objects.Outcome:
         return self._do(lambda: self._kernel.apply_one(step))
 
-    def counters(self) -> model.Counters:
-        return self._do(self._kernel.counters)
+    def counters(self, *, rules: bool = True) -> model.Counters:
+        return self._do(lambda: self._kernel.counters(rules=rules))
+
+    def peers(self) -> Mapping[Prefix, str]:
+        return self._do(self._kernel.peers)
 
     def entry_counts(self) -> Mapping[str, int]:
         return self._do(self._kernel.entry_counts)
 
-    def passage(self, interfaces: Collection[str]) -> model.Passage:
-        return self._do(lambda: self._kernel.passage(interfaces))
+    def hook_counters(self, interfaces: Collection[str]) -> model.HookReading:
+        return self._do(lambda: self._kernel.hook_counters(interfaces))
+
+    def queues(self, devices: Collection[str], interfaces: Collection[str]) -> model.QueueReading:
+        return self._do(lambda: self._kernel.queues(devices, interfaces))
 
     def send(self, client: Prefix) -> None:
         family = socket.AF_INET if client.family == 4 else socket.AF_INET6
         with self._namespace.socket(family, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"for you", (addresses.write(client), 9))
+            sender.sendto(FOR_YOU, (addresses.write(client), 9))
+
+    def sampler(self, interfaces: Collection[str]) -> contract.Sampler:
+        """As all that is opened here it is used by another thread, and closed with the host at the latest."""
+        return self._windows.enter_context(contextlib.closing(self._do(lambda: self._kernel.sampler(interfaces))))
+
+    def capture(self, interfaces: Collection[str], most: int) -> contract.Capture:
+        opened = self._do(lambda: self._kernel.capture(interfaces, most))
+        return self._windows.enter_context(contextlib.closing(opened))
+
+    def hand_over(self, interface: str, client: Prefix, source_port: int, count: int = 1) -> None:
+        ports = struct.pack("!HHHH", source_port, 9, 0, 0)
+        family, protocol = (4, 0x0800) if client.family == 4 else (6, 0x86DD)
+        header = packets.v4 if family == 4 else packets.v6
+        room = PACKET_BYTES - (20 if family == 4 else 40) - len(ports)
+        packet = header(addresses.write(client), packets.UDP, ports + bytes(room))
+        with self._namespace.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sender:
+            for _ in range(count):
+                sender.sendto(packet, (interface, protocol, 0, 0, bytes.fromhex("020000000001")))
+
+    def add_link(self, name: str) -> None:
+        self._namespace.ip(
+            f"link add {name} type veth peer name far-{name}", f"link set {name} up", f"link set far-{name} up"
+        )
+
+    def remove_link(self, name: str) -> None:
+        self._namespace.ip(f"link del {name}")
+
+    def bridge(self, name: str, member: str) -> None:
+        self._namespace.ip(
+            f"link add {name} type bridge",
+            f"link set {member} master {name}",
+            f"link set {name} up",
+            f"neigh add 192.0.2.254 lladdr 02:00:00:00:00:01 dev {name} nud permanent",
+        )
+
+    def open_windows(self) -> int:
+        """Those of all protocols: the others see nothing that leaves."""
+        lines = self._namespace.run(["cat", "/proc/net/packet"]).stdout.splitlines()[1:]
+        return sum(line.split()[3] == "0003" for line in lines)
+
+    def relay(self, network: Prefix, gateway: Prefix) -> None:
+        self._namespace.ip(f"route add {addresses.write(network)} via {addresses.write(gateway)} dev {UPLINK}")
 
     def invite_strangers(self) -> None:
         self._namespace.tc(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from bandwidth_agent import allocate, classify, desired, diff, placement
-from bandwidth_agent.kernel import change, model
+from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.planner import classifier, desired, diff, placement
+from bandwidth_agent.planner.classifier import class_ids
 from bandwidth_agent.settings import ClassifierSetting, PlacementSetting, Settings
 from bandwidth_api import addresses, plan
 from bandwidth_api.plan import ClassKey, Mode, PlanEntry, PortRange
@@ -31,7 +32,8 @@ LIMITS = {
     ClassKey(LONG_NAME, ""): limit(LONG_NAME, 256_000),
 }
 HELD = {
-    allocate.slot(key, entry): NUMBERS["long" if key.limit == LONG_NAME else key.limit] for key, entry in LIMITS.items()
+    class_ids.slot(key, entry): NUMBERS["long" if key.limit == LONG_NAME else key.limit]
+    for key, entry in LIMITS.items()
 }
 
 
@@ -73,31 +75,31 @@ class Way:
     def __str__(self) -> str:
         return f"{self.placement.value}-{self.classifier.value}"
 
-    def choose(self, host: hosts.Host) -> classify.Classifier:
+    def choose(self, host: hosts.Host) -> classifier.Classifier:
         return self._chosen(host.facts())[1]
 
-    def _chosen(self, facts: model.Facts) -> tuple[dict[str, placement.Placement], classify.Classifier]:
+    def _chosen(self, facts: model.Facts) -> tuple[dict[str, placement.Placement], classifier.Classifier]:
         configured = Settings(placement=self.placement, classifier=self.classifier)
         placements = placement.decide_all(configured, facts)
-        return placements, classify.choose(configured, facts, placements)
+        return placements, classifier.choose(configured, facts, placements)
 
     def state(self, host: hosts.Host, limits: plan.Resolution) -> model.State:
         """The state that these limits make on this host."""
         facts = host.facts()
         placements, classifier = self._chosen(facts)
-        numbers = allocate.assign([allocate.slot(k, e) for k, e in limits.classes.items()], HELD).numbers
+        numbers = class_ids.assign([class_ids.slot(k, e) for k, e in limits.classes.items()], HELD).numbers
         return desired.build(limits, numbers, classifier, placements, facts, host.observe())
 
 
 WAYS = [Way(p, c) for p in list(PlacementSetting)[1:] for c in list(ClassifierSetting)[1:]]
 
 
-def apply(host: hosts.Host, goal: model.State) -> list[change.Change]:
+def apply(host: hosts.Host, goal: model.State) -> list[objects.Change]:
     """Bring the host there; nothing may fail."""
     changes = diff.compute(goal, host.observe())
     for step in changes:
         outcome = host.apply_one(step)
-        assert outcome == change.Outcome(step)
+        assert outcome == objects.Outcome(step)
     return changes
 
 

@@ -6,14 +6,17 @@ The same scenes on the kernel in memory and on the real one.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from bandwidth_agent import allocate, diff
-from bandwidth_agent.kernel import change, model, tracer
+from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.kernel.fake import tracer
+from bandwidth_agent.planner import diff
+from bandwidth_agent.planner.classifier import class_ids
 from bandwidth_agent.settings import ClassifierSetting, PlacementSetting
 from bandwidth_api import addresses, names
 from bandwidth_api.plan import Prefix
@@ -21,16 +24,6 @@ from contract import hosts, scenes
 from contract.scenes import EVERYTHING, FEW, WAYS, Way
 
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
-
-
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.root)])
-def host(request: pytest.FixtureRequest) -> Iterator[hosts.Host]:
-    """A host without limits; the real one is a network namespace of its own."""
-    if request.param == "fake":
-        yield hosts.FakeHost()
-        return
-    with hosts.real_host() as real:
-        yield real
 
 
 def test_facts_name_the_uplink(host: hosts.Host) -> None:
@@ -57,8 +50,29 @@ def test_a_rate_is_changed_in_place(host: hosts.Host, way: Way) -> None:
     scenes.apply(host, way.state(host, EVERYTHING))
     for rate in (6_000_000, 300_000_000, 64_000):
         goal = way.state(host, scenes.with_rate(EVERYTHING, "mail-loop", rate))
-        assert [type(step) for step in scenes.apply(host, goal)] == [change.PutClasses]
+        assert [type(step) for step in scenes.apply(host, goal)] == [objects.PutClasses]
         assert hosts.described(host.observe()) == hosts.described(goal)
+
+
+@every_way
+def test_without_rules_all_else_is_read(host: hosts.Host, way: Way) -> None:
+    """A process that may not read chains reads sets, devices and their counters."""
+    goal = way.state(host, EVERYTHING)
+    scenes.apply(host, goal)
+    assert hosts.described(host.observe(rules=False)) == hosts.described(dataclasses.replace(goal, chains={}))
+    assert host.counters(rules=False).rules == {}
+    assert host.counters(rules=False).classes == host.counters().classes
+
+
+def test_next_hops_are_told_but_gateways(host: hosts.Host) -> None:
+    """Hosts that packets of others are handed to, with what for; the gateway of the default route is none."""
+    assert host.peers() == {}
+    networks = [addresses.parse(text) for text in ("10.244.1.0/24", "10.244.2.0/24", "2001:db8:7::/64")]
+    nodes = [addresses.parse(text) for text in ("192.0.2.9", "192.0.2.77", "2001:db8::9")]
+    for network, node in zip(networks, nodes, strict=True):
+        host.relay(network, node)
+    told = {node: f"next hop of {addresses.write(network)}" for network, node in zip(networks, nodes, strict=True)}
+    assert host.peers() == told
 
 
 @every_way
@@ -94,11 +108,11 @@ def test_strangers_are_left_alone(host: hosts.Host, classifier: ClassifierSettin
 
 
 def test_a_strangers_root_is_not_replaced(host: hosts.Host) -> None:
-    """Where our HTB is put over a root that somebody made, the kernel object itself refuses."""
+    """Where our HTB is put over a root that another program made, the kernel object itself refuses."""
     host.invite_strangers()
     found = host.surroundings()
-    assert host.apply_one(change.PutRoot(hosts.UPLINK, 0)).failure is not None
-    assert host.apply_one(change.DeleteRoot(hosts.UPLINK)).failure is None
+    assert host.apply_one(objects.PutRoot(hosts.UPLINK, 0)).failure is not None
+    assert host.apply_one(objects.DeleteRoot(hosts.UPLINK)).failure is None
     assert host.surroundings() == found
 
 
@@ -107,7 +121,7 @@ def test_a_strangers_root_is_not_replaced(host: hosts.Host) -> None:
 def test_one_way_becomes_another(host: hosts.Host, before: Way, after: Way) -> None:
     """Placement and classifier change under limits in force, and the classes keep their numbers."""
     scenes.apply(host, before.state(host, EVERYTHING))
-    adopted = allocate.adopt(host.observe(), after.choose(host))
+    adopted = class_ids.adopt(host.observe(), after.choose(host).capacity)
     assert adopted == scenes.HELD
     goal = after.state(host, EVERYTHING)
     scenes.apply(host, goal)
@@ -121,13 +135,13 @@ def test_a_pass_that_ends_anywhere_is_finished_by_the_next(host: hosts.Host, way
     steps = diff.compute(goal, model.EMPTY)
     for done in range(len(steps)):
         for step in steps[:done]:
-            assert host.apply_one(step) == change.Outcome(step)
-        assert set(allocate.adopt(host.observe(), way.choose(host)).items()) <= set(scenes.HELD.items())
+            assert host.apply_one(step) == objects.Outcome(step)
+        assert set(class_ids.adopt(host.observe(), way.choose(host).capacity).items()) <= set(scenes.HELD.items())
         scenes.apply(host, goal)
         assert hosts.described(host.observe()) == hosts.described(goal)
         removal = diff.compute(model.EMPTY, goal)
         for step in removal[: done % len(removal)]:
-            assert host.apply_one(step) == change.Outcome(step)
+            assert host.apply_one(step) == objects.Outcome(step)
         scenes.apply(host, model.EMPTY)
         assert host.observe() == model.EMPTY
 
@@ -139,7 +153,7 @@ def test_every_change_may_be_made_twice(host: hosts.Host, way: Way) -> None:
     for target in (goal, model.EMPTY):
         for step in diff.compute(target, host.observe()):
             for _ in range(2):
-                assert host.apply_one(step) == change.Outcome(step)
+                assert host.apply_one(step) == objects.Outcome(step)
         assert hosts.described(host.observe()) == hosts.described(target)
 
 
@@ -158,7 +172,7 @@ CLIENTS = {
 
 @every_way
 def test_packets_are_counted_in_the_class_of_their_client(host: hosts.Host, way: Way) -> None:
-    """Real packets take the way that the tracer says, and those of nobody's class are in none."""
+    """Real packets take the way that the tracer says, and those of no class are in none."""
     scenes.apply(host, way.state(host, EVERYTHING))
     path = tracer.Tracer(host.observe())
     expected: collections.Counter[int] = collections.Counter()
@@ -179,7 +193,7 @@ def test_what_comes_to_the_hook_is_counted_there(host: hosts.Host, way: Way) -> 
     """Packets to limited clients are matched, and redirected where there is a hook; others only leave through it."""
     scenes.apply(host, way.state(host, EVERYTHING))
     names_of_hooks = [*host.observe().hooks]
-    before = host.passage([hosts.UPLINK])
+    before = host.hook_counters([hosts.UPLINK])
     assert [*before.hooks] == names_of_hooks
     for text in CLIENTS:
         host.send(addresses.parse(text))
@@ -188,12 +202,36 @@ def test_what_comes_to_the_hook_is_counted_there(host: hosts.Host, way: Way) -> 
     while not _arrived(host, before, limited) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert _arrived(host, before, limited)
-    assert host.passage(["gone0"]).hooks == {}
+    assert host.hook_counters(["gone0"]).hooks == {}
 
 
-def _arrived(host: hosts.Host, before: model.Passage, limited: int) -> bool:
+@every_way
+def test_what_came_out_of_the_classes_is_read_by_device(host: hosts.Host, way: Way) -> None:
+    """The classes of the devices that are asked for, as `counters` has them; what is not there is left out."""
+    scenes.apply(host, way.state(host, EVERYTHING))
+    devices = [*host.observe().trees]
+    for text in CLIENTS:
+        host.send(addresses.parse(text))
+    deadline = time.monotonic() + 20
+    while sum(_packets(host).values()) < sum(minor is not None for minor in CLIENTS.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    reading = host.queues([*devices, "gone0"], [hosts.UPLINK, "gone1"])
+    counted = host.counters()
+    assert {(d, n): c.packets for d, classes in reading.classes.items() for n, c in classes.items()} == {
+        (d, n): c.packets for d, classes in counted.classes.items() for n, c in classes.items()
+    }
+    assert {(d, n): c.bytes for d, classes in reading.classes.items() for n, c in classes.items()} == {
+        (d, n): c.bytes for d, classes in counted.classes.items() for n, c in classes.items()
+    }
+    assert [*reading.uplinks] == [hosts.UPLINK]
+    assert reading.uplinks[hosts.UPLINK].backlog_bytes == 0
+    assert host.queues([], []).classes == {}
+
+
+def _arrived(host: hosts.Host, before: model.HookReading, limited: int) -> bool:
     """Whether what was sent since then is counted in every place, and nothing that left is missing at a hook."""
-    now = host.passage([hosts.UPLINK])
+    now = host.hook_counters([hosts.UPLINK])
     return now.matched_packets - before.matched_packets >= limited and all(
         hook.redirected_packets - before.hooks[name].redirected_packets == limited
         and hook.left_bytes - before.hooks[name].left_bytes > hook.redirected_bytes > 0
@@ -252,32 +290,32 @@ def test_an_interface_whose_root_was_deleted_is_repaired(host: hosts.Host) -> No
     assert hosts.described(host.observe()) == hosts.described(goal)
 
 
-ENTRY = model.SetEntry(1 << 16, 0xFFFF0000, 0, "someone")
-CLASS = model.HtbClass(0, 8000, 8000, 3188, 3188, 1514, model.Leaf("tbf", 1586, 15860, "bfifo"))
-REFUSED: dict[str, change.Change] = {
-    "root-without-device": change.PutRoot("cbl9", 0),
-    "classes-without-root": change.PutClasses("cbl9", {1: CLASS}, {}),
-    "filter-without-root": change.PutFilter("cbl9", model.MarkFilter(0xFFFF0000)),
-    "hook-without-interface": change.PutHook("gone0", model.Hook(0xFFFF0000, 25, frozenset()), None),
-    "hook-without-ifb": change.PutHook(hosts.UPLINK, model.Hook(0xFFFF0000, 25, frozenset({9})), None),
-    "entries-without-set": change.PutEntries(PLAIN, 4, {Prefix(4, 0x0A000000, 8): ENTRY}),
-    "chain-without-set": change.PutChain(4, model.Chain((model.Rule(PLAIN, None, True, False),), True)),
+ENTRY = objects.SetEntry(1 << 16, 0xFFFF0000, 0, "someone")
+CLASS = objects.HtbClass(0, 8000, 8000, 3188, 3188, 1514, objects.Leaf("tbf", 1586, 15860, "bfifo"))
+REFUSED: dict[str, objects.Change] = {
+    "root-without-device": objects.PutRoot("cbl9", 0),
+    "classes-without-root": objects.PutClasses("cbl9", {1: CLASS}, {}),
+    "filter-without-root": objects.PutFilter("cbl9", objects.MarkFilter(0xFFFF0000)),
+    "hook-without-interface": objects.PutHook("gone0", objects.Hook(0xFFFF0000, 25, frozenset()), None),
+    "hook-without-ifb": objects.PutHook(hosts.UPLINK, objects.Hook(0xFFFF0000, 25, frozenset({9})), None),
+    "entries-without-set": objects.PutEntries(PLAIN, 4, {Prefix(4, 0x0A000000, 8): ENTRY}),
+    "chain-without-set": objects.PutChain(4, objects.Chain((objects.Rule(PLAIN, None, True, False),), True)),
 }
 
 
 @pytest.mark.parametrize("step", REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_is_refused_with_a_value(host: hosts.Host, step: change.Change) -> None:
+def test_what_cannot_be_is_refused_with_a_value(host: hosts.Host, step: objects.Change) -> None:
     """A refusal is an outcome that says why, never an exception, and leaves nothing behind."""
     outcome = host.apply_one(step)
     parts = outcome.failed_classes or outcome.failed_entries
-    assert outcome.failure is not None or (parts and len(parts) == change.size(step))
+    assert outcome.failure is not None or (parts and len(parts) == step.size)
     assert host.observe() == model.EMPTY
 
 
 def test_a_set_in_use_is_not_deleted(host: hosts.Host) -> None:
     """A set that a rule names stays, and the outcome says that it is busy."""
     scenes.apply(host, Way().state(host, FEW))
-    outcome = host.apply_one(change.DeleteSet(PLAIN))
+    outcome = host.apply_one(objects.DeleteSet(PLAIN))
     assert outcome.failure is not None
     assert PLAIN in host.observe().sets
 
@@ -286,7 +324,7 @@ def test_a_class_that_cannot_be_spares_the_others(host: hosts.Host) -> None:
     """One class that the kernel refuses is named in the outcome; the others of the same change are made."""
     scenes.apply(host, Way().state(host, FEW))
     standstill = CLASS._replace(rate=0)
-    outcome = host.apply_one(change.PutClasses("cbl0", {7: CLASS, 8: standstill, 9: CLASS}, {}))
+    outcome = host.apply_one(objects.PutClasses("cbl0", {7: CLASS, 8: standstill, 9: CLASS}, {}))
     assert outcome.failure is None
     assert outcome.failed_classes.keys() == {8}
     assert outcome.failed_classes[8].errno == errno.EINVAL
@@ -295,15 +333,15 @@ def test_a_class_that_cannot_be_spares_the_others(host: hosts.Host) -> None:
 
 def test_a_class_stays_under_its_parent_unless_it_is_known_to_have_another(host: hosts.Host) -> None:
     """HTB passes over another parent for a class that is there, and it is read back as it is; a class that was observed
-    under another parent is made anew; one without its parent is refused, and not put under the root."""
+    under another parent is made again; one without its parent is refused, and not put under the root."""
     scenes.apply(host, Way().state(host, EVERYTHING))
     orphan = CLASS._replace(parent=0x123)
     moved = CLASS._replace(parent=names.OBSERVE_PARENT)
-    outcome = host.apply_one(change.PutClasses("cbl2", {8: orphan, 9: CLASS}, {}))
+    outcome = host.apply_one(objects.PutClasses("cbl2", {8: orphan, 9: CLASS}, {}))
     assert {minor: failure.errno for minor, failure in outcome.failed_classes.items()} == {8: errno.ENOENT}
-    host.apply_one(change.PutClasses("cbl2", {9: moved}, {}))
+    host.apply_one(objects.PutClasses("cbl2", {9: moved}, {}))
     assert host.observe().trees["cbl2"].classes[9].parent == 0
-    assert host.apply_one(change.PutClasses("cbl2", {9: moved}, {9: CLASS})) == change.Outcome(
-        change.PutClasses("cbl2", {9: moved}, {9: CLASS})
+    assert host.apply_one(objects.PutClasses("cbl2", {9: moved}, {9: CLASS})) == objects.Outcome(
+        objects.PutClasses("cbl2", {9: moved}, {9: CLASS})
     )
     assert host.observe().trees["cbl2"].classes[9] == moved

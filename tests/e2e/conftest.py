@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -18,13 +18,16 @@ from e2e.world import IMAGE, World
 BUILD = pathlib.Path(__file__).resolve().parents[2] / "build"
 FOLDER = BUILD / time.strftime("e2e-%Y%m%d-%H%M%S", time.gmtime())
 CLIENTS = ("one", "two", "three", "four", "quiet")
-ORDER = ("test_paths", "test_life", "test_faults", "test_release")
+ORDER = ("test_ipv6", "test_paths", "test_plugin", "test_life", "test_faults", "test_release")
 _worlds: list[World] = []
 _told: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What everything else stands on first: a broken path is not to be told as a broken upgrade."""
+    """What everything else stands on first: a broken path is not to be told as a broken upgrade.
+
+    The cluster with IPv6 alone before all others: it is gone when the other one is made.
+    """
     here = pathlib.Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     ours.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else len(ORDER))
@@ -37,7 +40,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed and _worlds:
         folder = FOLDER / item.name
-        evidence.collect(_worlds[0].cluster, folder, _worlds[0].streams)
+        evidence.collect(_worlds[-1].cluster, folder, _worlds[-1].streams)
         report.sections.append(("evidence", f"logs, objects, kernels and measurements are in {folder}"))
     return report  # type: ignore[return-value]
 
@@ -50,9 +53,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="session")
-def shared() -> Iterator[World]:
-    """The cluster and the uploads in it."""
+@contextlib.contextmanager
+def _world(of: contextlib.AbstractContextManager[cluster.Cluster], uploads: Collection[str] | None) -> Iterator[World]:
+    """A cluster with our images and these uploads in it, or all; its state is evidence when a test fails."""
     images = [f"{name}:{release.TAG}" for name in release.IMAGES]
     try:
         shell.check_machine(*images)
@@ -60,15 +63,29 @@ def shared() -> Iterator[World]:
         pytest.exit(f"the end-to-end tests cannot run here:\n{missing}", returncode=2)
     with contextlib.ExitStack() as stack:
         try:
-            made = stack.enter_context(cluster.made(FOLDER))
+            made = stack.enter_context(of)
         except cluster.ClusterFailedError as failed:
             pytest.exit(str(failed), returncode=2)
         made.load(*images)
         world = World(made, _told.append)
-        services.start(made, world.uploads.values(), IMAGE)
+        services.start(made, [u for u in world.uploads.values() if uploads is None or u.name in uploads], IMAGE)
         _worlds.append(world)
         yield world
-        _worlds.clear()
+        _worlds.remove(world)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[World]:
+    """The cluster and the uploads in it."""
+    with _world(cluster.made(FOLDER), None) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def ipv6() -> Iterator[World]:
+    """A cluster with IPv6 alone, in which nothing of ours is installed."""
+    with _world(cluster.made_ipv6(FOLDER / "ipv6"), ("near",)) as world:
+        yield world
 
 
 @pytest.fixture(scope="session")

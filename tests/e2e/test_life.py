@@ -28,7 +28,7 @@ def test_a_changed_rate_is_the_rate(world: World, clients: dict[str, Client]) ->
 
 
 def test_an_observed_client_is_counted_and_not_slowed(world: World, clients: dict[str, Client]) -> None:
-    """Observe leaves the client its rate, and the node tells how much would have been slowed; Enforce then slows."""
+    """Observe leaves the client its rate, and the node reports how much would have been slowed; Enforce then slows."""
     greedy = clients["two"]
     with world.downloading(greedy, four=world.flow("near", 4)) as stream:
         world.limit("seen", [greedy.address(4)], mode="Observe")

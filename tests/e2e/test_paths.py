@@ -1,9 +1,16 @@
-"""The ways on which a client's download leaves a node, IPv4 and IPv6: each is slowed, and nobody else's is."""
+"""The ways on which a client's download leaves a node, IPv4 and IPv6: each is slowed, and no other is."""
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from bandwidth_lab.kind.client import Client
-from e2e.world import LIMIT, NEVER_ABOVE, QUIET, World, fastest, free, slowed
+from e2e.world import LIMIT, MBIT, NEVER_ABOVE, QUIET, World, fastest, free, slowed
+
+SEEN = 8 * MBIT  # of each download that is only looked at
 
 
 def test_every_path_is_slowed_and_freed_again(world: World, clients: dict[str, Client]) -> None:
@@ -33,6 +40,43 @@ def test_every_path_is_slowed_and_freed_again(world: World, clients: dict[str, C
         world.cluster.kubectl("delete", "cbl", "greedy")
         for stream, family in flows:
             stream.await_rate(family, free)
+
+
+def test_the_true_client_and_its_port_are_seen_on_every_path(world: World, clients: dict[str, Client]) -> None:
+    """On the dialled node `top` and `who` name the client and the port that it dialled; where the pod is, a node."""
+    paths = dict(zip(("near", "far", "local", "host"), clients.values(), strict=False))
+    expected = {one.address(family): world.uploads[name].port for name, one in paths.items() for family in (4, 6)}
+    with contextlib.ExitStack() as stack:
+        for name, one in paths.items():
+            flows = {"four": world.flow(name, 4, SEEN), "six": world.flow(name, 6, SEEN)}
+            stream = stack.enter_context(world.downloading(one, **flows))
+            for family in (4, 6):
+                stream.await_rate(family, lambda rate: free(rate, SEEN))
+        front, back = (world.told(node, "top", "--once", "3") for node in (world.front, world.back))
+
+        seen = {row["client"]: row for row in front["clients"]}
+        assert seen.keys() >= expected.keys()
+        for address, port in expected.items():
+            assert (seen[address]["label"], _largest_port(seen[address]["ports"])) == ("", port), address
+            assert 0.7 * SEEN <= seen[address]["rates"]["2s"]["bitsPerSecond"] <= 1.4 * SEEN, address
+
+        nodes = {row["client"]: row["label"] for row in back["clients"]}
+        assert not nodes.keys() & expected.keys(), "the node of the pod sends to the node that was dialled"
+        for family in (4, 6):
+            assert nodes[world.front.address(family)].startswith("next hop of "), nodes
+
+        world.limit("seen", list(expected), rate=SEEN // 2, sharing="PerEntry")
+        world.in_force("seen")
+        with concurrent.futures.ThreadPoolExecutor(4) as asking:
+            answers = asking.map(lambda address: world.told(world.front, "who", address, "--seconds", "1"), expected)
+        for (address, port), told in zip(expected.items(), answers, strict=True):
+            assert (told["verdict"], told["limits"][0]["name"]) == ("Held", "seen"), told
+            assert _largest_port(told["seen"]["ports"]) == port, address
+
+
+def _largest_port(ports: Sequence[Mapping[str, Any]]) -> int:
+    """The port from which most was sent."""
+    return int(max(ports, key=lambda port: port["bitsPerSecond"])["port"])
 
 
 def test_the_status_counts_every_node(world: World, clients: dict[str, Client]) -> None:

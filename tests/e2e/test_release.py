@@ -17,7 +17,7 @@ OURS = "clientbandwidthlimits,bandwidthplanslices,nodebandwidthstates"
 
 
 def test_upgrade_and_downgrade_under_traffic(world: World, clients: dict[str, Client], tmp_path: pathlib.Path) -> None:
-    """Another version of chart and images and back again: no second above the limit, and nobody else notices."""
+    """Another version of chart and images and back again: no second above the limit, and no other client notices."""
     for image in release.IMAGES:
         shell.run(["docker", "tag", f"{image}:{release.TAG}", f"{image}:{NEXT_TAG}"])
     world.cluster.load(*(f"{image}:{NEXT_TAG}" for image in release.IMAGES))
@@ -97,7 +97,7 @@ def differences(before: dict[str, dict[str, str]], after: dict[str, dict[str, st
 
 
 def test_installed_over_what_the_kernel_holds(world: World, clients: dict[str, Client]) -> None:
-    """Agents that find the limits in the kernel adopt them: nothing is made anew, and no second is above the limit."""
+    """Agents that find the limits in the kernel adopt them: nothing is made again, and no second is above the limit."""
     greedy = clients["three"]
     with world.downloading(greedy, four=world.flow("far", 4), six=world.flow("host", 6)) as stream:
         world.limit("greedy", [greedy.address(4), greedy.address(6)], sharing="PerEntry")

@@ -1,18 +1,19 @@
-"""The story that docs/story.md tells, shorter: a client loops over its mailbox, and another one waits for its mail."""
+"""The story of docs/story.md, shorter: a client loops over its mailbox, and another one waits for its mail."""
 
 from __future__ import annotations
 
-from bandwidth_lab.mail_story import outside, recording, story
+from bandwidth_demo.mail_story import outside, recording, story
 from e2e.world import World
 
 PLAINLY = 1.3  # so much longer is longer, however busy the machine
 
 
 def test_a_limit_on_the_greedy_mail_client_gives_the_other_its_mail_back(world: World) -> None:
-    """Beside the greedy client reading mail is slow, with it limited it is not, and slow again without the limit."""
+    """The greedy client is found, slowed and let go by `kubectl cbl`; reading mail is slow without its limit alone."""
     outside.build_image()
     recorded = story.Story(world.cluster, story.QUICK, print).run()
     _, beside, limited, deleted = recording.phases(recorded)
+    assert recorded.named == recording.GREEDY_ADDRESS
     assert limited.failures == 0
     assert 0.9 <= limited.greedy_bits_per_second / story.LIMIT_BITS_PER_SECOND <= recording.RATIO_MAX
     assert beside.median > PLAINLY * limited.median

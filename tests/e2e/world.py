@@ -13,7 +13,7 @@ from bandwidth_lab.kind.node import Node
 IMAGE = "client-bandwidth-agent:dev"  # has the Python that servers and clients need, and is in every node already
 MBIT = 1_000_000
 LIMIT = 6 * MBIT
-OFFERED = 24 * MBIT  # what a client gets that nobody slows down, as payload
+OFFERED = 24 * MBIT  # what a client gets without a limit, as payload
 QUIET = 8 * MBIT
 NEVER_ABOVE = 1.05  # of the limit, in any second: its burst, and the moment at which a busy machine reads counters
 NODE_STATES = "nodebandwidthstates.clientbandwidth.io"
@@ -26,7 +26,8 @@ class World:
         self.cluster = of
         self.tell = tell  # a measurement that is no verdict, for the end of the run
         self.release = release.Release(of)
-        self.front, self.back = of.workers[:2]
+        places = of.workers or of.nodes
+        self.front, self.back = places[0], places[-1]
         self.streams: list[client.Stream] = []
         self.uploads = {
             upload.name: upload
@@ -82,10 +83,16 @@ class World:
 
     def shown(self, node: Node) -> Mapping[str, Any]:
         """What `bandwidth-agent show` says on a node."""
+        return self.told(node, "show", "--interval", "2")
+
+    def told(self, node: Node, program: str, *words: str) -> Mapping[str, Any]:
+        """The JSON that a program of the agent prints on a node."""
         pod = self.release.pod_on("agent", node.name)
-        words = ("bandwidth-agent", "show", "-o", "json", "--interval", "2")
-        shown: Mapping[str, Any] = json.loads(self.cluster.kubectl("-n", release.NAMESPACE, "exec", pod, "--", *words))
-        return shown
+        called = ("bandwidth-agent", program, "-o", "json", *words)
+        printed: Mapping[str, Any] = json.loads(
+            self.cluster.kubectl("-n", release.NAMESPACE, "exec", pod, "--", *called)
+        )
+        return printed
 
     def kernels(self) -> dict[str, dict[str, str]]:
         """The kernel state of every node, without counters."""
@@ -98,7 +105,7 @@ def slowed(rate: float, limit: float = LIMIT) -> bool:
 
 
 def free(rate: float, offered: float = OFFERED) -> bool:
-    """The rate is that of a download which nobody but a busy machine slows down."""
+    """The rate is that of a download which only a busy machine slows down."""
     return rate >= 0.85 * offered
 
 

@@ -1,7 +1,7 @@
 """What kstatus says of an object of a kind that it does not know: the question that Flux, Helm's --wait and kpt ask.
 
 After the rules of sigs.k8s.io/cli-utils/pkg/kstatus: deletion, then the observed generation, then the conditions
-Reconciling and Stalled, then Ready; an object that tells nothing counts as Current.
+Reconciling and Stalled, then Ready; an object that reports nothing counts as Current.
 """
 
 from __future__ import annotations

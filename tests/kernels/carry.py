@@ -17,7 +17,7 @@ import tarfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIBRARIES = ("pytest", "hypothesis", "structlog.dev", "prometheus_client", "pyroute2", "yaml", "_pytest")
-OURS = ("bandwidth_agent", "bandwidth_api", "bandwidth_lab")
+OURS = ("bandwidth_agent", "bandwidth_api", "bandwidth_lab", "bandwidth_runtime")
 
 
 def imported() -> list[pathlib.Path]:
@@ -39,7 +39,7 @@ def imported() -> list[pathlib.Path]:
 
 def main() -> None:
     """Write the archive: a folder 0, 1, … for each root, and the list of roots."""
-    sys.path.insert(0, str(ROOT / "lab"))
+    sys.path.insert(0, str(ROOT / "tests/lab"))
     roots = [ROOT, pathlib.Path(sys.base_prefix)]
     files = [*imported(), *(ROOT / "tests").rglob("*.py")]
     with tarfile.open(sys.argv[1], "w") as archive:

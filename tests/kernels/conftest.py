@@ -19,6 +19,9 @@ from kernels.forked import ForkedNode
 _PROBE = ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "fq_codel"]
 FULL_KERNEL = subprocess.run(_PROBE, capture_output=True, timeout=60).returncode == 0
 collect_ignore_glob = [] if FULL_KERNEL else ["test_*.py"]
+# Setting the clock is for a machine of which nothing is kept.
+if "virtme" not in pathlib.Path("/proc/cmdline").read_text():
+    collect_ignore_glob.append("test_clock.py")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from bandwidth_lab.namespaces import CLONE_NEWNET, NETNS, Namespace
 from bandwidth_lab.node import Node
 
 for _module in ("bandwidth_agent.commands.run", "bandwidth_agent.commands.cleanup", "pyroute2"):
-    importlib.import_module(_module)  # which each child would import anew
+    importlib.import_module(_module)  # which each child would import again
 
 FAILED = 70  # EX_SOFTWARE of sysexits.h: the program raised
 
@@ -40,6 +40,8 @@ done
 
 class ForkedNode(Node):
     """A node whose programs that end by themselves are forks of this process."""
+
+    patience_seconds = 300.0  # beside other work an agent that starts there took a minute until its first pass
 
     def seen(self) -> str:
         """What the tools print about this host, without what moves by itself: times, counters, flows, carriers."""

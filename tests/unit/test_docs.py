@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bandwidth_api import conditions, limit
-from bandwidth_operator import metrics
+from bandwidth_api import conditions
+from bandwidth_api.crds import limit
+from bandwidth_operator.reporting import metrics
 from gitops import documents
 
 ROOT = documents.ROOT
@@ -163,7 +164,7 @@ def test_every_alert_has_a_heading() -> None:
 
 
 VALUE = re.compile(
-    r"\b((?:agent|operator|guardRails|retire|crds|podMonitor|prometheusRule|dashboard|test)\.[A-Za-z.]+)"
+    r"\b((?:agent|operator|guardRails|retire|crds|networkPolicy|criticalPods|podMonitor|prometheusRule|dashboard|test)\.[A-Za-z0-9.]+)"
 )
 
 

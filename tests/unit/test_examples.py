@@ -8,8 +8,9 @@ import time
 import pytest
 import yaml
 
-from bandwidth_api import compile as compiler
-from bandwidth_api import limit, plan
+from bandwidth_api import plan
+from bandwidth_api.compiler import compile as compiler
+from bandwidth_api.crds import limit
 
 FILES = sorted((pathlib.Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 

@@ -1,1 +1,1 @@
-"""The programs: one module each. A program wires the parts together and prints; it decides nothing about the kernel."""
+"""The sub-commands, one module each: each wires the parts together and prints; none decides about the kernel."""

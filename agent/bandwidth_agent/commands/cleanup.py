@@ -1,55 +1,55 @@
-"""`cleanup`: removes all that is ours from the kernel, and forgets what was accepted."""
+"""`cleanup`: removes everything of ours from the kernel, and deletes the accepted limits and the plan from disk."""
 
 from __future__ import annotations
 
 import json
 
-from bandwidth_agent import apply, classify, describe, diff, lock, logs, whose
-from bandwidth_agent.commands import host, output, parts
 from bandwidth_agent.commands.options import Options
-from bandwidth_agent.kernel import change, interface, model
-from bandwidth_agent.source import accepted, stored_plan
+from bandwidth_agent.commands.wiring import host, output, parts
+from bandwidth_agent.kernel import contract, model, objects, refusals
+from bandwidth_agent.limits.cluster import stored_plan
+from bandwidth_agent.limits.directory import last_good_state
+from bandwidth_agent.planner import apply, describe, diff
+from bandwidth_agent.planner.classifier import ownership
+from bandwidth_agent.process import lock
+from bandwidth_runtime import printable
 
-_ROUNDS = 3  # what could not go because something still led to it goes in the next round
+_ROUNDS = 3  # an object that another one still refers to is removed in the next round
 _LINES_SHOWN = 20  # of one step
 
 
 def main(options: Options) -> int:
-    logs.configure(options.log_format, options.log_level)
-    why_not = host.missing()
-    if why_not:
-        return host.fail(why_not)
     kernel = None
     try:
-        with lock.Lock():
+        with lock.Lock(options.state_dir):
             kernel = parts.kernel(options)
             return _remove(kernel, options)
     except lock.HeldError as error:
         return host.fail(host.held(error, "it would put everything back: stop it first"))
     except OSError as error:
-        return host.fail(f"the kernel could not be read: {error}")
+        return host.fail(f"the kernel could not be read: {refusals.words(error)}")
     finally:
         if kernel is not None:
             kernel.close()
 
 
-def _remove(kernel: interface.Kernel, options: Options) -> int:
+def _remove(kernel: contract.Kernel, options: Options) -> int:
     removed, failures = 0, dict[str, str]()
-    steps: list[tuple[change.Change, list[str]]] = []
+    steps: list[tuple[objects.Change, list[str]]] = []
     observed = kernel.observe()
     for _ in range(_ROUNDS):
         changes = diff.compute(model.EMPTY, observed)
         if not changes:
             break
-        labels = whose.limits(observed)
-        applied = apply.apply(kernel, changes, classify.number)
+        labels = ownership.limits(observed)
+        applied = apply.apply(kernel, changes, ownership.number)
         removed += applied.changes
         failures = {str(item): why.message for item, why in applied.objects.items()}
         failures |= {f"entry in {name}": why.message for (name, _), why in applied.entries.items()}
         failures |= {f"class {minor:x} on {device}": why.message for (device, minor), why in applied.classes.items()}
         steps += [(step, describe.lines(step, labels)) for step in changes]
         observed = kernel.observe()
-    accepted.forget(options.state_dir)
+    last_good_state.forget(options.state_dir)
     stored_plan.forget(options.state_dir)
     left = observed != model.EMPTY
     output.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
@@ -59,17 +59,17 @@ def _remove(kernel: interface.Kernel, options: Options) -> int:
     return 0
 
 
-def _json(removed: int, steps: list[tuple[change.Change, list[str]]], failures: dict[str, str], left: bool) -> str:
-    told = {
+def _json(removed: int, steps: list[tuple[objects.Change, list[str]]], failures: dict[str, str], left: bool) -> str:
+    found = {
         "changes": removed,
         "clean": not left,
-        "steps": [{"kind": type(s).__name__, "changes": change.size(s), "lines": lines} for s, lines in steps],
+        "steps": [{"kind": type(s).__name__, "changes": s.size, "lines": lines} for s, lines in steps],
         "failing": [{"name": what, "message": why} for what, why in failures.items()],
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(found, indent=2) + "\n"
 
 
-def _text(removed: int, steps: list[tuple[change.Change, list[str]]]) -> str:
+def _text(removed: int, steps: list[tuple[objects.Change, list[str]]]) -> str:
     if not steps:
         return "nothing to remove\n"
     words = []
@@ -78,4 +78,4 @@ def _text(removed: int, steps: list[tuple[change.Change, list[str]]]) -> str:
         if len(lines) > _LINES_SHOWN:
             words.append(f"       … and {len(lines) - _LINES_SHOWN} more")
     words += ["", f"removed: {removed} kernel objects"]
-    return "\n".join(words) + "\n"
+    return "\n".join(map(printable.line, words)) + "\n"

@@ -1,4 +1,4 @@
-"""What --help teaches of each program, beside its options."""
+"""The texts of --help for each sub-command, except those of single options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ DESCRIPTION = """\
 Slows single clients down instead of blocking them.
 
 You write who, how fast and until when into a YAML file; the agent keeps this host's kernel (HTB classes, one ipset
-and one iptables rule per address family) exactly so, touches nothing of anybody else, and tells the truth about it."""
+and one iptables rule per address family) exactly so, touches nothing of another program, and reports what is true."""
 
 EPILOG = """\
 A first limit, in /etc/client-bandwidth/mail-loop.yaml:
@@ -22,9 +22,11 @@ A first limit, in /etc/client-bandwidth/mail-loop.yaml:
     ttlSeconds: 86400
     reason: "mailbox sync loop, ticket 4711"
 
+  bandwidth-agent top                                          who gets how much, to find the one to slow down
   bandwidth-agent plan    --manifests /etc/client-bandwidth    see what would be done
   bandwidth-agent run     --manifests /etc/client-bandwidth    do it, and follow every change of the files
   bandwidth-agent show                                         what is in force, and how fast each client is now
+  bandwidth-agent who 203.0.113.7                              which limit holds an address, and does it
   bandwidth-agent cleanup                                      take everything away again
 
 Every program explains itself: bandwidth-agent run --help"""
@@ -37,8 +39,9 @@ With --manifests the limits come from the files of a directory; to lift one dele
 node of a cluster: the limits come from its API server, and what became of them goes into this node's
 NodeBandwidthState. The last plan is kept on disk, and used from the start on when the API server is away.
 
-Stopping it (SIGTERM, SIGINT, even SIGKILL) leaves the limits in force; the next start adopts them unchanged.
-To take everything away run `bandwidth-agent cleanup`."""
+Stopping it (SIGTERM, SIGINT, SIGQUIT, even SIGKILL) leaves the limits in force; the next start adopts them unchanged.
+SIGHUP, which also comes when its terminal is closed, stops nothing: everything is read again. A log that is not read
+or that has no room loses lines, and limits go on. To take everything away run `bandwidth-agent cleanup`."""
 
 RUN_EPILOG = """\
 examples:
@@ -52,8 +55,38 @@ examples:
 exit codes:
   0   stopped by a signal; with --once: every limit is in force
   1   it cannot run here (the message says why); with --once: also when a limit is not in force, or the cluster
-      could not be read or told
-  64  wrong call"""
+      could not be read or written to
+  64  wrong call
+  70  it was stuck and ended itself; start it again"""
+
+TOP = """\
+Shows who gets how much of what leaves this host, the largest first: a screen that is drawn anew every two seconds, or
+with --once one table.
+
+Rates are estimates from samples of packets: of each client the more is sampled, the more it gets, and ± says how exact
+its rate is. The address is the true client's, and the port the one that it dialled, also behind a NodePort. Packet
+contents are never read. While nobody looks nothing is sampled, and nothing of it is in the kernel.
+
+The cursor chooses a client: l makes a limit for it (rate, duration, reason), shows it and what it would change, and
+asks before it writes the file into --manifests; o the same in Observe mode; y the file alone. ? explains all keys.
+
+Needs CAP_NET_RAW alone; with CAP_NET_ADMIN it also shows which limit holds a client, and whether that is slowed now.
+No agent need run, and one that runs is not disturbed."""
+
+TOP_EPILOG = """\
+examples:
+  bandwidth-agent top
+  bandwidth-agent top --manifests /etc/client-bandwidth            l, o and y write limits there
+  bandwidth-agent top --once 10
+  bandwidth-agent top --once 10 -o json | jq -r '.clients[0].client'
+  bandwidth-agent top --once 60 --prefix --sort 60s -o csv >who.csv
+  kubectl -n client-bandwidth exec -it POD -- bandwidth-agent top   on one node of a cluster
+
+exit codes:
+  0   printed; or the screen was left by a key
+  1   it cannot look, and the message says why: no CAP_NET_RAW, no such interface, no terminal for the screen
+  64  wrong call
+  128 and more: the number of the signal that ended it"""
 
 PLAN = """\
 Prints what `run` would change in this host's kernel, in the order in which it would be done, and changes nothing."""
@@ -71,9 +104,11 @@ exit codes:
   64  wrong call"""
 
 SHOW = """\
-Prints what is in this host's kernel now, by limit: client, rate, the rate measured just now, drops, backlog.
+Prints what is in this host's kernel now, by limit: client, rate, the rate measured just now, drops, backlog, and
+whether its packets were seen to pass its class (CHECK): verified, unverified (too few yet), or bypassed.
 
-Needs no running agent and no manifests: it reads the kernel only, twice, --interval apart."""
+Needs no running agent and no manifests: it reads the kernel twice, --interval apart, and meanwhile looks at the headers
+of what leaves."""
 
 SHOW_EPILOG = """\
 examples:
@@ -86,9 +121,33 @@ exit codes:
   1   the kernel could not be read
   64  wrong call"""
 
+WHO = """\
+Says which limit holds an address, or a network, whether it is slowed now, and why: the set entry that was found for
+it, for which ports, the class and its rate now, the interface by which its packets leave, and whether they leave past
+the class. Where no limit holds it: what it takes now, and the commands that would slow it.
+
+Needs no running agent and no manifests, and changes nothing: it reads this host's kernel, and looks at the headers of
+what leaves for --seconds."""
+
+WHO_EPILOG = """\
+examples:
+  bandwidth-agent who 203.0.113.7
+  bandwidth-agent who 2001:db8:7::/64 --seconds 10
+  bandwidth-agent who 203.0.113.7 --port 993/tcp
+  bandwidth-agent who 203.0.113.7 >/dev/null; [ $? = 3 ] && echo 'no limit holds it'
+  bandwidth-agent who 203.0.113.7 -o json | jq -r '.limits[].name'
+
+exit codes:
+  0   a limit holds it, or a part of the network
+  1   the kernel could not be read
+  3   no limit holds it
+  4   a limit should hold it, and does not: its packets leave past the class, or come to none
+  5   it cannot be told: CAP_NET_ADMIN is missing
+  64  wrong call"""
+
 CLEANUP = """\
 Removes everything of ours from this host's kernel, and with it every limit; the original root qdiscs come back.
-Everything of anybody else stays as it is. Refuses while an agent runs here: it would put all of it back."""
+Everything of other programs stays as it is. Refuses while an agent runs here: it would put all of it back."""
 
 CLEANUP_EPILOG = """\
 examples:

@@ -1,62 +1,61 @@
-"""`plan`: prints what `run` would change, in the order in which it would be applied, and changes nothing."""
+"""`plan`: prints the changes that `run` would make, in their order, and makes none."""
 
 from __future__ import annotations
 
 import json
 import time
 
-from bandwidth_agent import describe, logs, reconcile, report, whose
-from bandwidth_agent.commands import host, output, parts
+from bandwidth_agent import reconcile, report
 from bandwidth_agent.commands.options import Options
-from bandwidth_agent.kernel import change
-from bandwidth_agent.source import compiled
+from bandwidth_agent.commands.wiring import host, output, parts
+from bandwidth_agent.kernel import objects, refusals
+from bandwidth_agent.planner import describe
+from bandwidth_agent.planner.classifier import ownership
+from bandwidth_runtime import printable
 
 CHANGES = 2  # exit code of --exit-code when there are changes
 
 
 def main(options: Options) -> int:
-    logs.configure(options.log_format, options.log_level)
-    why_not = host.missing()
-    if why_not:
-        return host.fail(why_not)
     kernel = parts.kernel(options)
     try:
-        reconciler = reconcile.Reconciler(kernel, options.settings)
+        reconciler = reconcile.Reconciler(kernel, options.settings, spared=parts.spared(options))
         source = parts.source(options, kernel, reconciler, writes=False)
-        wanted = compiled.Compiled(source, options.node_labels).wanted(time.time())
+        source.settle()
+        wanted = source.wanted(time.time())
         source.close()
         prepared = reconciler.prepare(wanted, read=True)
-        outlook = reconciler.outlook(prepared)
+        expected = reconciler.expected_report(prepared)
     except parts.ManifestsError as error:
         return host.fail(str(error))
     except OSError as error:
-        return host.fail(f"the kernel could not be read: {error}")
+        return host.fail(f"the kernel could not be read: {refusals.words(error)}")
     finally:
         kernel.close()
-    labels = whose.limits(prepared.observed, prepared.desired)
+    labels = ownership.limits(prepared.observed, prepared.desired)
     steps = [(step, describe.lines(step, labels)) for step in prepared.changes]
-    output.write(_json(steps, outlook) if options.json else _text(steps, outlook))
+    output.write(_json(steps, expected) if options.json else _text(steps, expected))
     return CHANGES if options.exit_code and steps else 0
 
 
-def _json(steps: list[tuple[change.Change, list[str]]], outlook: report.Report) -> str:
-    told = outlook.as_json()
-    del told["durationSeconds"]
-    told["changes"] = sum(change.size(step) for step, _ in steps)
-    told["steps"] = [{"kind": type(s).__name__, "changes": change.size(s), "lines": lines} for s, lines in steps]
-    return json.dumps(told, indent=2) + "\n"
+def _json(steps: list[tuple[objects.Change, list[str]]], expected: report.Report) -> str:
+    found = expected.as_json()
+    del found["durationSeconds"]
+    found["changes"] = sum(step.size for step, _ in steps)
+    found["steps"] = [{"kind": type(s).__name__, "changes": s.size, "lines": lines} for s, lines in steps]
+    return json.dumps(found, indent=2) + "\n"
 
 
-def _text(steps: list[tuple[change.Change, list[str]]], outlook: report.Report) -> str:
+def _text(steps: list[tuple[objects.Change, list[str]]], expected: report.Report) -> str:
     words = [line for _, lines in steps for line in lines]
     if words:
         words.append("")
-    total = sum(change.size(step) for step, _ in steps)
-    in_force = f"{outlook.programmed} of {outlook.desired} limits"
+    total = sum(step.size for step, _ in steps)
+    in_force = f"{expected.programmed} of {expected.desired} limits"
     if steps:
         words.append(f"{total} changes would put {in_force} in force as written; none was made.")
     else:
         words.append(f"Nothing to change: {in_force} in force as written.")
-    words += [f"not as written: {f.name}: {f.reason}: {f.message}" for f in outlook.failing]
-    words += [f"warning: {message}" for message in outlook.warnings]
-    return "\n".join(words) + "\n"
+    words += [f"not as written: {f.name}: {f.reason}: {f.message}" for f in expected.failing]
+    words += [f"warning: {message}" for message in expected.warnings]
+    return "\n".join(map(printable.line, words)) + "\n"

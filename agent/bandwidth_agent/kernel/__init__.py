@@ -1,1 +1,1 @@
-"""The kernel: what we read from it and what we write to it, one subsystem a module."""
+"""Reads and writes the kernel: the types of its objects, and the drivers of its subsystems."""

@@ -1,12 +1,7 @@
-"""The kernel state that is ours, desired and observed in the same frozen types and in the kernel's own units.
+"""The state of one node's network namespace: what is ours in it, and what is not but matters to our decisions.
 
-    POSTROUTING (mangle)            egress hook of eth0              cbl0, cbl1 … (ifb)          eth0
-    Chain: one rule per table  ──▶  Hook: our mark? → its ifb  ──▶   Tree: HTB class, leaf  ──▶  its own root qdisc
-       looks up in an IpSet         (placement interface: no hook, the Tree is eth0's root)
-
-Owns the types only; knows no netlink and no command. What is here is compared with ==, and what was compared is
-what gets written. Observed state holds only what bears our names (`bandwidth_api.names`); whatever of ours has a
-shape that we would never write is observed as a value that equals no desired one, so that it is repaired.
+Owns the types of what is read: `State` is ours and also written, by changes of `objects`; facts, routes and counters
+are only read. Knows no netlink and no command. Observed state holds only what bears our names (`bandwidth_api.names`).
 """
 
 from __future__ import annotations
@@ -15,112 +10,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bandwidth_api.plan import PortRange, Prefix
-
-TICK_NS = 64  # one psched tick, in which HTB and TBF count their buffers
-
-
-class Leaf(NamedTuple):
-    """The queue under a class.
-
-    kind "tbf": never delays (its rate is far above any class); with `burst_bytes` of one frame it cuts GSO packets
-    into frames, with a larger one it lets them pass whole, and either can be changed into the other in place.
-    kind "bfifo": where nothing may be dropped by a small queue (Observe).
-    """
-
-    kind: str
-    burst_bytes: int  # tbf: the largest packet that passes uncut; 0 for bfifo
-    limit_bytes: int  # the queue's bound
-    inner: str  # tbf: "fq_codel" or "bfifo" inside it; "" for bfifo
-
-
-class HtbClass(NamedTuple):
-    """One HTB class in the kernel's units."""
-
-    parent: int  # minor of the parent class, 0 for the root
-    rate: int  # bytes per second
-    ceil: int  # bytes per second
-    burst_ticks: int  # 64 ns each
-    cburst_ticks: int
-    quantum: int  # bytes
-    leaf: Leaf | None  # None: a class with children
-
-
-class MarkFilter(NamedTuple):
-    """The filter of a Tree that turns the mark under `mask` into a class number."""
-
-    mask: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tree:
-    """Our HTB, root of one device: an ifb of ours, or an egress interface under placement `interface`."""
-
-    default_minor: int  # 0: what is in no class passes unshaped
-    classes: Mapping[int, HtbClass]  # by minor
-    filter: MarkFilter | None  # None with the classifier `priority`
-
-
-class Ifb(NamedTuple):
-    """An ifb of ours; up, with a transmit queue of 1000 and our alias, or `healthy` is False."""
-
-    healthy: bool
-
-
-class Hook(NamedTuple):
-    """Our filters on the egress hook of one interface.
-
-    A packet whose masked mark is 0 leaves at the first filter. Otherwise shard = (mark & mask) >> shift, and the
-    packet goes to that shard's ifb; with `shift` None every packet with a non-zero masked mark goes to shard 0.
-    """
-
-    mask: int
-    shift: int | None
-    shards: frozenset[int]
-
-
-class SetEntry(NamedTuple):
-    """What a set entry puts on a packet. A hole has only `hole` set."""
-
-    mark: int
-    mask: int
-    priority: int  # skb priority (tc classid), 0: leave it
-    comment: str
-    hole: bool = False  # ipset: nomatch
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class IpSet:
-    family: int
-    entries: Mapping[Prefix, SetEntry]
-    healthy: bool = True  # observed: has the type and the extensions that we create it with
-
-
-class Rule(NamedTuple):
-    """One rule of our chain: look the destination up in a set and take what its entry says."""
-
-    set_name: str
-    ports: PortRange | None  # None: every port and protocol; else the port that the client dialled (conntrack)
-    map_mark: bool
-    map_priority: bool
-
-
-class Chain(NamedTuple):
-    """Our chain in one family's mangle table. Desired: `jump_first`, the first rule of POSTROUTING leads to it."""
-
-    rules: tuple[Rule, ...]
-    jump_first: bool
+from bandwidth_agent.kernel import objects
+from bandwidth_api.plan import Prefix
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
     """All of ours on one node. Empty when there are no limits."""
 
-    ifbs: Mapping[int, Ifb]  # by shard
-    trees: Mapping[str, Tree]  # by device name
-    hooks: Mapping[str, Hook]  # by interface name
-    sets: Mapping[str, IpSet]  # by set name
-    chains: Mapping[int, Chain]  # by family
+    ifbs: Mapping[int, objects.Ifb]  # by shard
+    trees: Mapping[str, objects.Tree]  # by device name
+    hooks: Mapping[str, objects.Hook]  # by interface name
+    sets: Mapping[str, objects.IpSet]  # by set name
+    chains: Mapping[int, objects.Chain]  # by family
 
 
 EMPTY = State(ifbs={}, trees={}, hooks={}, sets={}, chains={})
@@ -134,13 +36,23 @@ class RootQdisc(NamedTuple):
     handle: int  # major; 0: installed by the kernel by itself
     ours: bool
     queues: frozenset[str] = frozenset()  # mq: the kinds of qdisc that its queues have
+    sorts: str = ""  # the kind of qdisc, itself or inside it, that sorts packets by their priority
+    filters: tuple[str, ...] = ()  # other programs' filters in it, for the report
+    marks: int = 0  # bits of the mark that these filters, or it itself, look at
+
+
+class EbpfProgram(NamedTuple):
+    """An eBPF program of another program at an interface."""
+
+    place: str  # "xdp", "tcx" or "filter": on arrival, on the way out before all filters, a filter of the egress hook
+    name: str = ""  # of a filter, if it has one
 
 
 class Interface(NamedTuple):
     """An interface that is not ours."""
 
     name: str
-    index: int  # type: ignore[assignment]  # tuple.index is nobody's loss
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing here uses
     mtu: int
     up: bool
     default_route: bool  # holds a default route of either family
@@ -149,23 +61,38 @@ class Interface(NamedTuple):
     foreign_egress_filters: tuple[str, ...]  # other programs' filters on the egress hook, for the report
     master: int = 0  # index of the bridge or bond that it is a member of
     lower: int = 0  # index of the device that sends its packets, below a VLAN or a macvlan
+    kind: str = ""  # what `ip -d link` calls it; "" for a physical device
+    hook_marks: int = 0  # bits of the mark that other programs' filters on the egress hook look at
+    programs: tuple[EbpfProgram, ...] = ()  # eBPF that its packets meet, as far as this process may ask for it
 
 
 class Features(NamedTuple):
-    """What this kernel can do, probed in a way that leaves nothing behind."""
+    """What this kernel can do, found by probes that leave nothing behind; `missing` names what it cannot."""
 
     ifb: bool
     clsact: bool
-    fq_codel: bool
     ipset: bool  # hash:net with skbinfo and comment, and the SET target
+    skbedit: bool = False  # the action that changes a packet's mark
+    leaf_kinds: frozenset[str] = frozenset()  # of `objects.LEAF_KINDS`
+    denied: frozenset[str] = frozenset()  # names of the above that this process may not ask about
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The names of what the kernel lacks."""
+        had = {name for name in ("ifb", "clsact", "ipset", "skbedit") if getattr(self, name)} | self.leaf_kinds
+        named = ("ifb", "clsact", *sorted(objects.LEAF_KINDS), "ipset", "skbedit")
+        return tuple(name for name in named if name not in had | self.denied)
 
 
 class MarkUse(NamedTuple):
-    """A foreign rule that reads or writes packet marks."""
+    """A foreign rule that reads or writes packet marks, or writes priorities."""
 
     bits: int
     where: str  # for the report: the rule as the tool prints it
     rewritten: int = 0  # of these bits, those that it writes in packets which have passed our rule
+    read: int = 0  # of these bits, those that it compares or copies in packets which have passed our rule
+    arriving: bool = False  # it only asks for the way back of arriving packets, which have not come to our rule yet
+    priority: bool = False  # it writes the priority of packets which have passed our rule
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,6 +106,30 @@ class Facts:
     mark_uses: tuple[MarkUse, ...]
     taken_ifb_names: frozenset[str]  # links named like our ifbs that are not ours
     iptables_backend: str  # "nft" or "legacy"
+    idle: Mapping[int, str] = dataclasses.field(default_factory=dict)  # by family: why no packet comes to our rules
+    spared: Mapping[Prefix, str] = dataclasses.field(default_factory=dict)  # what it cannot do without, and why
+    unclear_routes: bool = False  # a default route is there whose interface the kernel names in no form that we know
+
+
+class Way(NamedTuple):
+    """By which interfaces packets to one part of a network leave.
+
+    `table`: 0 where every packet goes that way; else the routing table that some packets are sent to, by a rule or a
+    VRF, and in which this part has a route of its own. `picked`: only those that bear a mark, a port and the like.
+    """
+
+    part: Prefix
+    interfaces: frozenset[str]
+    table: int = 0
+    picked: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ways:
+    """How packets to networks leave, as the kernel looks it up. What is not in it is not known, or never leaves."""
+
+    of: Mapping[Prefix, tuple[Way, ...]]  # by network that was asked for
+    defaults: Mapping[int, frozenset[str]]  # by table that rules send some packets to: interfaces of its default route
 
 
 class ClassCounters(NamedTuple):
@@ -198,13 +149,29 @@ class Counters:
     at: float  # monotonic seconds
     classes: Mapping[str, Mapping[int, ClassCounters]]
     direct_packets: Mapping[str, int]  # by device: HTB's direct_packets_stat
-    rules: Mapping[int, int]  # by family: packets that found a set entry, since our chain was last written
+    rules: Mapping[int, int]  # by family: packets that found a set entry, since our chain was made or the agent was
 
 
-class HookPassage(NamedTuple):
-    """What one interface with our hook has counted. Bytes as on the wire; all but `left_bytes` tell GSO segments."""
+class UplinkCounters(NamedTuple):
+    """What one interface has sent, and what waits before it."""
 
-    index: int  # type: ignore[assignment]  # tuple.index is nobody's loss
+    sent_bytes: int  # with link headers
+    backlog_bytes: int  # in its root qdisc, whoever made that
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QueueReading:
+    """What has come out of our classes, and what waits in them and before the interfaces, at one time."""
+
+    at: float  # monotonic seconds, when the reading began
+    classes: Mapping[str, Mapping[int, ClassCounters]]  # by device and minor; `drops` are those of the class alone
+    uplinks: Mapping[str, UplinkCounters]  # by interface
+
+
+class HookCounters(NamedTuple):
+    """What one interface with our hook has counted. Bytes as on the wire; all but `left_bytes` count GSO segments."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing here uses
     left_bytes: int  # sent by the interface
     reached_bytes: int  # came to the clsact qdisc; what we redirect comes a second time, after the ifb
     redirected_bytes: int
@@ -212,8 +179,8 @@ class HookPassage(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Passage:
+class HookReading:
     """Whether what our rules mark comes to our hooks: a reading of few counters, whatever the number of classes."""
 
     matched_packets: int  # found a set entry, of both families, whatever interface they leave by
-    hooks: Mapping[str, HookPassage]  # by interface
+    hooks: Mapping[str, HookCounters]  # by interface

@@ -101,7 +101,7 @@ def _applies(of: Cluster, nodes: Sequence[ClusterNode], count: int, rounds: int)
 
 
 def _kubectl_alone(of: Cluster) -> float:
-    """The same command with an object that nobody watches."""
+    """The same command with an object that is not watched."""
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bench", "namespace": "default"}}
     start = time.monotonic()
     of.plane.kubectl("apply", "-f", "-", stdin=json.dumps(body | {"data": {"at": str(start)}}))

@@ -17,13 +17,13 @@ from bandwidth_bench.cluster import Cluster, Operator
 from bandwidth_bench.figures import Figure
 from bandwidth_bench.rows.cluster_operator import COUNT, figure
 from bandwidth_lab.simulated_fleet import Fleet
-from bandwidth_operator import settings
+from bandwidth_operator.commands import options, run
 
 AGENTS = 100
 QUICK_AGENTS, QUICK_COUNT = 20, 1_000
 RESTART_ROUNDS, EDIT_ROUNDS = 3, 5
 BETWEEN_EDITS_SECONDS = 12.0  # longer than the longest spacing of reports
-WRITES_PER_SECOND, WRITE_BURST = settings.DEFAULTS.writes_per_second, settings.WRITE_BURST  # the operator's own bounds
+WRITES_PER_SECOND, WRITE_BURST = options.DEFAULTS.writes_per_second, run.WRITE_BURST  # the operator's own bounds
 SAMPLE_SECONDS = 1.0
 WINDOW_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0

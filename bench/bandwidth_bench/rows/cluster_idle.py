@@ -1,6 +1,6 @@
-"""Ten minutes in which nobody does anything, with 10,000 limits and 10 nodes: what is written, what the operator uses.
+"""Ten minutes without any change, with 10,000 limits and 10 nodes: what is written, what the operator uses.
 
-Writes are counted by the API server itself, so nobody's are missed.
+Writes are counted by the API server itself, so none is missed.
 """
 
 from __future__ import annotations

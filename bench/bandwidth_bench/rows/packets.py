@@ -1,4 +1,4 @@
-"""Packets per second of a client that nobody limits, beside 1 to 30,000 limits of others.
+"""Packets per second of a client without a limit, beside 1 to 30,000 limits of others.
 
     server: sender ── netfilter ── qdisc ── veth ── client: a socket that takes what comes
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import socket
+from collections.abc import Sequence
 
 from bandwidth_bench import agent, limits, machine, plain, stage
 from bandwidth_bench.figures import Figure, ratios
@@ -31,39 +32,54 @@ def measure(extent: stage.Extent) -> list[Figure]:
     counts = QUICK_COUNTS if extent.quick else COUNTS
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(stage.folder())
-        stages: dict[tuple[str, int], _Path] = {("none", 0): _Path(stack)}
+        stages: dict[tuple[str, int], Path] = {("none", 0): Path(stack)}
         for placement in ("ifb", "interface"):
             for count in counts:
                 stage.say(f"{placement} with {count} limits")
-                made = stages[placement, count] = _Path(stack)
-                made.limit(directory / f"{placement}-{count}", count, placement)
+                made = stages[placement, count] = Path(stack)
+                made.limit(directory / f"{placement}-{count}", placement, limits.many(count))
         for count in set(SCRIPT_COUNTS) & set(counts):
             stage.say(f"a rule per client, {count} clients")
-            made = stages["script", count] = _Path(stack)
+            made = stages["script", count] = Path(stack)
             plain.install_script(made.network.server.namespace, "eth0", limits.many(count))
         rounds = {f"{design} {count}": path.send for (design, count), path in stages.items()}
         nanoseconds = stage.in_turns(rounds, extent.rounds(ROUNDS))
         return _figures(nanoseconds)
 
 
-class _Path:
-    """A sender, a link and a receiver."""
+class Path:
+    """A sender, a link and a receiver, which may have dialled a port of the sender's before."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    def __init__(self, stack: contextlib.ExitStack, dialled: int = 0) -> None:
         self.network: Network = stack.enter_context(pair(prefix=stage.PREFIX))
         client = self.network.clients[0]
+        self.client = client.address4
+        self._dialled = dialled
         self._sink = stack.enter_context(client.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self._sink.bind(("", int(PORT)))
         self._command = [str(machine.sender()), client.address4, PORT, PAYLOAD_BYTES, f"{ROUND_SECONDS:g}"]
+        self._command += ["1", str(dialled)] if dialled else []
 
-    def limit(self, folder: pathlib.Path, count: int, placement: str) -> None:
-        agent.once(agent.node(self.network.server.namespace, folder, placement, limits.many(count)))
+    def limit(self, folder: pathlib.Path, placement: str, wanted: Sequence[limits.Limit]) -> None:
+        agent.once(agent.node(self.network.server.namespace, folder, placement, wanted))
 
     def send(self) -> float:
         """Nanoseconds per packet."""
-        done = self.network.server.namespace.run(self._command)
-        packets, seconds, _ = map(float, done.stdout.split())
+        packets, seconds, _ = self._sent()
         return seconds / packets * 1e9
+
+    def work(self) -> float:
+        """Nanoseconds of CPU that the sender spent per packet, which others on the machine do not add to."""
+        packets, _, cpu_seconds = self._sent()
+        return cpu_seconds / packets * 1e9
+
+    def _sent(self) -> tuple[float, float, float]:
+        """One round: packets, seconds, seconds of CPU."""
+        if self._dialled:
+            self._sink.sendto(b"hello", (self.network.server.address4, self._dialled))
+        done = self.network.server.namespace.run(self._command)
+        packets, seconds, cpu_seconds = map(float, done.stdout.split())
+        return packets, seconds, cpu_seconds
 
 
 def _figures(nanoseconds: dict[str, list[float]]) -> list[Figure]:

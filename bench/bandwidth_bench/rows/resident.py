@@ -10,7 +10,8 @@ import struct
 import time
 from collections.abc import Iterator
 
-from bandwidth_agent.kernel import change, model, real
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux import real
 from bandwidth_bench import agent, limits, stage
 from bandwidth_bench.figures import Figure
 from bandwidth_lab import pair
@@ -46,7 +47,7 @@ def change_one(extent: stage.Extent) -> list[Figure]:
     with _node(count) as node, agent.running(node) as running:
         running.until_ready()
         stage.pause(SETTLE_SECONDS)
-        edits = [_edit(node, RATES[number % 2]) for number in range(extent.rounds(CHANGE_ROUNDS))]
+        edits = [edit(node, RATES[number % 2]) for number in range(extent.rounds(CHANGE_ROUNDS))]
         alone = node.namespace.call(lambda: _kernel_alone(extent.rounds(CHANGE_ROUNDS)))
     case = {"what": "the rate of one limit", "limits": f"{count:,}"}
     return [
@@ -55,7 +56,7 @@ def change_one(extent: stage.Extent) -> list[Figure]:
     ]
 
 
-def _edit(node: Node, rate: str) -> float:
+def edit(node: Node, rate: str) -> float:
     """Milliseconds until the kernel says that a class has changed."""
     with node.namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events:
         events.bind((0, RTMGRP_TC))
@@ -88,9 +89,9 @@ def _kernel_alone(rounds: int) -> list[float]:
         kernel.close()
 
 
-def _alter(kernel: real.RealKernel, device: str, minor: int, htb: model.HtbClass) -> float:
+def _alter(kernel: real.RealKernel, device: str, minor: int, htb: objects.HtbClass) -> float:
     faster = htb._replace(rate=htb.rate * 2, ceil=htb.ceil * 2)
-    there = change.PutClasses(device, {minor: faster}, {minor: htb})
+    there = objects.PutClasses(device, {minor: faster}, {minor: htb})
     back = dataclasses.replace(there, classes={minor: htb}, observed={minor: faster})
     start = time.perf_counter()
     outcome = kernel.apply_one(there)

@@ -31,7 +31,7 @@ def measure(extent: stage.Extent) -> list[Figure]:
     """The figures of the guest; raises where there is no script to boot it."""
     if not os.access(SCRIPT, os.X_OK):
         raise FileNotFoundError(f"no {SCRIPT}: set VM to a script that runs 'VM KERNEL COMMAND' in a virtual machine")
-    python = f"PYTHONPATH=lab:bench {sys.executable} -m bandwidth_bench.rows.virtual"
+    python = f"PYTHONPATH=tests/lab:bench {sys.executable} -m bandwidth_bench.rows.virtual"
     command = [str(SCRIPT), KERNEL, python + (" --quick" if extent.quick else "")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]

@@ -22,8 +22,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bandwidth_agent import apply, cli, reconcile
-from bandwidth_agent.kernel import change, real, tracer
+from bandwidth_agent import cli, reconcile
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.fake import tracer
+from bandwidth_agent.kernel.linux import real
+from bandwidth_agent.planner import apply
 from bandwidth_api import addresses
 
 FREE = 1 << 62  # bits per second of what is in no class
@@ -44,7 +47,7 @@ def speeds(kernel: real.RealKernel, packets: Sequence[Sequence[Any]]) -> list[in
     return answers
 
 
-def run(argv: list[str], checkpoint: Callable[[change.Change], None] | None) -> int:
+def run(argv: list[str], checkpoint: Callable[[objects.Change], None] | None) -> int:
     """The program as it is; only what it applies has a checkpoint."""
     if argv[0] == "cleanup":
         apply.apply = functools.partial(apply.apply, checkpoint=checkpoint)
@@ -54,7 +57,7 @@ def run(argv: list[str], checkpoint: Callable[[change.Change], None] | None) -> 
 
 
 def killed(argv: list[str], left: int) -> int:
-    def checkpoint(_: change.Change) -> None:
+    def checkpoint(_: objects.Change) -> None:
         nonlocal left
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Files that break in every way that files do: told clearly, in nobody's way, and never a reason to be fast."""
+"""Files that break in every way that files do: told clearly, without harm to others, and never a reason to be fast."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BLUR = 1.2  # of the rate in a second, on a machine that delivers late
 
 
 class Bad(NamedTuple):
-    """What somebody wrote in the place of MAIL, and how it is told."""
+    """What is written in the place of MAIL, and how it is told."""
 
     content: bytes
     name: str  # of the object, or of the file where no object can be told

@@ -1,17 +1,24 @@
-"""Somebody's program at TCX on the egress of the interface, which nobody can list, comes before our filters."""
+"""Another program at TCX on the egress of the interface, which cannot be listed, comes before our filters."""
 
 from __future__ import annotations
+
+import contextlib
 
 import pytest
 
 from bandwidth_agent.kernel import model
-from bandwidth_lab import Network, TcpFlow, WireMeter
+from bandwidth_lab import Network, TcpFlow, WireMeter, ebpf
 from bandwidth_lab.node import Node
-from kernel.behaviour import holding, tcx
+from kernel.behaviour import holding
 
 pytestmark = pytest.mark.root
 
 RATE = 8_000_000
+
+
+def at_tcx(node: Node, verdict: int) -> contextlib.AbstractContextManager[None]:
+    """Another program on the way out of the node, which says this of every packet."""
+    return ebpf.attached(node.namespace, "eth0", "egress", ebpf.verdict(verdict))
 
 
 def test_a_program_that_ends_the_walk_moves_the_limit_to_the_interface(network: Network, node: Node) -> None:
@@ -19,8 +26,9 @@ def test_a_program_that_ends_the_walk_moves_the_limit_to_the_interface(network: 
     also when the program is gone."""
     client = network.clients[0]
     node.limit("slow", [client.address4], "8Mbit")
+    node.bypassed = True  # until the limit is where the packets pass
     with TcpFlow(network.server, client), WireMeter(client) as meter:
-        with tcx.egress(node.namespace, "eth0", tcx.PASS):
+        with at_tcx(node, ebpf.PASS):
             node.start("--resync", "600")
             node.until(lambda: "eth0" in node.kernel().trees and not node.kernel().hooks)
             holding.assert_held(meter, RATE)
@@ -35,9 +43,10 @@ def test_a_program_that_comes_later_is_noticed_at_the_next_read_back(network: Ne
     node.limit("slow", [client.address4], "8Mbit")
     node.start("--resync", "1")
     node.until_rate(client.address4, RATE)
+    node.bypassed = True  # until the limit is where the packets pass
     with TcpFlow(network.server, client), WireMeter(client) as meter:
         holding.assert_held(meter, RATE)
-        with tcx.egress(node.namespace, "eth0", tcx.PASS):
+        with at_tcx(node, ebpf.PASS):
             node.until(lambda: "eth0" in node.kernel().trees and not node.kernel().hooks)
             holding.assert_held(meter, RATE)
     node.stop()
@@ -47,7 +56,7 @@ def test_a_program_that_lets_the_next_one_see_the_packet_is_no_obstacle(network:
     """Whoever only looks, or changes packets, leaves us where we are."""
     client = network.clients[0]
     node.limit("slow", [client.address4], "8Mbit")
-    with tcx.egress(node.namespace, "eth0", tcx.NEXT), TcpFlow(network.server, client), WireMeter(client) as meter:
+    with at_tcx(node, ebpf.NEXT), TcpFlow(network.server, client), WireMeter(client) as meter:
         node.start("--resync", "1")
         node.until_rate(client.address4, RATE)
         meter.measure(3.0)  # three read-backs
@@ -61,7 +70,8 @@ def test_placement_ifb_says_why_it_fails(network: Network, node: Node) -> None:
     client = network.clients[0]
     node.limit("slow", [client.address4], "8Mbit")
     node.options = ("--placement", "ifb")
-    with tcx.egress(node.namespace, "eth0", tcx.PASS), TcpFlow(network.server, client):
+    node.bypassed = True
+    with at_tcx(node, ebpf.PASS), TcpFlow(network.server, client):
         node.start("--resync", "600")
         node.until(lambda: "ForeignFilter" in node.log.read_text())
         node.until(lambda: node.kernel() == model.EMPTY)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from bandwidth_agent.kernel import model
-from bandwidth_lab import Network, star
+from bandwidth_lab import Network, TcpFlow, star
 from bandwidth_lab.node import PROGRAM, Node
 from kernel.behaviour import holding
 
@@ -31,7 +31,7 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def folder() -> Iterator[pathlib.Path]:
-    """A place that everybody may read, which pytest's own is not."""
+    """A place that all may read, which pytest's own is not."""
     made = pathlib.Path(tempfile.mkdtemp(prefix="kz-"))
     made.chmod(0o755)
     yield made
@@ -165,8 +165,63 @@ def test_without_a_capability(network: Network, folder: pathlib.Path, lacking: s
     assert whole.kernel() == before
 
 
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_who_tells_what_can_be_told(network: Network, folder: pathlib.Path, user: str) -> None:
+    """Without a capability `who` says in one line what is missing, and answers with the rest."""
+    whole, client = Node(network.server.namespace, folder / "whole"), network.clients[0]
+    limits(whole)
+    whole.once()
+    before = whole.kernel()
+    with TcpFlow(network.server, client):
+        for capabilities, code in ((BOTH, 0), ("+net_admin", 0), ("+net_raw", 5), ("-sys_boot", 5)):
+            done = Limited(network, folder, capabilities, user).call(
+                "who", client.address4, "--seconds", "0.5", "-o", "json"
+            )
+            assert (done.returncode, done.stderr) == (code, "")
+            told = json.loads(done.stdout)
+            assert [limit["name"] for limit in told["limits"]] == ([] if code else ["slow"])
+            assert (told["seen"] is not None) is ("+net_raw" in capabilities)
+            assert len(told["missing"]) == sum(word not in capabilities for word in ("+net_admin", "+net_raw"))
+            assert all(("run it as root" in line) is (user == "nobody") for line in told["missing"])
+    assert whole.kernel() == before
+
+
+def test_in_a_user_namespace_of_its_own(network: Network, folder: pathlib.Path) -> None:
+    """Who has the capabilities in a user namespace that owns the network namespace, as in a container, can do all."""
+    node = Node(network.server.namespace, folder)
+    node.limit("slow", ["198.51.100.10"], "4Mbit")
+    made = "ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up;"
+    made += " ip address add 198.51.100.1/24 dev eth0; ip route add default via 198.51.100.2;"
+    once, again, cleanup = (
+        " ".join(node.command(program, *more))
+        for program, *more in (("run", "--once", "-o", "json"), ("plan", "--exit-code"), ("cleanup",))
+    )
+    script = f"{made} {once} && {again} >&2 && {cleanup} >&2; echo $? >&2; ip -br link show type ifb >&2"
+    done = network.server.namespace.run(
+        ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", script], timeout=120
+    )
+    report = json.loads(done.stdout)
+    assert (report["limits"]["programmed"], report["interfaces"][0]["placement"]) == (1, "ifb")
+    assert "skbedit" not in report["missingFeatures"], "it may not be asked about, which is not that it is missing"
+    assert done.stderr.splitlines()[-1] == "0", done.stderr
+
+
+def test_in_a_user_namespace_that_does_not_own_the_network(network: Network, folder: pathlib.Path) -> None:
+    """Capabilities that count for nothing here: each program says so and what helps, and no module is asked for."""
+    node = Node(network.server.namespace, folder)
+    node.limit("slow", ["203.0.113.10"], "4Mbit")
+    before = node.snapshot()
+    for program, *more in PROGRAMS:
+        command = ["unshare", "--user", "--map-root-user", *node.command(program, *more)]
+        done = network.server.namespace.run(command, check=False, timeout=60)
+        assert done.returncode == 1
+        assert "user namespace that owns this network namespace" in done.stderr
+        assert "module" not in done.stderr.replace("security module", "")
+    assert node.snapshot() == before
+
+
 def test_without_any_capability_help_is_given(network: Network, folder: pathlib.Path) -> None:
-    """To read what a program does, or to be told of a wrong option, nobody needs to be root."""
+    """To read what a program does, or to learn of a wrong option, root is not needed."""
     node = Limited(network, folder, "-sys_boot", "nobody")
     for program, *_ in PROGRAMS:
         assert node.namespace.run([*node._prefix(), str(PROGRAM), program, "--help"]).stdout

@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-from bandwidth_agent.kernel import model, tracer
+from bandwidth_agent.kernel import model
+from bandwidth_agent.kernel.fake import tracer
 from bandwidth_api import addresses
 from bandwidth_lab import Network, TcpFlow, UdpFlow, WireMeter, traffic
-from bandwidth_lab.node import Node
+from bandwidth_lab.node import Node, whole_second
 from kernel.behaviour import holding
 
 pytestmark = pytest.mark.root
@@ -179,17 +180,19 @@ def test_port_is_the_one_the_client_dialled(network: Network, node: Node, transp
 
 
 def test_expiry_is_kept_to_the_second(network: Network, node: Node) -> None:
-    """A limit with a time to end is lifted by a running agent then, not before, with nobody touching its file."""
+    """A limit with a time to end is lifted by a running agent then, not before, without a change of its file."""
     client = network.clients[0]
     node.start("--resync", "600")
     node.until(lambda: "started" in node.log.read_text())
-    ends = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(seconds=6)
-    node.limit("slow", [client.address4], "1Mbit", expiresAt=ends.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    late = whole_second(3600)
+    node.limit_until(late, "slow", [client.address4], "1Mbit")
     node.until_rate(client.address4, 1_000_000)
     (shown,) = node.show()["limits"]
-    assert shown["expiresAt"] == ends.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert datetime.datetime.fromisoformat(shown["expiresAt"]) == late
+    soon = whole_second(4)  # from when it is in force: how long that takes is not what is tested
+    node.limit_until(soon, "slow", [client.address4], "1Mbit")
     node.until_rate(client.address4, None)
-    assert time.time() >= ends.timestamp()
+    assert time.time() >= soon.timestamp()
     node.stop()
 
 
@@ -230,7 +233,7 @@ def test_restart_with_a_thousand_limits_changes_nothing(network: Network, node: 
 
 
 def test_shards_share_the_classes(network: Network, node: Node) -> None:
-    """More limits than one ifb holds take a second one, and go back to one when they are fewer again."""
+    """Limits are numbered in the order of their names; those beyond one ifb take a second one, which goes with them."""
     last = network.clients[0].address4
     for number in range(600):
         node.limit(f"l-{number:03}", [f"198.18.{number // 250}.{number % 250 + 1}"], "5Mbit")

@@ -171,7 +171,7 @@ def test_cleanup_after_a_kill(node: Node, passes: Passes) -> None:
 
 @pytest.mark.parametrize("placement", ["ifb", "interface"])
 def test_cleanup_killed_anywhere(node: Node, passes: Passes, placement: str) -> None:
-    """Wherever a cleanup dies, nobody else notices, the next one removes the rest, and `run` would bring all back."""
+    """Wherever a cleanup dies, other programs go on, the next one removes the rest, and `run` would bring all back."""
     node.options = ("--placement", placement)
     strangers(node, "nft")
     before = snapshot(node)
@@ -218,7 +218,7 @@ MENDING = {
 
 
 def test_cleanup_of_what_is_left(node: Node, passes: Passes) -> None:
-    """Whatever somebody has taken away or broken before, the rest goes."""
+    """Whatever another program has taken away or broken before, the rest goes."""
     before = snapshot(node)
     for damage in DAMAGE:
         limits(node)

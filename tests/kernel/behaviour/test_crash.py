@@ -72,6 +72,26 @@ def other_ports(node: Node) -> None:
     node.limit("web", ["203.0.113.10"], "2Mbit")
 
 
+def _seven(first: int) -> dict[str, list[dict[str, int]]]:
+    return {"ports": [{"port": first + 20 * n, "endPort": first + 20 * n + 9} for n in range(7)]}
+
+
+def many_ports(node: Node) -> None:
+    """Of `two`, one for more ranges of ports than one chain has room for, by three limits."""
+    node.limit("slow", ["203.0.113.10", "203.0.113.77"], "4Mbit", egress=_seven(990))
+    node.limit("office", ["203.0.113.64/26", "2001:db8:0:2::/64"], "8Mbit")
+    node.limit("web", ["203.0.113.10"], "2Mbit", egress=_seven(440))
+    node.limit("games", ["203.0.113.0/24", "2001:db8:0:2::10"], "3Mbit", egress=_seven(30_001))
+
+
+def many_others(node: Node) -> None:
+    """Of `many_ports`, each for other ranges, and some that none was for."""
+    node.limit("slow", ["203.0.113.10", "203.0.113.11"], "4Mbit", egress=_seven(433))
+    node.limit("office", ["203.0.113.64/26", "2001:db8:0:2::/64"], "8Mbit", egress=_seven(987))
+    node.limit("web", ["203.0.113.10"], "2Mbit", egress=_seven(50_000))
+    node.limit("games", ["203.0.113.0/24"], "3Mbit", egress=_seven(10_000))
+
+
 def modes(node: Node) -> None:
     """Of `two`, one that only watches."""
     node.limit("slow", ["203.0.113.10", "2001:db8:0:2::10"], "4Mbit", mode="Observe")
@@ -102,6 +122,10 @@ STORIES = {
     "other clients": Story(two, clients, f"{IFB} {PRIORITY}"),
     "ports come": Story(two, ports, f"{IFB} {MARK}"),
     "other ports": Story(ports, other_ports, f"{ROOT} {MARK}"),
+    "many ports come": Story(ports, many_ports, f"{IFB} {MARK}"),
+    "many other ports": Story(many_ports, many_others, f"{ROOT} {PRIORITY}"),
+    "many ports go": Story(many_others, two, f"{IFB} {PRIORITY}"),
+    "many ports to marks": Story(many_ports, many_ports, f"{IFB} {PRIORITY}", f"{ROOT} {MARK}"),
     "only watched": Story(two, modes, f"{IFB} {MARK}"),
     "enforced": Story(modes, two, f"{ROOT} {PRIORITY}"),
     "to the root": Story(two, two, f"{IFB} {MARK}", f"{ROOT} {MARK}"),

@@ -78,26 +78,25 @@ def test_ruleset_flushed_by_nft(network: Network, running: Node) -> None:
     running.until(lambda: running.kernel() == before)
 
 
-def test_root_of_the_interface_deleted(network: Network, node: Node) -> None:
-    """Under placement interface our root that somebody deletes is put back with its classes."""
-    client = network.clients[0]
+def running_at_the_root(network: Network, node: Node) -> model.State:
+    """Start an agent that shapes at the interface's own root; returns what it made of one limit."""
     node.options = ("--placement", "interface")
-    node.limit("slow", [client.address4], "4Mbit")
+    node.limit("slow", [network.clients[0].address4], "4Mbit")
     node.start("--resync", "2", "--log-format", "json")
     node.until(lambda: '"in_force": 1' in node.log.read_text())
-    before = node.kernel()
+    return node.kernel()
+
+
+def test_root_of_the_interface_deleted(network: Network, node: Node) -> None:
+    """Under placement interface our root that another program deletes is put back with its classes."""
+    before = running_at_the_root(network, node)
     node.namespace.tc("qdisc del dev eth0 root")
     node.until(lambda: node.kernel() == before)
 
 
 def test_root_of_the_interface_replaced_by_a_stranger(network: Network, node: Node) -> None:
     """A stranger's root in the place of ours stays; each limit says so, and is in force again when that root goes."""
-    client = network.clients[0]
-    node.options = ("--placement", "interface")
-    node.limit("slow", [client.address4], "4Mbit")
-    node.start("--resync", "2", "--log-format", "json")
-    node.until(lambda: '"in_force": 1' in node.log.read_text())
-    before = node.kernel()
+    before = running_at_the_root(network, node)
     node.namespace.tc("qdisc replace dev eth0 root handle 9: tbf rate 300mbit burst 256k latency 50ms")
     node.until(lambda: "ForeignQdisc" in node.log.read_text())
     node.until(lambda: not node.kernel().sets)
@@ -142,15 +141,27 @@ def test_strangers_survive_faults_and_repairs(network: Network, node: Node) -> N
 
 
 def test_stubborn_writer_is_given_up_loudly(network: Network, running: Node) -> None:
-    """Against a program that flushes our set again and again the agent stops after three repairs and says so."""
+    """A program that undoes each repair at once is left alone and named; the limit is back soon after it stops."""
     client = network.clients[0]
-    for _ in range(3):
-        running.namespace.run(["ipset", "flush", "cbl-v4"])
-        running.until_rate(client.address4, RATE)
-    running.namespace.run(["ipset", "flush", "cbl-v4"])
+    undo = "while :; do iptables -t mangle -F POSTROUTING; sleep 0.05; done"
+    stubborn = running.namespace.start(["sh", "-c", undo])
     running.until(lambda: "ConflictingWriter" in running.log.read_text())
-    assert running.rate_of(client.address4) is None
-    assert running.rate_of(client.address6) == RATE
+    stubborn.kill()
+    running.until(lambda: running.kernel().chains[4].jump_first)
+    assert running.rate_of(client.address4) == running.rate_of(client.address6) == RATE
+    holding.assert_client_held(network.server, client, RATE)
+
+
+def test_a_firewall_reloaded_six_times_sets_nobody_free(network: Network, running: Node) -> None:
+    """Each reload is followed by a repair, and no limit ever says that another program is fighting."""
+    before = running.kernel()
+    rules = running.namespace.run(["iptables-save"]).stdout
+    rules = "".join(line for line in rules.splitlines(keepends=True) if "CBL" not in line)
+    for _ in range(6):
+        running.namespace.run(["iptables-restore"], stdin=rules)
+        running.until(lambda: running.kernel() == before)
+    assert "ConflictingWriter" not in running.log.read_text()
+    holding.assert_client_held(network.server, network.clients[0], RATE)
 
 
 def test_a_second_agent_is_refused(network: Network, running: Node) -> None:

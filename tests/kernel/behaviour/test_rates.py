@@ -1,4 +1,4 @@
-"""What arrives at a limited client, measured on the wire, and what everybody else notices of it: nothing."""
+"""What arrives at a limited client, measured on the wire, and what all others notice of it: nothing."""
 
 from __future__ import annotations
 

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from bandwidth_lab import CommandError, Lab, TcpFlow, UdpFlow, WireMeter, bits_per_second, pair, ping, star, wire_bytes
+from bandwidth_lab import (
+    CommandError,
+    Lab,
+    TcpFlow,
+    UdpFlow,
+    WireMeter,
+    bits_per_second,
+    crowd,
+    pair,
+    ping,
+    star,
+    wire_bytes,
+)
 from bandwidth_lab.namespaces import NETNS
 
 pytestmark = pytest.mark.root
 
-LAB_FOLDER = pathlib.Path(__file__).resolve().parents[3] / "lab"
+LAB_FOLDER = pathlib.Path(__file__).resolve().parents[2] / "lab"
 
 
 def namespaces(prefix: str) -> list[str]:
@@ -164,6 +177,33 @@ def test_a_udp_flow_arrives_whole_at_its_rate(family: int, segments: int, rate: 
 
 
 @pytest.mark.paired
+@pytest.mark.parametrize(
+    ("network", "step", "header"), [("198.51.100.0/24", 1, 42), ("2001:db8:100::/48", 1 << 64, 62)], ids=["v4", "v6"]
+)
+def test_a_crowd_shares_its_rate_unevenly(network: str, step: int, header: int) -> None:
+    """All clients together get the rate that was asked for, and the first ten times as much as the tenth."""
+    clients = crowd.addresses(network, 20, step=step)
+    family = "ip6" if ":" in network else "ip"
+    with star(clients=1) as made:
+        (host,) = made.clients
+        made.add_network(host, network)
+        rules = "\n".join(f"{family} daddr {clients[place]} counter" for place in (0, 9))
+        table = f"table inet count {{ chain in {{ type filter hook input priority 0\n{rules}\n}}\n}}"
+        host.namespace.run(["nft", "-f", "-"], stdin=table)
+        with (
+            crowd.Crowd(made.server, host, clients, rate_bits_per_second=4e6, port=443) as flow,
+            WireMeter(host, transport="udp") as meter,
+        ):
+            meter.measure(0.3)
+            measured = meter.measure(2.0, 6 if family == "ip6" else 4)
+        counted = host.namespace.run(["nft", "list", "ruleset"]).stdout
+    first, tenth = (int(packets) for packets in re.findall(r"counter packets (\d+)", counted))
+    assert flow.sent_bytes > 0
+    assert measured == pytest.approx(4e6 * (600 + header) / 600, rel=0.1)
+    assert 6 < first / tenth < 16
+
+
+@pytest.mark.paired
 def test_a_meter_sees_an_htb_limit_as_the_kernel_does() -> None:
     """Behind a root HTB of 20 Mbit the wire rate at the client is 20 Mbit, and the ping is queued behind the flow."""
     with pair() as network:
@@ -191,3 +231,17 @@ def test_a_star_has_as_many_uplinks_as_asked_for() -> None:
             routes = network.server.namespace.run(["ip", family, "route", "show", "default"]).stdout.splitlines()
             assert [route.split(" dev ")[1].split()[0] for route in routes] == ["eth0", "eth1"]
         assert len(ping(network.clients[0], network.server.address6, seconds=0.3).round_trips_ms) == 3
+
+
+def test_the_example_of_the_readme_holds_a_client_to_its_rate() -> None:
+    """It runs as it stands there, and prints the rate that it limits to."""
+    (example,) = re.findall(r"```python\n(.*?)```", (LAB_FOLDER / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        env=os.environ | {"PYTHONPATH": str(LAB_FOLDER)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert 4.5 <= float(done.stdout.removesuffix(" Mbit/s\n").splitlines()[-1]) <= 5.1

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bandwidth_agent.kernel import change, ipset, iptables, model
+from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.kernel.linux.netfilter import ipset, iptables, mark_uses
 from bandwidth_api.plan import Prefix
 from bandwidth_lab import Namespace
 
@@ -29,12 +30,12 @@ def prefix(text: str) -> Prefix:
     return Prefix(family, int.from_bytes(packed, "big"), int(length or len(packed) * 8))
 
 
-def marking(number: int, comment: str = "limit") -> model.SetEntry:
+def marking(number: int, comment: str = "limit") -> objects.SetEntry:
     """The entry of class `number` with the classifier `mark`."""
-    return model.SetEntry(number << 16, MASK, 0, comment)
+    return objects.SetEntry(number << 16, MASK, 0, comment)
 
 
-HOLE = model.SetEntry(0, 0, 0, "", hole=True)
+HOLE = objects.SetEntry(0, 0, 0, "", hole=True)
 
 
 class Node:
@@ -44,11 +45,13 @@ class Node:
         self.namespace = namespace
         self._sets = ipset.IpSets()
         self._tables = iptables.IpTables(backend)
+        self._mark_uses = mark_uses.MarkUses()
 
     def restart(self, backend: iptables.Backend = "auto") -> None:
         """Forget everything, as a new process would."""
         self._sets = ipset.IpSets()
         self._tables = iptables.IpTables(backend)
+        self._mark_uses = mark_uses.MarkUses()
 
     def sets(self, function: Callable[[ipset.IpSets], T]) -> T:
         return self.namespace.call(lambda: function(self._sets))
@@ -56,31 +59,34 @@ class Node:
     def tables(self, function: Callable[[iptables.IpTables], T]) -> T:
         return self.namespace.call(lambda: function(self._tables))
 
-    def observed_sets(self) -> dict[str, model.IpSet]:
+    def observed_sets(self) -> dict[str, objects.IpSet]:
         return self.sets(lambda sets: sets.observe())
 
-    def observed_chains(self) -> dict[int, model.Chain]:
+    def observed_chains(self) -> dict[int, objects.Chain]:
         return self.tables(lambda tables: tables.observe())
 
-    def apply(self, *steps: change.Change) -> list[change.Outcome]:
+    def mark_uses(self) -> tuple[model.MarkUse, ...]:
+        return self.namespace.call(self._mark_uses.read)
+
+    def apply(self, *steps: objects.Change) -> list[objects.Outcome]:
         """Apply changes in order, and insist that each says it worked."""
         outcomes = [self.namespace.call(lambda step=step: self._apply(step)) for step in steps]  # type: ignore[misc]
         assert all(outcome.failure is None for outcome in outcomes), outcomes
         return outcomes
 
-    def _apply(self, step: change.Change) -> change.Outcome:
+    def _apply(self, step: objects.Change) -> objects.Outcome:
         match step:
-            case change.PutSet():
+            case objects.PutSet():
                 return self._sets.put_set(step)
-            case change.PutEntries():
+            case objects.PutEntries():
                 return self._sets.put_entries(step)
-            case change.DeleteEntries():
+            case objects.DeleteEntries():
                 return self._sets.delete_entries(step)
-            case change.DeleteSet():
+            case objects.DeleteSet():
                 return self._sets.delete_set(step)
-            case change.PutChain():
+            case objects.PutChain():
                 return self._tables.put_chain(step)
-            case change.DeleteChain():
+            case objects.DeleteChain():
                 return self._tables.delete_chain(step)
         raise AssertionError(step)
 
@@ -111,10 +117,12 @@ class Node:
         return sum(part["counter"]["packets"] for part in rule["expr"] if "counter" in part)
 
 
-def one_set(family: int, entries: dict[str, model.SetEntry], name: str | None = None) -> change.PutSet:
+def one_set(family: int, entries: dict[str, objects.SetEntry], name: str | None = None) -> objects.PutSet:
     contents = {prefix(text): entry for text, entry in entries.items()}
-    return change.PutSet(name or SET_NAMES[family], model.IpSet(family, contents), replace=False)
+    return objects.PutSet(name or SET_NAMES[family], objects.IpSet(family, contents), replace=False)
 
 
-def simple_chain(family: int) -> model.Chain:
-    return model.Chain((model.Rule(SET_NAMES[family], None, map_mark=True, map_priority=False),), jump_first=True)
+def simple_chain(family: int) -> objects.Chain:
+    """The chain of limits without ports: its one set is also asked before it."""
+    name = SET_NAMES[family]
+    return objects.Chain((objects.Rule(name, None, map_mark=True, map_priority=False),), jump_first=True, guard=name)

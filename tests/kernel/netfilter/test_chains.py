@@ -1,4 +1,4 @@
-"""Our chain in the real kernel, in both back ends: put, repaired, removed without a trace, beside everybody else's."""
+"""Our chain in the real kernel, in both back ends: put, repaired, removed without a trace, beside all others'."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bandwidth_agent.kernel import change, iptables, iptables_text, model
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.netfilter import iptables, iptables_text
+from bandwidth_agent.kernel.objects import chain_layout
 from bandwidth_api import names
 from bandwidth_api.plan import PortRange
 from bandwidth_lab import Lab
@@ -18,9 +20,9 @@ pytestmark = pytest.mark.root
 BACKENDS: tuple[iptables.Backend, ...] = ("nft", "legacy")
 
 FULL = (
-    model.Rule("cbl-v4", None, map_mark=True, map_priority=False),
-    model.Rule("cbl-v4", PortRange("TCP", 993, 993), map_mark=True, map_priority=True),
-    model.Rule("cbl-v4", PortRange("UDP", 1, 65535), map_mark=False, map_priority=True),
+    objects.Rule("cbl-v4", None, map_mark=True, map_priority=False),
+    objects.Rule("cbl-v4", PortRange("TCP", 993, 993), map_mark=True, map_priority=True),
+    objects.Rule("cbl-v4", PortRange("UDP", 1, 65535), map_mark=False, map_priority=True),
 )
 
 LOOK = ("-m", "set", "--match-set", "cbl-v4", "dst")
@@ -70,16 +72,16 @@ def test_a_chain_is_read_back_as_it_was_put(tables: Node, family: int) -> None:
     """Every kind of rule comes back as the value that was written."""
     with_sets(tables)
     rules = tuple(rule._replace(set_name=f"cbl-v{family}") for rule in FULL)
-    for chain in (simple_chain(family), model.Chain(rules, True), model.Chain((), True)):
+    for chain in (simple_chain(family), objects.Chain(rules, True), objects.Chain((), True)):
         for _ in range(2):
-            tables.apply(change.PutChain(family, chain))
+            tables.apply(objects.PutChain(family, chain))
             assert tables.observed_chains() == {family: chain}
 
 
 def test_the_program_prints_the_rules_of_the_contract(tables: Node) -> None:
     """What stands in the kernel is what the design says, to the letter."""
     with_sets(tables)
-    tables.apply(change.PutChain(4, model.Chain(FULL, True)))
+    tables.apply(objects.PutChain(4, objects.Chain(FULL, True)))
     saved = tables.out(tables.tool(4, backend(tables), "-save"), "-t", "mangle").splitlines()
     assert [line for line in saved if line.startswith("-A ")][1:] == [
         "-A CBL-POSTROUTING -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-mark",
@@ -94,9 +96,9 @@ def test_cleanup_leaves_an_untouched_node_as_it_was(tables: Node) -> None:
     """On a node without rules nothing of the tables that iptables made for us stays behind, twice in a row."""
     before = tables.rulesets()
     with_sets(tables)
-    tables.apply(change.PutChain(4, simple_chain(4)), change.PutChain(6, simple_chain(6)))
+    tables.apply(objects.PutChain(4, simple_chain(4)), objects.PutChain(6, simple_chain(6)))
     tables.restart()
-    remove = [change.DeleteChain(4), change.DeleteChain(6), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6")]
+    remove = [objects.DeleteChain(4), objects.DeleteChain(6), objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6")]
     for _ in range(2):
         tables.apply(*remove)
         assert tables.rulesets() == before
@@ -107,10 +109,12 @@ def test_cleanup_leaves_the_rules_of_others_as_they_were(tables: Node) -> None:
     tables.out(tables.tool(4, backend(tables), "-restore"), stdin=FOREIGN)
     before = tables.rulesets()
     with_sets(tables)
-    tables.apply(change.PutChain(4, simple_chain(4)), change.PutChain(6, simple_chain(6)))
-    tables.apply(change.PutChain(4, model.Chain(FULL, True)))
+    tables.apply(objects.PutChain(4, simple_chain(4)), objects.PutChain(6, simple_chain(6)))
+    tables.apply(objects.PutChain(4, objects.Chain(FULL, True)))
     tables.restart()
-    tables.apply(change.DeleteChain(4), change.DeleteChain(6), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    tables.apply(
+        objects.DeleteChain(4), objects.DeleteChain(6), objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6")
+    )
     assert tables.rulesets() == before
 
 
@@ -128,30 +132,30 @@ def test_cleanup_takes_only_what_exists_because_of_us(node: Node, existing: str)
     """A table or base chain that was there before us stays, empty as it was; what was not goes."""
     node.out("nft", "-f", "-", stdin=existing)
     before = node.rulesets()
-    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    with_sets(node).apply(objects.PutChain(4, simple_chain(4)))
     node.restart()
-    node.apply(change.DeleteChain(4), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    node.apply(objects.DeleteChain(4), objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6"))
     assert node.rulesets() == before
 
 
 def test_cleanup_leaves_what_others_have_come_to_use(node: Node) -> None:
-    """A rule that somebody put into the table that exists because of us keeps the table and its chain."""
-    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    """A rule that another program put into the table that exists because of us keeps the table and its chain."""
+    with_sets(node).apply(objects.PutChain(4, simple_chain(4)))
     node.out("iptables-nft", "-t", "mangle", "-A", "POSTROUTING", "-o", "eth9", "-j", "ACCEPT")
-    node.apply(change.DeleteChain(4))
+    node.apply(objects.DeleteChain(4))
     saved = node.out("iptables-nft-save", "-t", "mangle")
     assert [line for line in saved.splitlines() if line.startswith("-A")] == ["-A POSTROUTING -o eth9 -j ACCEPT"]
     assert names.CHAIN not in node.out("nft", "list", "ruleset")
 
 
 def test_cleanup_after_somebody_flushed_leaves_nothing(node: Node) -> None:
-    """The process that made the table remembers so when the comment that says it was flushed and put anew."""
+    """The process that made the table remembers so when the comment that says it was flushed and put again."""
     before = node.rulesets()
-    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    with_sets(node).apply(objects.PutChain(4, simple_chain(4)))
     node.out("iptables-nft", "-t", "mangle", "-F")
-    node.apply(change.PutChain(4, simple_chain(4)))
+    node.apply(objects.PutChain(4, simple_chain(4)))
     node.restart()
-    node.apply(change.DeleteChain(4), change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    node.apply(objects.DeleteChain(4), objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6"))
     assert node.rulesets() == before
 
 
@@ -190,9 +194,9 @@ DAMAGE: dict[str, list[list[str]]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_drift_is_seen_and_one_put_repairs_it(tables: Node, damage: list[list[str]]) -> None:
-    """Whatever somebody does to our chain or its jump, it reads as different, and the same put sets it right."""
+    """Whatever another program does to our chain or its jump, it reads as different, and the same put sets it right."""
     with_sets(tables)
-    put = change.PutChain(4, simple_chain(4))
+    put = objects.PutChain(4, simple_chain(4))
     tables.apply(put)
     for arguments in damage:
         tables.out(tables.tool(4, backend(tables)), "-t", "mangle", *arguments)
@@ -201,13 +205,125 @@ def test_drift_is_seen_and_one_put_repairs_it(tables: Node, damage: list[list[st
     assert tables.observed_chains() == {4: put.chain}
 
 
+# ── more ranges of ports than one chain has room for ───────────────────────────────────────────────────────────
+
+
+def spread(*ports: PortRange) -> objects.Chain:
+    """A chain whose rules for ports are spread over others."""
+    rules = (objects.Rule("cbl-v4", each, map_mark=True, map_priority=False) for each in (None, *ports))
+    return objects.Chain(chain_layout.canonical([*rules]), True, "cbl-v4")
+
+
+ODD = spread(*(PortRange(protocol, port, port) for protocol in ("TCP", "UDP") for port in range(1, 300, 2)))
+FEW = spread(*(PortRange("TCP", port, port) for port in range(1, 16, 2)))
+# Every border of halving has rules on both sides, down to the lowest: as deep as it can be. Neighbours differ in what
+# they take, so that they stay two rules.
+DEEPEST = spread()._replace(
+    rules=chain_layout.canonical(
+        [
+            objects.Rule("cbl-v4", PortRange("TCP", port, port), map_mark=True, map_priority=port % 2 == 1)
+            for port in (*range(1, 16), *(1 << bit for bit in range(4, 16)))
+        ]
+    )
+)
+
+
+def counted_chains(node: Node) -> int:
+    return node.out(node.tool(4, backend(node), "-save"), "-t", "mangle").count("\n:CBL-")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_many_ranges_are_read_back_as_they_were_put(tables: Node, family: int) -> None:
+    """From few ranges to many, as deep as it goes, and back: always what was put, and no chain too many."""
+    before = tables.rulesets()
+    with_sets(tables)
+    for chain in (FEW, ODD, DEEPEST, FEW, simple_chain(4), ODD, DEEPEST):
+        here = objects.Chain(
+            tuple(rule._replace(set_name=f"cbl-v{family}") for rule in chain.rules), True, f"cbl-v{family}"
+        )
+        for _ in range(2):
+            tables.apply(objects.PutChain(family, here))
+            tables.restart(backend(tables))
+            assert tables.observed_chains() == {family: here}
+    tables.apply(objects.DeleteChain(family), objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6"))
+    assert tables.rulesets() == before
+
+
+def test_the_deepest_way_is_accepted(tables: Node) -> None:
+    """From POSTROUTING to the lowest ports a packet can come through 16 chains, and no kernel refuses them."""
+    with_sets(tables).apply(objects.PutChain(4, DEEPEST))
+    assert tables.observed_chains() == {4: DEEPEST}
+    assert counted_chains(tables) == 15
+
+
+def test_every_port_by_itself_is_accepted(tables: Node) -> None:
+    """As many rules and chains, and as deep, as ports can ever make of one protocol are taken, read and taken away."""
+    before = tables.rulesets()
+    with_sets(tables)
+    every = (PortRange("TCP", port, port) for port in range(1, 32_768, 2))
+    chain = spread(*every)
+    tables.apply(objects.PutChain(4, chain))
+    assert tables.observed_chains() == {4: chain}
+    assert counted_chains(tables) > 2_000
+    tables.apply(objects.DeleteChain(4), objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6"))
+    assert tables.rulesets() == before
+
+
+def test_another_range_leaves_the_counters_of_other_chains(tables: Node) -> None:
+    """Only the chain that the range belongs to is written again; what its rules counted is not forgotten."""
+    with_sets(tables).apply(objects.PutChain(4, ODD))
+    program = tables.tool(4, backend(tables))
+    saved = tables.out(f"{program}-save", "-t", "mangle")
+    lines = [line for line in saved.splitlines() if line.startswith("-A CBL-TCP-0-15 ")]
+    text = "\n".join(["*mangle", ":CBL-TCP-0-15 - [0:0]", *(f"[7:70] {line}" for line in lines), "COMMIT", ""])
+    tables.out(f"{program}-restore", "--noflush", "-c", stdin=text)
+    assert tables.observed_chains() == {4: ODD}
+    counted = 7 * len(lines)
+    assert tables.tables(lambda each: each.counters()) == {4: counted}
+    more = spread(*(rule.ports for rule in ODD.rules if rule.ports), PortRange("TCP", 40_000, 40_000))
+    tables.apply(objects.PutChain(4, more))
+    assert tables.observed_chains() == {4: more}
+    assert tables.tables(lambda each: each.counters()) == {4: counted}
+    tables.apply(objects.PutChain(4, FEW))
+    assert tables.tables(lambda each: each.counters()) == {4: counted}, "what went on is no new beginning"
+
+
+SPREAD_DAMAGE: dict[str, list[list[str]]] = {
+    "a chain flushed": [["-F", "CBL-TCP-0-15"]],
+    "a goto gone": [["-D", "CBL-TCP-0-65535", "1"]],
+    "the first chain flushed": [["-F", names.CHAIN]],
+    "all but the first chain flushed": [["-F", "CBL-UDP-0-65535"], ["-F", "CBL-TCP-0-65535"]],
+    "a stranger's rule": [["-I", "CBL-TCP-0-15", "-j", "RETURN"]],
+    "a stranger's jump into the middle": [["-A", "OUTPUT", "-j", "CBL-TCP-0-15"]],
+    "a chain with a name of ours": [["-N", "CBL-TCP-7-8"]],
+    "the jump and the first chain gone": [["-F", "POSTROUTING"], ["-F", names.CHAIN], ["-X", names.CHAIN]],
+}
+
+
+@pytest.mark.parametrize("damage", SPREAD_DAMAGE.values(), ids=SPREAD_DAMAGE.keys())
+def test_drift_in_any_of_the_chains_is_seen_repaired_and_cleaned(tables: Node, damage: list[list[str]]) -> None:
+    """Whatever another program does to one of them: one put sets it right, and one removal takes all away."""
+    before = tables.rulesets()
+    chosen = backend(tables)
+    for repair in (True, False):
+        with_sets(tables).apply(objects.PutChain(4, ODD))
+        for arguments in damage:
+            tables.out(tables.tool(4, chosen), "-t", "mangle", *arguments)
+        assert tables.observed_chains() not in ({}, {4: ODD})
+        if repair:
+            tables.apply(objects.PutChain(4, ODD))
+            assert tables.observed_chains() == {4: ODD}
+        tables.apply(objects.DeleteChain(4), objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6"))
+    assert tables.rulesets() == before
+
+
 def test_rules_of_others_are_untouched_by_repairs(tables: Node) -> None:
-    """Putting our jump back first moves nobody else's rule and resets nobody's counter."""
+    """Putting our jump back first moves no other rule and resets no counter."""
     program = tables.tool(4, backend(tables))
     tables.out(f"{program}-restore", "-c", stdin=FOREIGN.replace("-A POSTROUTING -o", "[7:70] -A POSTROUTING -o"))
-    with_sets(tables).apply(change.PutChain(4, simple_chain(4)))
+    with_sets(tables).apply(objects.PutChain(4, simple_chain(4)))
     tables.out(program, "-t", "mangle", "-I", "POSTROUTING", "1", "-o", "eth8", "-j", "ACCEPT")
-    tables.apply(change.PutChain(4, simple_chain(4)))
+    tables.apply(objects.PutChain(4, simple_chain(4)))
     saved = tables.out(f"{program}-save", "-c", "-t", "mangle").splitlines()
     rules = [line.partition("-A ")[2] for line in saved if "-A POSTROUTING" in line]
     assert [rule.split()[-1] for rule in rules] == [names.CHAIN, "ACCEPT", "OTHERS", "0x0a"]
@@ -216,21 +332,21 @@ def test_rules_of_others_are_untouched_by_repairs(tables: Node) -> None:
 
 def test_a_put_keeps_the_jump_and_its_counter(tables: Node) -> None:
     """Rewriting the chain leaves a jump that is right where it is; its counter goes on."""
-    with_sets(tables).apply(change.PutChain(4, model.Chain(FULL, True)))
+    with_sets(tables).apply(objects.PutChain(4, objects.Chain(FULL, True)))
     tables.namespace.run(["ping", "-c", "1", "-W", "1", "192.0.2.1"], check=False)
     before = jump(tables)
     assert " -c 0 0 " not in before
-    tables.apply(change.PutChain(4, model.Chain(FULL[1:], True)))
+    tables.apply(objects.PutChain(4, objects.Chain(FULL[1:], True)))
     assert jump(tables) == before
     assert tables.tables(lambda each: each.counters()) == {4: 0}
 
 
 def test_the_jump_asks_the_only_set(tables: Node) -> None:
-    """With one set the jump is for those in it alone; with rules for ports it is for everybody, and back again."""
-    with_sets(tables).apply(change.PutChain(4, simple_chain(4)))
+    """With one set the jump is for those in it alone; with rules for ports it is for all packets, and back again."""
+    with_sets(tables).apply(objects.PutChain(4, simple_chain(4)))
     assert "-m set --match-set cbl-v4 dst -m comment" in jump(tables)
-    for chain in (model.Chain(FULL, True), simple_chain(4)):
-        tables.apply(change.PutChain(4, chain))
+    for chain in (objects.Chain(FULL, True), simple_chain(4)):
+        tables.apply(objects.PutChain(4, chain))
         assert ("--match-set" in jump(tables)) is (chain == simple_chain(4))
         assert tables.observed_chains() == {4: chain}
 
@@ -245,7 +361,7 @@ def test_nothing_of_ours_reads_as_nothing(tables: Node) -> None:
 
 def test_a_rule_on_a_missing_set_is_a_failure_with_the_tools_words(tables: Node) -> None:
     """The transaction is refused whole; nothing half stands."""
-    outcome = tables.tables(lambda each: each.put_chain(change.PutChain(4, simple_chain(4))))
+    outcome = tables.tables(lambda each: each.put_chain(objects.PutChain(4, simple_chain(4))))
     assert outcome.failure is not None
     assert "cbl-v4" in outcome.failure.message
     assert tables.observed_chains() == {}
@@ -255,28 +371,28 @@ def test_a_chain_in_the_other_back_end_is_moved(node: Node) -> None:
     """After a change of the setting one put writes the chain here and takes it away there."""
     with_sets(node)
     node.restart("legacy")
-    node.apply(change.PutChain(4, simple_chain(4)))
+    node.apply(objects.PutChain(4, simple_chain(4)))
     node.restart("nft")
     assert node.observed_chains() == {4: simple_chain(4)._replace(jump_first=False)}
-    node.apply(change.PutChain(4, simple_chain(4)))
+    node.apply(objects.PutChain(4, simple_chain(4)))
     assert node.observed_chains() == {4: simple_chain(4)}
     assert names.CHAIN not in node.out("iptables-legacy-save")
     node.restart("legacy")
-    node.apply(change.PutChain(4, simple_chain(4)))
+    node.apply(objects.PutChain(4, simple_chain(4)))
     assert names.CHAIN not in node.out("iptables-nft-save")
 
 
 def test_a_table_that_iptables_cannot_print_is_seen_and_still_cleaned(node: Node) -> None:
     """nft rules in the mangle table blind iptables; ours reads as different, a put says why, a delete works."""
-    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    with_sets(node).apply(objects.PutChain(4, simple_chain(4)))
     node.out("nft", "add", "chain", "ip", "mangle", "stranger")
     node.out("nft", "add", "set", "ip", "mangle", "numbers", "{ type inet_service; }")
     node.out("nft", "add", "rule", "ip", "mangle", "stranger", "tcp", "dport", "@numbers", "meta", "mark", "set", "1")
     observed = node.observed_chains()
-    node.apply(change.DeleteChain(4))
+    node.apply(objects.DeleteChain(4))
     assert names.CHAIN not in node.out("nft", "list", "ruleset")
     assert "@numbers" in node.out("nft", "list", "ruleset")
-    assert observed in ({4: simple_chain(4)}, {4: model.Chain((iptables_text.UNKNOWN_RULE,), False)})
+    assert observed in ({4: simple_chain(4)}, {4: objects.Chain((iptables_text.UNKNOWN_RULE,), False)})
 
 
 CHOICES: dict[str, tuple[Callable[[Node], object], str]] = {
@@ -308,7 +424,7 @@ CHOICES: dict[str, tuple[Callable[[Node], object], str]] = {
     "we in legacy": (
         lambda node: (
             with_sets(node).restart("legacy"),
-            node.apply(change.PutChain(4, simple_chain(4))),
+            node.apply(objects.PutChain(4, simple_chain(4))),
             node.out("iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT"),
         ),
         "legacy",
@@ -332,7 +448,7 @@ def test_the_choice_is_made_anew_while_nothing_of_ours_is_there(node: Node) -> N
     node.out("iptables-legacy", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
     assert node.observed_chains() == {}
     assert backend(node) == "legacy"
-    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    with_sets(node).apply(objects.PutChain(4, simple_chain(4)))
     node.out("iptables-nft", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
     assert node.observed_chains() == {4: simple_chain(4)}
     assert backend(node) == "legacy"
@@ -343,12 +459,12 @@ def test_sets_can_go_at_once_behind_their_chain(tables: Node) -> None:
     for _ in range(10):
         with_sets(tables)
         tables.apply(
-            change.PutChain(4, simple_chain(4)),
-            change.PutChain(6, simple_chain(6)),
-            change.DeleteChain(4),
-            change.DeleteChain(6),
-            change.DeleteSet("cbl-v4"),
-            change.DeleteSet("cbl-v6"),
+            objects.PutChain(4, simple_chain(4)),
+            objects.PutChain(6, simple_chain(6)),
+            objects.DeleteChain(4),
+            objects.DeleteChain(6),
+            objects.DeleteSet("cbl-v4"),
+            objects.DeleteSet("cbl-v6"),
         )
 
 
@@ -365,20 +481,24 @@ def test_writers_at_the_same_time_do_not_hurt_each_other(tables: Node) -> None:
         )
     ]
     while any(writer.poll() is None for writer in writers):
-        tables.apply(change.PutChain(4, simple_chain(4)), change.PutChain(4, model.Chain((), True)))
-        tables.apply(change.DeleteChain(4))
+        tables.apply(objects.PutChain(4, simple_chain(4)), objects.PutChain(4, objects.Chain((), True)))
+        tables.apply(objects.DeleteChain(4))
     assert [writer.returncode for writer in writers] == [0, 0, 0], [writer.communicate()[0] for writer in writers]
-    tables.apply(change.PutChain(4, simple_chain(4)))
+    tables.apply(objects.PutChain(4, simple_chain(4)))
     assert tables.observed_chains() == {4: simple_chain(4)}
     assert tables.out(f"{program}-save", "-t", "mangle").count("-j ACCEPT") == 60
 
 
 KILLED = """
 import os, signal, sys
-from bandwidth_agent.kernel import change, iptables, model
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.netfilter import iptables
+from bandwidth_api.plan import PortRange
 
 what, backend, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
-chain = model.Chain((model.Rule("cbl-v4", None, True, False),), True)
+plain = objects.Rule("cbl-v4", None, True, False)
+ranges = [objects.Rule("cbl-v4", PortRange("TCP", port, port), True, False) for port in range(1, int(sys.argv[4]), 2)]
+chain = objects.Chain((plain, *ranges), True, "cbl-v4")
 
 def die(frame, event, argument):
     global left
@@ -389,28 +509,32 @@ def die(frame, event, argument):
 
 tables = iptables.IpTables(backend)
 sys.setprofile(die)
-outcome = tables.put_chain(change.PutChain(4, chain)) if what == "put" else tables.delete_chain(change.DeleteChain(4))
+outcome = tables.put_chain(objects.PutChain(4, chain)) if what == "put" else tables.delete_chain(objects.DeleteChain(4))
 assert outcome.failure is None
 """
 
 
-def test_a_kill_at_any_step_leaves_all_or_nothing(tables: Node) -> None:
-    """Between any two messages or processes of a put or a delete the chain stands whole or not at all."""
+@pytest.mark.parametrize("ranges", [0, 30])
+def test_a_kill_at_any_step_leaves_all_or_nothing(tables: Node, ranges: int) -> None:
+    """Between any two messages or processes of a put or a delete all chains stand whole or not one of them."""
     before = tables.rulesets()
     with_sets(tables)
     chosen = backend(tables)
+    whole = simple_chain(4)
+    rules = (PortRange("TCP", port, port) for port in range(1, 2 * ranges, 2))
+    whole = whole._replace(rules=(*whole.rules, *(whole.rules[0]._replace(ports=ports) for ports in rules)))
     for what in ("put", "delete"):
         for steps in range(30):
-            command = [sys.executable, "-c", KILLED, what, chosen, str(steps)]
+            command = [sys.executable, "-c", KILLED, what, chosen, str(steps), str(2 * ranges)]
             done = tables.namespace.run(command, check=False, timeout=120)
-            assert tables.observed_chains() in ({}, {4: simple_chain(4)})
+            assert tables.observed_chains() in ({}, {4: whole})
             if done.returncode == 0:
                 break
-            tables.apply(change.DeleteChain(4) if what == "put" else change.PutChain(4, simple_chain(4)))
+            tables.apply(objects.DeleteChain(4) if what == "put" else objects.PutChain(4, whole))
         else:
             pytest.fail(f"a {what} needs fewer steps")
         assert steps >= 2, "the kills did not fall between the steps"
-    tables.apply(change.DeleteSet("cbl-v4"), change.DeleteSet("cbl-v6"))
+    tables.apply(objects.DeleteSet("cbl-v4"), objects.DeleteSet("cbl-v6"))
     assert tables.rulesets() == before
 
 
@@ -418,7 +542,7 @@ def test_the_golden_transactions_are_accepted(tables: Node) -> None:
     """What we would write is what iptables-restore takes, tested by itself."""
     with_sets(tables)
     program = tables.tool(4, backend(tables), "-restore")
-    text = iptables_text.put(model.Chain(FULL, True), iptables_text.NOTHING, ("mangle",))
+    text = iptables_text.put(objects.Chain(FULL, True), iptables_text.NOTHING, ("mangle",))
     tables.out(program, "--test", "--noflush", stdin=text)
     assert tables.observed_chains() == {}
 
@@ -426,6 +550,6 @@ def test_the_golden_transactions_are_accepted(tables: Node) -> None:
 def test_two_nodes_do_not_meet(lab: Lab, node: Node) -> None:
     """Everything belongs to the namespace of the calling thread."""
     other = Node(lab.namespace("other"))
-    with_sets(node).apply(change.PutChain(4, simple_chain(4)))
+    with_sets(node).apply(objects.PutChain(4, simple_chain(4)))
     assert other.observed_chains() == {}
     assert other.observed_sets() == {}

@@ -1,4 +1,4 @@
-"""Word of somebody's changes to the chains that we stand in."""
+"""Events about others' changes to the chains that we stand in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import selectors
 
 import pytest
 
-from bandwidth_agent.kernel import change, nfevents
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.netfilter import nfevents
 from bandwidth_api import names
+from bandwidth_api.plan import PortRange
 from kernel.netfilter.nodes import Node, one_set, simple_chain
 
 pytestmark = pytest.mark.root
@@ -17,6 +19,7 @@ TELLING = {
     "our jump removed": [["iptables-nft", "-t", "mangle", "-D", "POSTROUTING", "1"]],
     "a rule above ours": [["iptables-nft", "-t", "mangle", "-I", "POSTROUTING", "-j", "ACCEPT"]],
     "our chain flushed": [["iptables-nft", "-t", "mangle", "-F", names.CHAIN]],
+    "a chain behind ours flushed": [["iptables-nft", "-t", "mangle", "-F", "CBL-TCP-0-65535"]],
     "the table deleted": [["nft", "delete", "table", "ip", "mangle"]],
     "the ruleset flushed": [["nft", "flush", "ruleset"]],
 }
@@ -30,8 +33,15 @@ SILENT = {
 
 
 def events(node: Node) -> nfevents.NetfilterEvents:
-    node.apply(one_set(4, {}), change.PutChain(4, simple_chain(4)))
+    node.apply(one_set(4, {}), objects.PutChain(4, with_ports()))
     return node.namespace.call(nfevents.NetfilterEvents)
+
+
+def with_ports() -> objects.Chain:
+    """Ours with more ranges of ports than one chain has room for."""
+    plain = simple_chain(4)
+    ranges = (PortRange("TCP", port, port) for port in range(1, 40, 2))
+    return plain._replace(rules=(*plain.rules, *(plain.rules[0]._replace(ports=ports) for ports in ranges)))
 
 
 @pytest.mark.parametrize("commands", TELLING.values(), ids=TELLING.keys())
@@ -59,7 +69,7 @@ def test_what_does_not_touch_ours_is_drained_silently(node: Node, commands: list
 def test_our_own_changes_are_heard_and_can_be_drained_away(node: Node) -> None:
     """Behind an apply there is something to drain, and then nothing."""
     with events(node) as heard:
-        node.apply(change.PutChain(4, simple_chain(4)))
+        node.apply(objects.PutChain(4, simple_chain(4)))
         assert heard.drain() is True
         assert heard.drain() is False
 

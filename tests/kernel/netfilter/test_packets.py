@@ -5,13 +5,19 @@ The judge is nftables behind our chain, which shares no code with us: one counti
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import re
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_agent.kernel import change, iptables, model
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.netfilter import iptables, iptables_text
+from bandwidth_agent.kernel.objects import chain_layout
+from bandwidth_agent.planner.classifier import guard_set
 from bandwidth_api import names
 from bandwidth_api.plan import PortRange
 from bandwidth_lab import Lab, Namespace
@@ -80,17 +86,17 @@ def send(node: Node, address: str, packets: int) -> None:
 def test_each_destination_gets_the_class_of_its_longest_prefix(
     node: Node, backend: iptables.Backend, family: int, classifier: str
 ) -> None:
-    """Marks and priorities follow the longest prefix, holes give nothing, and nobody else is touched."""
+    """Marks and priorities follow the longest prefix, holes give nothing, and nothing else is touched."""
     node.restart(backend)
     entries, expected = LOOKUPS[family]
     by_mark = classifier == "mark"
     if not by_mark:
         entries = {
-            text: entry if entry.hole else model.SetEntry(0, 0, names.HTB_MAJOR << 16 | entry.mark >> 16, "p")
+            text: entry if entry.hole else objects.SetEntry(0, 0, names.HTB_MAJOR << 16 | entry.mark >> 16, "p")
             for text, entry in entries.items()
         }
-    chain = model.Chain((model.Rule(SET_NAMES[family], None, map_mark=by_mark, map_priority=not by_mark),), True)
-    node.apply(one_set(family, entries), change.PutChain(family, chain))
+    chain = objects.Chain((objects.Rule(SET_NAMES[family], None, map_mark=by_mark, map_priority=not by_mark),), True)
+    node.apply(one_set(family, entries), objects.PutChain(family, chain))
     word = "ip6" if family == 6 else "ip"
     judge(
         node,
@@ -109,8 +115,8 @@ def test_each_destination_gets_the_class_of_its_longest_prefix(
 
 
 def test_bits_outside_the_mask_are_left_alone(node: Node) -> None:
-    """A mark that somebody set before us keeps all the bits that are not ours."""
-    node.apply(one_set(4, {"203.0.113.0/24": marking(5)}), change.PutChain(4, _mark_chain(4)))
+    """A mark that another program set before us keeps all the bits that are not ours."""
+    node.apply(one_set(4, {"203.0.113.0/24": marking(5)}), objects.PutChain(4, _mark_chain(4)))
     node.out("iptables", "-t", "mangle", "-A", "OUTPUT", "-j", "MARK", "--set-xmark", "0xabcd1234")
     judge(
         node, {"marked": "ip daddr 203.0.113.1 meta mark 0x00051234", "other": "ip daddr 8.8.8.8 meta mark 0xabcd1234"}
@@ -122,21 +128,21 @@ def test_bits_outside_the_mask_are_left_alone(node: Node) -> None:
 
 def test_an_edit_of_the_set_acts_on_the_next_packet(node: Node) -> None:
     """No reload of rules stands between an entry and the packets."""
-    node.apply(one_set(4, {"203.0.113.0/24": marking(5)}), change.PutChain(4, _mark_chain(4)))
+    node.apply(one_set(4, {"203.0.113.0/24": marking(5)}), objects.PutChain(4, _mark_chain(4)))
     judge(node, {str(number): f"ip daddr 203.0.113.1 meta mark {number << 16:#x}" for number in (0, 5, 6, 7)})
     entry = one_set(4, {"203.0.113.1/32": marking(6)}).set.entries
     send(node, "203.0.113.1", 1)
-    node.apply(change.PutEntries("cbl-v4", 4, entry))
+    node.apply(objects.PutEntries("cbl-v4", 4, entry))
     send(node, "203.0.113.1", 2)
-    node.apply(change.PutSet("cbl-v4", one_set(4, {"203.0.113.0/28": marking(7)}).set, replace=True))
+    node.apply(objects.PutSet("cbl-v4", one_set(4, {"203.0.113.0/28": marking(7)}).set, replace=True))
     send(node, "203.0.113.1", 3)
-    node.apply(change.DeleteEntries("cbl-v4", 4, frozenset(one_set(4, {"203.0.113.0/28": HOLE}).set.entries)))
+    node.apply(objects.DeleteEntries("cbl-v4", 4, frozenset(one_set(4, {"203.0.113.0/28": HOLE}).set.entries)))
     send(node, "203.0.113.1", 4)
     assert [node.counted(str(number)) for number in (5, 6, 7, 0)] == [1, 2, 3, 4]
 
 
-def _mark_chain(family: int) -> model.Chain:
-    return model.Chain((model.Rule(SET_NAMES[family], None, map_mark=True, map_priority=False),), True)
+def _mark_chain(family: int) -> objects.Chain:
+    return objects.Chain((objects.Rule(SET_NAMES[family], None, map_mark=True, map_priority=False),), True)
 
 
 # ── ports behind a Service ─────────────────────────────────────────────────────────────────────────────────────
@@ -211,11 +217,19 @@ class Service:
             yield listener
 
 
+# Ports of others around those of the service, more than one chain has room for.
+AROUND = tuple(PortRange(protocol, port, port + 1) for protocol in ("TCP", "UDP") for port in range(4, 4_000, 100))
+
+
+@pytest.mark.parametrize("around", [(), AROUND], ids=["few ranges", "many ranges"])
 @pytest.mark.parametrize("backend", ["nft", "legacy"])
-def test_ports_are_those_that_the_client_dialled(lab: Lab, backend: iptables.Backend) -> None:
+def test_ports_are_those_that_the_client_dialled(
+    lab: Lab, backend: iptables.Backend, around: tuple[PortRange, ...]
+) -> None:
     """Replies of a limited service port leave with its class, behind a real DNAT, TCP and UDP, v4 and v6.
 
-    Another service port of the same pod, and the pod's own port, keep the class of the table without ports.
+    Another service port of the same pod, and the pod's own port, keep the class of the table without ports; ports of
+    other limits change nothing of that.
     """
     service = Service(lab, backend)
     node = service.node
@@ -223,14 +237,17 @@ def test_ports_are_those_that_the_client_dialled(lab: Lab, backend: iptables.Bac
         ports_set = names.set_name(family, (PortRange("TCP", SERVICE_PORT, SERVICE_PORT),))
         whole = "203.0.113.0/24" if family == 4 else "2001:db8:0:2::/64"
         rules = (
-            model.Rule(SET_NAMES[family], None, map_mark=True, map_priority=False),
-            model.Rule(ports_set, PortRange("TCP", SERVICE_PORT, SERVICE_PORT), map_mark=True, map_priority=False),
-            model.Rule(ports_set, PortRange("UDP", 900, 1000), map_mark=True, map_priority=False),
+            objects.Rule(SET_NAMES[family], None, map_mark=True, map_priority=False),
+            objects.Rule(ports_set, PortRange("TCP", SERVICE_PORT, SERVICE_PORT), map_mark=True, map_priority=False),
+            objects.Rule(ports_set, PortRange("UDP", 905, 1000), map_mark=True, map_priority=False),
+            *(objects.Rule(SET_NAMES[family], ports, map_mark=True, map_priority=False) for ports in around),
         )
+        guard = names.clients_set(family)
         node.apply(
             one_set(family, {whole: marking(1)}),
             one_set(family, {whole: marking(2)}, ports_set),
-            change.PutChain(family, model.Chain(rules, True)),
+            one_set(family, {whole: guard_set.CLIENT}, guard),
+            objects.PutChain(family, objects.Chain(chain_layout.canonical(rules), True, guard)),
         )
     judge(
         node,
@@ -261,15 +278,93 @@ def _grown(before: list[int], after: list[int]) -> list[bool]:
     return [later > earlier for earlier, later in zip(before, after, strict=True)]
 
 
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_only_who_is_in_the_guard_is_asked_about(node: Node, backend: iptables.Backend, family: int) -> None:
+    """The jump looks up one set; who is not in it passes no rule of ours, who is meets the sets behind it."""
+    node.restart(backend)
+    whole, guard = {4: "203.0.113.0/24", 6: "2001:db8:7::/48"}[family], names.clients_set(family)
+    inside, outside = {4: ("203.0.113.7", "203.0.113.200"), 6: ("2001:db8:7::7", "2001:db8:7:8::1")}[family]
+    part = {4: "203.0.113.0/25", 6: "2001:db8:7::/64"}[family]
+    node.apply(
+        one_set(family, {whole: marking(5)}),
+        one_set(family, {part: guard_set.CLIENT}, guard),
+        objects.PutChain(family, _mark_chain(family)._replace(guard=guard)),
+    )
+    word = "ip6" if family == 6 else "ip"
+    judge(
+        node,
+        {
+            f"{address} {number}": f"{word} daddr {address} udp dport 9 meta mark {number << 16:#x}"
+            for address in (inside, outside)
+            for number in (0, 5)
+        },
+    )
+    send(node, inside, 2)
+    send(node, outside, 3)
+    counted = {name: node.counted(name) for name in (f"{inside} 5", f"{inside} 0", f"{outside} 5", f"{outside} 0")}
+    assert [*counted.values()] == [2, 0, 0, 3]
+
+
+OLD_JUMP = '-A POSTROUTING -m comment --comment "clientbandwidth.io" -j CBL-POSTROUTING'
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_rules_of_one_chain_are_spread_under_traffic(lab: Lab, backend: iptables.Backend) -> None:
+    """Where an older agent has all ranges in one chain: while packets flow, one put spreads them, and not one packet
+    leaves without its class or is lost."""
+    service = Service(lab, backend)
+    node, ports_set = service.node, names.set_name(4, (PortRange("UDP", SERVICE_PORT, SERVICE_PORT),))
+    whole, guard = "203.0.113.0/24", names.clients_set(4)
+    rules = chain_layout.canonical(
+        [objects.Rule(SET_NAMES[4], ports, map_mark=True, map_priority=False) for ports in AROUND]
+        + [objects.Rule(ports_set, PortRange("UDP", SERVICE_PORT, SERVICE_PORT), map_mark=True, map_priority=False)]
+    )
+    node.apply(one_set(4, {whole: marking(1)}), one_set(4, {whole: marking(2)}, ports_set))
+    spread = iptables_text.put(objects.Chain(rules, True), iptables_text.NOTHING, ()).splitlines()
+    flat = [re.sub("^-A CBL-\\S+", f"-A {names.CHAIN}", line) for line in spread if "-j SET" in line]
+    old = "\n".join(["*mangle", f":{names.CHAIN} - [0:0]", OLD_JUMP, *flat, "COMMIT", ""])
+    program = node.tool(4, backend)
+    node.out(f"{program}-restore", "--noflush", stdin=old)
+    node.out(program, "-t", "nat", "-F", "PREROUTING")
+    judge(node, {str(number): f"udp sport {SERVICE_PORT} meta mark {number << 16:#x}" for number in (0, 1, 2)})
+    stop = threading.Event()
+    with (
+        service.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        node.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        server.bind(("", SERVICE_PORT))
+        client.sendto(b"x", (NODE[4], SERVICE_PORT))
+        _, dialler = server.recvfrom(1)
+
+        def reply() -> int:
+            count = 0
+            while not stop.is_set():
+                server.sendto(b"x", dialler)
+                count += 1
+            return count
+
+        replies = pool.submit(reply)
+        observed = node.observed_chains()[4]
+        assert observed == objects.Chain((*rules, iptables_text.UNKNOWN_RULE), True, "")
+        node.apply(one_set(4, {whole: guard_set.CLIENT}, guard), objects.PutChain(4, objects.Chain(rules, True, guard)))
+        assert node.observed_chains() == {4: objects.Chain(rules, True, guard)}
+        stop.set()
+        sent = replies.result()
+    assert sent > 0
+    assert [node.counted(str(number)) for number in (0, 1, 2)] == [0, 0, sent]
+
+
 def test_what_the_node_dials_itself_is_no_reply(lab: Lab) -> None:
     """A connection that the node opens to the limited client's port 993 is not traffic of the service."""
     service = Service(lab, "nft")
     ports = PortRange("TCP", SERVICE_PORT, SERVICE_PORT)
     ports_set = names.set_name(4, (ports,))
-    rule = model.Rule(ports_set, ports, map_mark=True, map_priority=False)
+    rule = objects.Rule(ports_set, ports, map_mark=True, map_priority=False)
     service.node.apply(
         one_set(4, {"203.0.113.0/24": marking(2)}, ports_set),
-        change.PutChain(4, model.Chain((rule,), True)),
+        objects.PutChain(4, objects.Chain((rule,), True)),
     )
     judge(service.node, {str(n): f"ip daddr {CLIENT[4]} tcp dport 993 meta mark {n << 16:#x}" for n in (0, 2)})
     _dial(service.node.namespace, CLIENT[4], SERVICE_PORT)

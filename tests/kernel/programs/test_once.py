@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 
 
 def test_plan_says_what_once_does_and_changes_nothing(host: Host) -> None:
-    """As many changes as planned are made; before and after, the exit code tells whether there are any."""
+    """As many changes as planned are made; before and after, the exit code says whether there are any."""
     before = host.snapshot()
     host.limit("mail", ["203.0.113.10", "2001:db8:0:2::10"], "5Mbit")
     planned = host.call("plan", "--exit-code")

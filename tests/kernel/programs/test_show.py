@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import time
 
 import pytest
 
 from bandwidth_lab import Network, TcpFlow
+from bandwidth_lab.ebpf_datapath import POD_PORT, datapath_node
 from kernel.programs.conftest import Host
 from unit import documents
 
@@ -31,6 +34,26 @@ def test_the_measured_rate_is_the_limit_under_load(host: Host, network: Network)
     assert told["matchedPackets"]["IPv4"] > 0
 
 
+def test_packets_that_leave_past_a_limit_are_seen(tmp_path: pathlib.Path) -> None:
+    """Without any agent: on a node whose datapath skips netfilter, and not for what the node itself sends."""
+    with datapath_node(clients=2, prefix="kp-", ends_walk=False) as made:
+        host = Host(made.node, tmp_path)
+        past, held = made.clients
+        host.limit("past", [past.address4], "8Mbit")
+        host.limit("held", [held.address4], "8Mbit")
+        host.once()
+        assert {limit["check"] for limit in host.show()["limits"]} == {"unverified"}
+        with (
+            TcpFlow(made.pod, past, port=POD_PORT, dial=made.dial(4), rate_bits_per_second=20_000_000),
+            TcpFlow(made.network.server, held),
+        ):
+            time.sleep(1.0)  # packets flow
+            told = json.loads(host.call("show", "-o", "json", "--interval", "2").stdout)
+        documents.check("show", told)
+        assert {limit["name"]: limit["check"] for limit in told["limits"]} == {"past": "bypassed", "held": "verified"}
+        assert [warning.partition(" were")[0] for warning in told["warnings"]] == ["packets of past"]
+
+
 def test_a_table_without_any_agent_or_file(host: Host) -> None:
     """Name, clients, rate, mode and expiry come from the kernel alone; piped, without colours."""
     host.limit("mail", ["203.0.113.10"], "5Mbit", expiresAt="2100-01-01T00:00:00Z")
@@ -41,7 +64,7 @@ def test_a_table_without_any_agent_or_file(host: Host) -> None:
     done = host.call("show")
     assert (done.returncode, done.stderr) == (0, "")
     head, mail, watch = done.stdout.splitlines()
-    assert head.split() == ["LIMIT", "CLIENT", "RATE", "NOW", "DROPS", "BACKLOG", "MODE", "EXPIRES"]
+    assert head.split() == ["LIMIT", "CLIENT", "RATE", "NOW", "DROPS", "BACKLOG", "MODE", "CHECK", "EXPIRES"]
     assert mail.split()[:2] == ["mail", "203.0.113.10"]
     assert " 5 Mbit " in mail
     assert "Enforce" in mail
@@ -80,7 +103,7 @@ def test_watched_as_json_is_one_look_a_line(host: Host) -> None:
 
 
 def test_damage_is_told(host: Host) -> None:
-    """What somebody broke while no agent runs is said under the table."""
+    """What is broken while no agent runs is said under the table."""
     host.limit("mail", ["203.0.113.10"], "5Mbit")
     host.once()
     host.namespace.run(["iptables", "-t", "mangle", "-F", "POSTROUTING"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_agent.kernel import tc
+from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_lab import namespaces, pair, topology
 from kernel.tc.node import Driver, Tools
 

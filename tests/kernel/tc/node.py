@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from bandwidth_agent.kernel import change, model, tc
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_lab import namespaces
 
 
@@ -35,13 +36,13 @@ class Driver:
     def apply(self, *steps: tc.Change) -> None:
         for step in steps * 2:
             outcome = self._kernel.apply_one(step)
-            assert outcome == change.Outcome(step), outcome
+            assert outcome == objects.Outcome(step), outcome
 
-    def refusal(self, step: tc.Change) -> change.Failure:
+    def refusal(self, step: tc.Change) -> objects.Failure:
         """The failure of a change that must fail as a whole."""
         outcome = self._kernel.apply_one(step)
         assert outcome.failure is not None
         return outcome.failure
 
-    def classes(self, device: str) -> dict[int, model.HtbClass]:
+    def classes(self, device: str) -> dict[int, objects.HtbClass]:
         return dict(self._kernel.observe().trees[device].classes)

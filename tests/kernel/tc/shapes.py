@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from bandwidth_agent.kernel import change, model
+from bandwidth_agent.kernel import objects
 from bandwidth_api import names
 
 MASK = 0xFFFF_0000
 SHIFT = 25
 LINE_SPEED = 50_000_000_000
 
-CUTTING = model.Leaf("tbf", 1586, 31_250, "bfifo")
-WHOLE = model.Leaf("tbf", 1 << 20, 625_000, "bfifo")
-LARGE = model.Leaf("bfifo", 0, 16 << 20, "")
+CUTTING = objects.Leaf("tbf", 1586, 31_250, "bfifo")
+WHOLE = objects.Leaf("tbf", 1 << 20, 625_000, "bfifo")
+LARGE = objects.Leaf("bfifo", 0, 16 << 20, "")
 
-FILTER = model.MarkFilter(MASK)
+FILTER = objects.MarkFilter(MASK)
 
 
-def enforce(bytes_per_second: int, leaf: model.Leaf = CUTTING) -> model.HtbClass:
+def enforce(bytes_per_second: int, leaf: objects.Leaf = CUTTING) -> objects.HtbClass:
     ticks = 62_501
-    return model.HtbClass(0, bytes_per_second, bytes_per_second, ticks, ticks, 1514, leaf)
+    return objects.HtbClass(0, bytes_per_second, bytes_per_second, ticks, ticks, 1514, leaf)
 
 
-PARENT = model.HtbClass(0, LINE_SPEED, LINE_SPEED, 62_500, 62_500, 60_000, None)
+PARENT = objects.HtbClass(0, LINE_SPEED, LINE_SPEED, 62_500, 62_500, 60_000, None)
 
 
-def observe(bytes_per_second: int) -> model.HtbClass:
-    return model.HtbClass(names.OBSERVE_PARENT, bytes_per_second, LINE_SPEED, 62_501, 62_500, 60_000, LARGE)
+def observe(bytes_per_second: int) -> objects.HtbClass:
+    return objects.HtbClass(names.OBSERVE_PARENT, bytes_per_second, LINE_SPEED, 62_501, 62_500, 60_000, LARGE)
 
 
 # Every shape there is: cut and whole, more than 32 bits of rate, a parent with a child, the numbers at both ends.
@@ -39,9 +39,9 @@ EVERY = {
 }
 
 
-def hook(*shards: int) -> model.Hook:
-    return model.Hook(MASK, SHIFT, frozenset(shards))
+def hook(*shards: int) -> objects.Hook:
+    return objects.Hook(MASK, SHIFT, frozenset(shards))
 
 
-def tree_on(device: str, classes: dict[int, model.HtbClass]) -> tuple[change.PutRoot, change.PutClasses]:
-    return change.PutRoot(device, 0), change.PutClasses(device, classes, {})
+def tree_on(device: str, classes: dict[int, objects.HtbClass]) -> tuple[objects.PutRoot, objects.PutClasses]:
+    return objects.PutRoot(device, 0), objects.PutClasses(device, classes, {})

@@ -11,16 +11,17 @@ from bandwidth_lab import namespaces
 pytestmark = pytest.mark.root
 
 PROGRAM = """
-from bandwidth_agent.kernel import change, events, tc
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.rtnl import events, tc
 from kernel.tc import shapes
 kernel = tc.TrafficControl()
 subscription = events.Events(ignore=kernel.port_ids)
 errors = set()
 for step in (
-    change.PutIfb(0),
+    objects.PutIfb(0),
     *shapes.tree_on("cbl0", shapes.EVERY),
-    change.PutFilter("cbl0", shapes.FILTER),
-    change.PutHook("eth0", shapes.hook(0), None),
+    objects.PutFilter("cbl0", shapes.FILTER),
+    objects.PutHook("eth0", shapes.hook(0), None),
 ):
     outcome = kernel.apply_one(step)
     failures = [outcome.failure, *outcome.failed_classes.values()]

@@ -1,10 +1,11 @@
-"""Whatever of ours somebody alters is observed as different, and putting the desired again repairs it."""
+"""Whatever of ours is changed by others is observed as different, and putting the desired again repairs it."""
 
 from __future__ import annotations
 
 import pytest
 
-from bandwidth_agent.kernel import change, model, tc
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_api import names
 from bandwidth_lab import namespaces
 from kernel.tc import shapes
@@ -40,16 +41,16 @@ def test_a_damaged_class_is_seen_and_repaired(driver: Driver, node: namespaces.N
     node.tc(*DAMAGES[damage])
     observed = driver.classes("eth0")
     assert observed != WANTED
-    driver.apply(change.PutClasses("eth0", WANTED, observed))
+    driver.apply(objects.PutClasses("eth0", WANTED, observed))
     assert driver.classes("eth0") == WANTED
 
 
 def test_a_foreign_class_in_our_tree_is_observed(driver: Driver, node: namespaces.Namespace) -> None:
-    """A class that somebody added to our tree is told among ours, and can be deleted like one."""
+    """A class that another program added to our tree is told among ours, and can be deleted like one."""
     driver.apply(*shapes.tree_on("eth0", WANTED))
     node.tc("class add dev eth0 parent 7cb1: classid 7cb1:99 htb rate 9mbit")
     assert set(driver.classes("eth0")) == {1, 0x99}
-    driver.apply(change.DeleteClasses("eth0", frozenset({0x99})))
+    driver.apply(objects.DeleteClasses("eth0", frozenset({0x99})))
     assert driver.classes("eth0") == WANTED
 
 
@@ -75,28 +76,28 @@ def test_a_damaged_hook_is_seen_and_repaired(
 ) -> None:
     """Each alteration of our filters is observed as a hook unequal to the desired one; putting it repairs."""
     wanted = shapes.hook(0, 1)
-    driver.apply(change.PutIfb(0), change.PutIfb(1), change.PutHook("eth0", wanted, None))
+    driver.apply(objects.PutIfb(0), objects.PutIfb(1), objects.PutHook("eth0", wanted, None))
     for line in HOOK_DAMAGES[damage]:
         words = line.replace("'", "").split()
         joined = line.split("'")
         node.run(["tc", *words] if len(joined) == 1 else ["tc", *joined[0].split(), joined[1], *joined[2].split()])
     observed = kernel.observe().hooks.get("eth0")
     assert observed != wanted
-    driver.apply(change.PutHook("eth0", wanted, observed))
+    driver.apply(objects.PutHook("eth0", wanted, observed))
     assert kernel.observe().hooks == {"eth0": wanted}
 
 
 def test_a_redirect_to_an_ifb_that_is_gone_does_not_count(
     kernel: tc.TrafficControl, driver: Driver, node: namespaces.Namespace
 ) -> None:
-    """After somebody deletes an ifb the hook is observed as broken; made again with the ifb, it leads there again."""
+    """After an ifb is deleted the hook is observed as broken; made again with the ifb, it leads there again."""
     wanted = shapes.hook(0, 1)
-    driver.apply(change.PutIfb(0), change.PutIfb(1), change.PutHook("eth0", wanted, None))
+    driver.apply(objects.PutIfb(0), objects.PutIfb(1), objects.PutHook("eth0", wanted, None))
     node.ip("link del cbl1")
     observed = kernel.observe()
-    assert observed.ifbs == {0: model.Ifb(healthy=True)}
+    assert observed.ifbs == {0: objects.Ifb(healthy=True)}
     assert observed.hooks["eth0"] != wanted
-    driver.apply(change.PutIfb(1), change.PutHook("eth0", wanted, observed.hooks["eth0"]))
+    driver.apply(objects.PutIfb(1), objects.PutHook("eth0", wanted, observed.hooks["eth0"]))
     assert kernel.observe().hooks == {"eth0": wanted}
 
 
@@ -104,9 +105,9 @@ def test_a_broken_redirect_that_nobody_wants_is_swept_away(
     kernel: tc.TrafficControl, driver: Driver, node: namespaces.Namespace
 ) -> None:
     """A redirect whose ifb is gone and whose shard is not wanted any more does not keep the hook broken."""
-    driver.apply(change.PutIfb(0), change.PutIfb(1), change.PutHook("eth0", shapes.hook(0, 1), None))
+    driver.apply(objects.PutIfb(0), objects.PutIfb(1), objects.PutHook("eth0", shapes.hook(0, 1), None))
     node.ip("link del cbl1")
-    driver.apply(change.PutHook("eth0", shapes.hook(0), kernel.observe().hooks["eth0"]))
+    driver.apply(objects.PutHook("eth0", shapes.hook(0), kernel.observe().hooks["eth0"]))
     assert kernel.observe().hooks == {"eth0": shapes.hook(0)}
 
 
@@ -125,8 +126,8 @@ def test_a_damaged_tree_filter_is_seen_and_repaired(
     kernel: tc.TrafficControl, driver: Driver, node: namespaces.Namespace, words: list[str]
 ) -> None:
     """The mark filter of a tree that is gone, replaced or joined by another is unequal, and put right by putting."""
-    driver.apply(change.PutRoot("eth0", 0), change.PutFilter("eth0", shapes.FILTER))
+    driver.apply(objects.PutRoot("eth0", 0), objects.PutFilter("eth0", shapes.FILTER))
     node.run(["tc", *words])
     assert kernel.observe().trees["eth0"].filter != shapes.FILTER
-    driver.apply(change.PutFilter("eth0", shapes.FILTER))
+    driver.apply(objects.PutFilter("eth0", shapes.FILTER))
     assert kernel.observe().trees["eth0"].filter == shapes.FILTER

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_agent.kernel import change, events, tc
+from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.rtnl import events, tc
 from bandwidth_lab import namespaces
 from kernel.tc import shapes
 from kernel.tc.node import Driver
@@ -15,8 +17,21 @@ from kernel.tc.node import Driver
 pytestmark = pytest.mark.root
 
 
+def settle(node: namespaces.Namespace) -> None:
+    """Wait until the kernel has nothing more to do by itself about the interface that was just set up."""
+    deadline = time.monotonic() + 20
+    while True:
+        listed = node.run(["ip", "-6", "-o", "address", "show", "dev", "eth0"]).stdout
+        if "scope link" in listed and "tentative" not in listed:
+            break
+        assert time.monotonic() < deadline, listed
+        time.sleep(0.01)
+    node.ip("link set lo up")  # changes nothing, and is done behind what the kernel still says about that address
+
+
 @pytest.fixture
 def subscription(kernel: tc.TrafficControl, node: namespaces.Namespace) -> Iterator[events.Events]:
+    settle(node)
     made = node.call(lambda: events.Events(ignore=kernel.port_ids))
     yield made
     made.close()
@@ -58,23 +73,23 @@ def test_our_own_changes_of_traffic_control_wake_nobody(
     kernel: tc.TrafficControl, subscription: events.Events, driver: Driver
 ) -> None:
     """Roots, classes, filters and hooks put and deleted by our own socket are dropped in the kernel."""
-    driver.apply(change.PutIfb(0))
+    driver.apply(objects.PutIfb(0))
     subscription.drain()
     driver.apply(
         *shapes.tree_on("cbl0", {minor: shapes.enforce(1000) for minor in range(1, 500)}),
-        change.PutFilter("cbl0", shapes.FILTER),
-        change.PutHook("eth0", shapes.hook(0), None),
-        change.DeleteHook("eth0"),
-        change.DeleteFilter("cbl0"),
-        change.DeleteClasses("cbl0", frozenset(range(1, 500))),
-        change.DeleteRoot("cbl0"),
+        objects.PutFilter("cbl0", shapes.FILTER),
+        objects.PutHook("eth0", shapes.hook(0), None),
+        objects.DeleteHook("eth0"),
+        objects.DeleteFilter("cbl0"),
+        objects.DeleteClasses("cbl0", frozenset(range(1, 500))),
+        objects.DeleteRoot("cbl0"),
     )
     assert subscription.drain() == events.Kinds()
 
 
 def test_a_lost_device_is_named(subscription: events.Events, driver: Driver, node: namespaces.Namespace) -> None:
     """A device that is deleted or set down is told by its name, because what is redirected to it is dropped."""
-    driver.apply(change.PutIfb(0), change.PutIfb(1))
+    driver.apply(objects.PutIfb(0), objects.PutIfb(1))
     subscription.drain()
     node.ip("link set cbl0 down")
     assert wait(subscription).lost_links == {"cbl0"}
@@ -86,10 +101,10 @@ def test_more_events_than_fit_are_told_as_lost(subscription: events.Events, node
     """When the socket overflows, the loop learns that it must read everything, and the next event comes again."""
     other = node.call(tc.TrafficControl)
     try:
-        other.apply_one(change.PutRoot("eth0", 0))
+        other.apply_one(objects.PutRoot("eth0", 0))
         crowd = {minor: shapes.enforce(1000) for minor in range(1, 1500)}
         for _ in range(3):
-            other.apply_one(change.PutClasses("eth0", crowd, {}))
+            other.apply_one(objects.PutClasses("eth0", crowd, {}))
     finally:
         other.close()
     assert subscription.drain().lost

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from bandwidth_agent.kernel import change, links, netlink, tc, tcmsg
+from bandwidth_agent.kernel import netlink, objects
+from bandwidth_agent.kernel.linux.rtnl import features, links, tc, tcmsg
 from bandwidth_api import names
 from bandwidth_lab import namespaces
 from kernel.tc import shapes
@@ -25,8 +26,8 @@ def test_a_refused_class_does_not_keep_the_others(kernel: tc.TrafficControl, dri
         301: shapes.observe(1000),
         302: shapes.enforce(1000)._replace(burst_ticks=1 << 40),
     }
-    driver.apply(change.PutRoot("eth0", 0))
-    step = change.PutClasses("eth0", {**good, **bad}, {})
+    driver.apply(objects.PutRoot("eth0", 0))
+    step = objects.PutClasses("eth0", {**good, **bad}, {})
     outcome = kernel.apply_one(step)
     assert outcome.failure is None
     assert {minor: failure.errno for minor, failure in outcome.failed_classes.items()} == {
@@ -39,14 +40,14 @@ def test_a_refused_class_does_not_keep_the_others(kernel: tc.TrafficControl, dri
 
 def test_a_class_whose_leaf_fails_is_told_as_failed(kernel: tc.TrafficControl, driver: Driver) -> None:
     """A class whose leaf the kernel refuses is no success, is observed unequal, and is repaired by a right leaf."""
-    driver.apply(change.PutRoot("eth0", 0))
+    driver.apply(objects.PutRoot("eth0", 0))
     bad = shapes.enforce(625_000, shapes.CUTTING._replace(burst_bytes=0))
-    outcome = kernel.apply_one(change.PutClasses("eth0", {1: bad, 2: shapes.enforce(1)}, {}))
+    outcome = kernel.apply_one(objects.PutClasses("eth0", {1: bad, 2: shapes.enforce(1)}, {}))
     assert {minor: failure.errno for minor, failure in outcome.failed_classes.items()} == {1: errno.EINVAL}
     observed = driver.classes("eth0")
     assert observed[1] != bad
     wanted = {1: shapes.enforce(625_000)}
-    driver.apply(change.PutClasses("eth0", wanted, observed))
+    driver.apply(objects.PutClasses("eth0", wanted, observed))
     assert driver.classes("eth0")[1] == wanted[1]
 
 
@@ -54,20 +55,19 @@ def test_fq_codel_inside_the_leaf_is_had_or_refused_per_class(
     kernel: tc.TrafficControl, driver: Driver, node: namespaces.Namespace
 ) -> None:
     """Where the kernel has fq_codel it is put, kept through a change and repaired; where not, the class is failed."""
-    driver.apply(change.PutRoot("eth0", 0))
+    driver.apply(objects.PutRoot("eth0", 0))
     wanted = {7: shapes.enforce(625_000, shapes.CUTTING._replace(inner="fq_codel"))}
-    outcome = kernel.apply_one(change.PutClasses("eth0", wanted, {}))
-    _, _, fq_codel = kernel.features()
-    if fq_codel:
+    outcome = kernel.apply_one(objects.PutClasses("eth0", wanted, {}))
+    if kernel.features()["fq_codel"] is features.Answer.THERE:
         assert driver.classes("eth0") == wanted
-        driver.apply(change.PutClasses("eth0", wanted, {}))
+        driver.apply(objects.PutClasses("eth0", wanted, {}))
         faster = {7: shapes.enforce(125_000_000, shapes.WHOLE._replace(inner="fq_codel"))}
-        driver.apply(change.PutClasses("eth0", faster, wanted))
+        driver.apply(objects.PutClasses("eth0", faster, wanted))
         assert driver.classes("eth0") == faster
         node.tc("qdisc replace dev eth0 parent 7:1 handle 66: pfifo limit 5")
         damaged = driver.classes("eth0")
         assert damaged != faster
-        driver.apply(change.PutClasses("eth0", faster, damaged))
+        driver.apply(objects.PutClasses("eth0", faster, damaged))
         assert driver.classes("eth0") == faster
     else:
         assert {minor: failure.errno for minor, failure in outcome.failed_classes.items()} == {7: errno.ENOENT}
@@ -76,15 +76,15 @@ def test_fq_codel_inside_the_leaf_is_had_or_refused_per_class(
 
 def test_classes_on_a_device_without_our_root_fail_one_by_one(kernel: tc.TrafficControl) -> None:
     """Without the HTB every class is told as failed, and none is made anywhere."""
-    outcome = kernel.apply_one(change.PutClasses("eth0", {1: shapes.enforce(1), 2: shapes.enforce(2)}, {}))
+    outcome = kernel.apply_one(objects.PutClasses("eth0", {1: shapes.enforce(1), 2: shapes.enforce(2)}, {}))
     assert set(outcome.failed_classes) == {1, 2}
     assert kernel.observe().trees == {}
 
 
 def test_a_hook_to_an_ifb_that_is_not_there_is_refused_whole(kernel: tc.TrafficControl, driver: Driver) -> None:
     """A hook whose ifb is missing makes no clsact and no filter."""
-    driver.apply(change.PutIfb(0))
-    assert driver.refusal(change.PutHook("eth0", shapes.hook(0, 5), None)).errno == errno.ENODEV
+    driver.apply(objects.PutIfb(0))
+    assert driver.refusal(objects.PutHook("eth0", shapes.hook(0, 5), None)).errno == errno.ENODEV
     assert kernel.observe().hooks == {}
     assert not kernel.surroundings().interfaces["eth0"].clsact
 
@@ -92,9 +92,9 @@ def test_a_hook_to_an_ifb_that_is_not_there_is_refused_whole(kernel: tc.TrafficC
 def test_a_parent_with_children_is_not_deleted_before_them(kernel: tc.TrafficControl, driver: Driver) -> None:
     """Deleting only the parent is told as busy; deleting it with its children takes them first."""
     driver.apply(*shapes.tree_on("eth0", {1: shapes.observe(1000), names.OBSERVE_PARENT: shapes.PARENT}))
-    outcome = kernel.apply_one(change.DeleteClasses("eth0", frozenset({names.OBSERVE_PARENT})))
+    outcome = kernel.apply_one(objects.DeleteClasses("eth0", frozenset({names.OBSERVE_PARENT})))
     assert outcome.failed_classes[names.OBSERVE_PARENT].errno == errno.EBUSY
-    driver.apply(change.DeleteClasses("eth0", frozenset({names.OBSERVE_PARENT, 1})))
+    driver.apply(objects.DeleteClasses("eth0", frozenset({names.OBSERVE_PARENT, 1})))
     assert driver.classes("eth0") == {}
 
 

@@ -6,9 +6,10 @@ import errno
 
 import pytest
 
-from bandwidth_agent.kernel import change, model, tc
+from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.kernel.linux.rtnl import features, tc
 from bandwidth_api.plan import Prefix
-from bandwidth_lab import namespaces, topology
+from bandwidth_lab import ebpf, namespaces, topology
 from kernel.tc import shapes
 from kernel.tc.node import Driver, Tools
 
@@ -21,29 +22,53 @@ FOREIGN_FILTER = "filter add dev eth0 egress pref 49152 protocol ip u32 match ip
 def test_an_installed_root_is_refused_and_untouched(
     kernel: tc.TrafficControl, driver: Driver, tools: Tools, node: namespaces.Namespace, kind: str
 ) -> None:
-    """A root that somebody installed is told with its handle, refused by PutRoot and left alone by DeleteRoot."""
+    """A foreign root is reported with its handle, refused by PutRoot and left alone by DeleteRoot."""
     node.tc(f"qdisc add dev eth0 root handle 77: {kind}")
     before = tools.see()
     root = kernel.surroundings().interfaces["eth0"].root
     assert (root.kind, root.handle, root.ours) == (kind.split()[0], 0x77, False)
-    assert driver.refusal(change.PutRoot("eth0", 0)).errno == errno.EEXIST
-    driver.apply(change.DeleteRoot("eth0"), change.DeleteClasses("eth0", frozenset({1})))
+    assert driver.refusal(objects.PutRoot("eth0", 0)).errno == errno.EEXIST
+    driver.apply(objects.DeleteRoot("eth0"), objects.DeleteClasses("eth0", frozenset({1})))
     assert tools.see() == before
 
 
 def test_a_foreign_clsact_with_filters_survives_us(
     kernel: tc.TrafficControl, driver: Driver, tools: Tools, node: namespaces.Namespace
 ) -> None:
-    """On somebody's clsact our filters stand behind theirs, and leaving restores it exactly."""
+    """On another program's clsact our filters stand behind theirs, and leaving restores it exactly."""
     node.tc("qdisc add dev eth0 clsact", FOREIGN_FILTER)
     before = tools.see()
-    driver.apply(change.PutIfb(0), change.PutHook("eth0", shapes.hook(0), None))
+    driver.apply(objects.PutIfb(0), objects.PutHook("eth0", shapes.hook(0), None))
     assert kernel.observe().hooks == {"eth0": shapes.hook(0)}
     interface = kernel.surroundings().interfaces["eth0"]
     assert interface.clsact
     assert set(interface.foreign_egress_filters) == {"u32 pref 49152"}
-    driver.apply(change.DeleteHook("eth0"), change.DeleteIfb(0))
+    driver.apply(objects.DeleteHook("eth0"), objects.DeleteIfb(0))
     assert tools.see() == before
+
+
+def test_ebpf_programs_of_others_are_told_with_their_place(
+    kernel: tc.TrafficControl, driver: Driver, node: namespaces.Namespace
+) -> None:
+    """XDP, TCX and filters by name, as long as they are there; bytecode of others and our own filters are none."""
+
+    def programs() -> tuple[model.EbpfProgram, ...]:
+        return node.call(kernel.surroundings).interfaces["eth0"].programs
+
+    driver.apply(objects.PutIfb(0), objects.PutHook("eth0", shapes.hook(0), None))
+    node.tc('filter add dev eth0 egress protocol all pref 10 bpf bytecode "1,6 0 0 0" flowid 1:7')
+    assert programs() == ()
+    passing = ebpf.verdict(ebpf.NEXT)
+    with ebpf.attached(node, "eth0", "egress", passing, way="cls_bpf", name="cil_to_netdev"):
+        assert programs() == (model.EbpfProgram("filter", "cil_to_netdev"),)
+        with ebpf.attached(node, "eth0", "egress", passing), ebpf.xdp(node, "eth0"):
+            assert programs() == (
+                model.EbpfProgram("xdp"),
+                model.EbpfProgram("tcx"),
+                model.EbpfProgram("filter", "cil_to_netdev"),
+            )
+            assert node.call(kernel.surroundings).interfaces["lo"].programs == ()
+    assert programs() == (model.EbpfProgram("filter", "cil_to_netdev"),)
 
 
 @pytest.mark.parametrize("place", ["ingress", "egress"])
@@ -51,9 +76,9 @@ def test_our_clsact_stays_when_somebody_filters_on_it(
     driver: Driver, tools: Tools, node: namespaces.Namespace, place: str
 ) -> None:
     """A clsact that we made is left behind when another program has put a filter on it meanwhile."""
-    driver.apply(change.PutIfb(0), change.PutHook("eth0", shapes.hook(0), None))
+    driver.apply(objects.PutIfb(0), objects.PutHook("eth0", shapes.hook(0), None))
     node.tc(FOREIGN_FILTER.replace("egress", place))
-    driver.apply(change.DeleteHook("eth0"), change.DeleteIfb(0))
+    driver.apply(objects.DeleteHook("eth0"), objects.DeleteIfb(0))
     seen = tools.see()
     assert "clsact" in seen
     assert "u32" in seen
@@ -69,9 +94,9 @@ def test_an_ingress_qdisc_is_told_as_what_keeps_us_from_the_hook(
     interface = kernel.surroundings().interfaces["eth0"]
     assert not interface.clsact
     assert interface.foreign_egress_filters == ("ingress qdisc",)
-    driver.apply(change.PutIfb(0))
-    assert driver.refusal(change.PutHook("eth0", shapes.hook(0), None)).errno == errno.EEXIST
-    driver.apply(change.DeleteHook("eth0"), change.DeleteIfb(0))
+    driver.apply(objects.PutIfb(0))
+    assert driver.refusal(objects.PutHook("eth0", shapes.hook(0), None)).errno == errno.EEXIST
+    driver.apply(objects.DeleteHook("eth0"), objects.DeleteIfb(0))
     assert tools.see() == before
 
 
@@ -83,8 +108,8 @@ def test_a_device_named_like_ours_is_not_ours(
     before = tools.see()
     assert kernel.surroundings().taken_ifb_names == {"cbl0"}
     assert kernel.observe().ifbs == {}
-    assert driver.refusal(change.PutIfb(0)).errno == errno.EEXIST
-    driver.apply(change.DeleteIfb(0))
+    assert driver.refusal(objects.PutIfb(0)).errno == errno.EEXIST
+    driver.apply(objects.DeleteIfb(0))
     assert tools.see() == before
 
 
@@ -104,7 +129,7 @@ def test_addresses_gateways_and_default_routes_are_told(
         "route add default via 10.1.0.9 dev up1 table 77",
         "route add 10.9.0.0/16 via 10.1.0.8 dev up1",
     )
-    driver.apply(change.PutIfb(0))
+    driver.apply(objects.PutIfb(0))
     around = kernel.surroundings()
     assert {name for name, interface in around.interfaces.items() if interface.default_route} == {"up1", "up2", "eth0"}
     assert "cbl0" not in around.interfaces
@@ -114,6 +139,22 @@ def test_addresses_gateways_and_default_routes_are_told(
         Prefix(6, 0xFE80 << 112 | 9, 128),
     }
     assert {Prefix(4, 0x0A010001, 32), Prefix(4, 0x0A020001, 32)} <= around.addresses
+
+
+def test_far_ends_of_tunnels_are_told(kernel: tc.TrafficControl, node: namespaces.Namespace) -> None:
+    """What a VXLAN device forwards frames to, such as the other nodes of an overlay; a group of all is none of them."""
+    node.ip(
+        "link add flannel.1 type vxlan id 1 dstport 8472 local 10.1.0.1 dev eth0",
+        "link add grouped type vxlan id 2 dstport 8473 group 239.1.1.1 dev eth0",
+        "link set flannel.1 up",
+        "link set grouped up",
+        "route add 10.244.3.0/24 via 10.244.3.0 dev flannel.1 onlink",
+    )
+    node.run(["bridge", "fdb", "add", "02:00:00:00:00:07", "dev", "flannel.1", "dst", "10.1.0.7"])
+    assert kernel.peers() == {
+        Prefix(4, 0x0A010007, 32): "far end of flannel.1",
+        Prefix(4, 0x0AF40300, 32): "next hop of 10.244.3.0/24",
+    }
 
 
 def test_default_roots_have_handle_zero(kernel: tc.TrafficControl, node: namespaces.Namespace) -> None:
@@ -130,10 +171,10 @@ def test_features_are_probed_without_a_trace(
 ) -> None:
     """The probes answer what the kernel has, whatever root lo has, and leave devices and qdiscs as they were."""
     before = tools.see()
-    ifb, clsact, fq_codel = kernel.features()
-    assert (ifb, clsact) == (True, True)
+    answers = kernel.features()
+    assert answers["ifb"] is answers["clsact"] is features.Answer.THERE
     made = node.run(["tc", "qdisc", "add", "dev", "eth0", "root", "fq_codel"], check=False).returncode == 0
-    assert fq_codel == made
+    assert answers["fq_codel"] is (features.Answer.THERE if made else features.Answer.LACKING)
     node.tc(*["qdisc del dev eth0 root"] * made)
     assert tools.see() == before
 
@@ -144,7 +185,7 @@ def test_probes_do_not_mind_a_root_on_loopback(tools: Tools, node: namespaces.Na
     before = tools.see()
     fresh = node.call(tc.TrafficControl)
     try:
-        assert fresh.features()[:2] == (True, True)
+        assert {fresh.features()[name] for name in ("ifb", "clsact")} == {features.Answer.THERE}
     finally:
         fresh.close()
     assert tools.see() == before

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bandwidth_agent.kernel import change, model, tc
+from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_api import names
 from bandwidth_lab import TcpFlow, UdpFlow, WireMeter, namespaces, topology, traffic
 from kernel.tc import shapes
@@ -51,11 +52,11 @@ def shaped(driver: Driver) -> None:
     """Two shards with classes at their borders, and the hook to both."""
     for shard, minors in ((0, (1, 511)), (1, (512, 1023))):
         driver.apply(
-            change.PutIfb(shard),
+            objects.PutIfb(shard),
             *shapes.tree_on(names.ifb(shard), {minor: shapes.enforce(1_000_000) for minor in minors}),
-            change.PutFilter(names.ifb(shard), shapes.FILTER),
+            objects.PutFilter(names.ifb(shard), shapes.FILTER),
         )
-    driver.apply(change.PutHook("eth0", shapes.hook(0, 1), None))
+    driver.apply(objects.PutHook("eth0", shapes.hook(0, 1), None))
 
 
 @pytest.mark.usefixtures("shaped")
@@ -98,8 +99,8 @@ def test_a_priority_leads_to_its_class_by_one_mark_bit(
 ) -> None:
     """With the classifier `priority` the mark bit redirects and the priority survives to choose the class."""
     classes = {1: shapes.enforce(1_000_000), names.CLASS_MAX: shapes.enforce(1_000_000)}
-    hook = model.Hook(0x0001_0000, None, frozenset({0}))
-    driver.apply(change.PutIfb(0), *shapes.tree_on("cbl0", classes), change.PutHook("eth0", hook, None))
+    hook = objects.Hook(0x0001_0000, None, frozenset({0}))
+    driver.apply(objects.PutIfb(0), *shapes.tree_on("cbl0", classes), objects.PutHook("eth0", hook, None))
     for minor in classes:
         send(network, mark=0x0001_0000, priority=names.HTB_MAJOR << 16 | minor)
     assert counted(kernel) == {("cbl0", 1): PACKETS, ("cbl0", names.CLASS_MAX): PACKETS}
@@ -113,11 +114,11 @@ def mark_all(node: namespaces.Namespace) -> None:
 @pytest.mark.parametrize(("leaf", "cut"), [(shapes.CUTTING, True), (shapes.WHOLE, False)])
 @pytest.mark.usefixtures("shaped")
 def test_the_leaf_decides_whether_large_packets_are_cut(
-    driver: Driver, network: topology.Network, leaf: model.Leaf, cut: bool
+    driver: Driver, network: topology.Network, leaf: objects.Leaf, cut: bool
 ) -> None:
     """With a burst of one frame nothing larger than a frame arrives; with a large one GSO packets arrive whole."""
     client = network.clients[0]
-    driver.apply(change.PutClasses("cbl0", {1: shapes.enforce(5_000_000, leaf)}, {}))
+    driver.apply(objects.PutClasses("cbl0", {1: shapes.enforce(5_000_000, leaf)}, {}))
     mark_all(network.server.namespace)
     with WireMeter(client) as meter, TcpFlow(network.server, client, congestion="cubic"):
         meter.measure(0.3)
@@ -146,7 +147,7 @@ def test_changing_a_class_loses_no_packet_and_no_count(
     with stream:
         for turn in range(10):
             wanted = {1: shapes_in_turn[turn % 2]}
-            driver.apply(change.PutClasses("cbl0", wanted, observed))
+            driver.apply(objects.PutClasses("cbl0", wanted, observed))
             assert driver.classes("cbl0")[1] == wanted[1]
             observed = wanted
             until(lambda: kernel.counters()[0]["cbl0"][1].bytes > previous.bytes + 20_000)  # noqa: B023
@@ -165,15 +166,15 @@ def test_a_leaf_that_begins_to_cut_does_not_choke_on_what_waits_whole(
     """Large packets queued whole pass after the leaf has been changed to cut, and the flow goes on at the new rate."""
     whole, cut = {1: shapes.enforce(12_500_000, shapes.WHOLE)}, {1: shapes.enforce(2_500_000)}
     client = network.clients[0]
-    driver.apply(change.PutClasses("cbl0", whole, {}))
+    driver.apply(objects.PutClasses("cbl0", whole, {}))
     mark_all(network.server.namespace)
     with WireMeter(client) as meter, TcpFlow(network.server, client, congestion="cubic"):
         meter.measure(0.5)
         for _ in range(3):
-            driver.apply(change.PutClasses("cbl0", cut, whole))
+            driver.apply(objects.PutClasses("cbl0", cut, whole))
             meter.measure(0.3)
             assert meter.measure(0.5) > 0.8 * 20e6
-            driver.apply(change.PutClasses("cbl0", whole, cut))
+            driver.apply(objects.PutClasses("cbl0", whole, cut))
             assert meter.measure(0.5) > 0.5 * 100e6
 
 
@@ -183,7 +184,7 @@ def test_drops_backlog_and_overlimits_of_a_full_class_are_counted(
 ) -> None:
     """A class offered ten times its rate shows what waits, what was dropped and how often it had to wait."""
     slow = shapes.enforce(125_000)
-    driver.apply(change.PutClasses("cbl0", {1: slow}, {}))
+    driver.apply(objects.PutClasses("cbl0", {1: slow}, {}))
     mark_all(network.server.namespace)
     client = network.clients[0]
     seen = [kernel.counters()[0]["cbl0"][1]]
@@ -209,10 +210,10 @@ def test_an_observed_class_slows_nothing_and_counts_what_it_borrowed(
     """In Observe mode ten times the rate passes whole, and HTB counts the packets that had to borrow."""
     classes = {1: shapes.observe(125_000), names.OBSERVE_PARENT: shapes.PARENT}
     driver.apply(
-        change.PutIfb(0),
+        objects.PutIfb(0),
         *shapes.tree_on("cbl0", classes),
-        change.PutFilter("cbl0", shapes.FILTER),
-        change.PutHook("eth0", shapes.hook(0), None),
+        objects.PutFilter("cbl0", shapes.FILTER),
+        objects.PutHook("eth0", shapes.hook(0), None),
     )
     mark_all(network.server.namespace)
     client = network.clients[0]

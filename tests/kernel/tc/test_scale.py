@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import pytest
 
-from bandwidth_agent.kernel import change, model, tc
+from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_api import names
 from bandwidth_lab import namespaces
 from kernel.tc import shapes
@@ -27,7 +28,7 @@ def timed(what: str, function: Callable[[], T]) -> T:
     return result
 
 
-def batch(shards: dict[int, dict[int, model.HtbClass]]) -> str:
+def batch(shards: dict[int, dict[int, objects.HtbClass]]) -> str:
     """The same classes as input for `tc -batch`."""
     lines = []
     for shard, classes in shards.items():
@@ -47,20 +48,20 @@ def test_ten_thousand_classes_on_twenty_ifbs(
     kernel: tc.TrafficControl, driver: Driver, node: namespaces.Namespace
 ) -> None:
     """Programmed, read back equal, counted, changed in place and removed; beside it the time of `tc -batch`."""
-    shards: dict[int, dict[int, model.HtbClass]] = {}
+    shards: dict[int, dict[int, objects.HtbClass]] = {}
     for minor in range(1, COUNT + 1):
         shards.setdefault(minor // names.SHARD_SIZE, {})[minor] = shapes.enforce(100_000 + minor)
     for shard in shards:
-        driver.apply(change.PutIfb(shard))
+        driver.apply(objects.PutIfb(shard))
     text = batch(shards)
     timed("tc -batch", lambda: node.run(["tc", "-batch", "-"], stdin=text, timeout=120))
     for shard in shards:
-        driver.apply(change.DeleteRoot(names.ifb(shard)))
+        driver.apply(objects.DeleteRoot(names.ifb(shard)))
 
     def program() -> None:
         for shard, classes in shards.items():
             for step in shapes.tree_on(names.ifb(shard), classes):
-                assert kernel.apply_one(step) == change.Outcome(step)
+                assert kernel.apply_one(step) == objects.Outcome(step)
 
     timed("program", program)
     observed = timed("observe", kernel.observe)
@@ -71,12 +72,12 @@ def test_ten_thousand_classes_on_twenty_ifbs(
     assert sum(len(classes) for classes in counters.values()) == COUNT
     timed("surroundings", kernel.surroundings)
     one = {5: shapes.enforce(77_777)}
-    step = change.PutClasses("cbl0", one, {5: shards[0][5]})
-    assert timed("change one", lambda: kernel.apply_one(step)) == change.Outcome(step)
+    step = objects.PutClasses("cbl0", one, {5: shards[0][5]})
+    assert timed("change one", lambda: kernel.apply_one(step)) == objects.Outcome(step)
 
     def remove() -> None:
         for shard in shards:
-            assert kernel.apply_one(change.DeleteIfb(shard)).failure is None
+            assert kernel.apply_one(objects.DeleteIfb(shard)).failure is None
 
     timed("remove", remove)
-    assert kernel.observe() == tc.Observed(ifbs={}, trees={}, hooks={})
+    assert kernel.observe() == model.EMPTY

@@ -11,9 +11,12 @@ import pytest
 from bandwidth_agent import cli, settings
 from bandwidth_agent.commands import options
 from bandwidth_api.conditions import Reason
+from bandwidth_api.plan import PortRange, Prefix
+from bandwidth_runtime import arguments
+from bandwidth_runtime.web.address import Address
 from unit import documents
 
-PROGRAMS = ("run", "plan", "show", "cleanup")
+PROGRAMS = ("run", "plan", "show", "top", "who", "cleanup")
 CLI = documents.REFERENCE / "cli.md"
 
 
@@ -25,7 +28,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """The words on stderr of a call that is refused."""
     with pytest.raises(SystemExit) as caught:
         cli.parser().parse_args(words)
-    assert caught.value.code == cli.USAGE_ERROR
+    assert caught.value.code == arguments.USAGE_ERROR
     return capsys.readouterr().err
 
 
@@ -58,7 +61,7 @@ def test_every_option_of_run_arrives() -> None:
         protected=("192.0.2.0/24", "2001:db8::1/128"),
     )
     assert chosen.node_labels["zone"] == "a=b"
-    assert chosen.metrics_address == options.Address("::1", 9100)
+    assert chosen.metrics_address == Address("::1", 9100)
     assert (chosen.once, chosen.json, chosen.iptables_backend) == (True, True, "legacy")
     assert (chosen.metrics_max_limits, chosen.resync_seconds) == (7, 2.5)
     assert (chosen.log_format, chosen.log_level, chosen.state_dir) == ("json", "debug", pathlib.Path("/s"))
@@ -79,13 +82,71 @@ def test_without_a_directory_the_limits_come_from_the_cluster(monkeypatch: pytes
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_takes_the_options_of_the_shape(program: str) -> None:
     """--placement, --classifier, --interface and --state-dir are everywhere."""
-    words = ["--manifests", "m"] if program in ("run", "plan") else []
+    needed = {"run": ["--manifests", "m"], "plan": ["--manifests", "m"], "who": ["203.0.113.7"]}
+    words = needed.get(program, [])
     chosen = parsed(
         *(program, *words, "--placement", "interface", "--classifier", "mark", "--interface", "e", "--state-dir", "s")
     )
     assert chosen.command == program
     assert chosen.settings.placement is settings.PlacementSetting.INTERFACE
     assert chosen.state_dir == pathlib.Path("s")
+
+
+def test_series_of_clients_are_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option or the environment asks for some; more than ten are refused."""
+    monkeypatch.delenv("METRICS_TOP_CLIENTS", raising=False)
+    assert (parsed("run").metrics_top_clients, parsed("run").metrics_top_clients_whole) == (0, False)
+    chosen = parsed("run", "--metrics-top-clients", "10", "--metrics-top-clients-whole")
+    assert (chosen.metrics_top_clients, chosen.metrics_top_clients_whole) == (10, True)
+    monkeypatch.setenv("METRICS_TOP_CLIENTS", "3")
+    assert parsed("run").metrics_top_clients == 3
+    for wrong in ("11", "-1", "many"):
+        monkeypatch.setenv("METRICS_TOP_CLIENTS", wrong)
+        with pytest.raises(SystemExit):
+            parsed("run")
+
+
+def test_who_takes_an_address_and_a_port() -> None:
+    """An address or a network, in any unambiguous form, and a port as clients dial it."""
+    chosen = parsed("who", "203.0.113.7", "--seconds", "10")
+    assert (chosen.address, chosen.port, chosen.seconds) == (Prefix(4, 0xCB007107, 32), None, 10.0)
+    assert parsed("who", "203.0.113.9/24").address == Prefix(4, 0xCB007100, 24)
+    assert parsed("who", "::ffff:203.0.113.7").address == Prefix(4, 0xCB007107, 32)
+    assert parsed("who", "2001:DB8::7").address == Prefix(6, 0x20010DB8 << 96 | 7, 128)
+    assert parsed("who", "203.0.113.7", "--port", "993").port == PortRange("TCP", 993, 993)
+    assert parsed("who", "203.0.113.7", "--port", "53/udp").port == PortRange("UDP", 53, 53)
+    assert parsed("who", "203.0.113.7").seconds == options.WHO_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("mail.example",), "no IPv4 or IPv6 address"),
+        (("fe80::1%eth0",), "no IPv4 or IPv6 address"),
+        ((), "ADDRESS"),
+        (("203.0.113.7", "--port", "993/sctp"), "no port such as 993/tcp"),
+        (("203.0.113.7", "--port", "0"), "no port such as 993/tcp"),
+        (("203.0.113.7", "--port", "65536/tcp"), "no port such as 993/tcp"),
+        (("203.0.113.7", "--seconds", "61"), "between 0.1 and 60"),
+    ],
+)
+def test_who_says_what_is_wrong(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:
+    """A wrong address, port or time is an error that says what to write."""
+    assert told in refused(capsys, "who", *words)
+
+
+def test_top_takes_what_one_reading_is_to_be() -> None:
+    """Seconds, form, rows, networks, order, and the directory by either name."""
+    chosen = parsed("top", "--once", "2.5", "-o", "csv", "--top", "5", "--prefix", "--sort", "since", "--limits", "d")
+    assert (chosen.once_seconds, chosen.output, chosen.top, chosen.prefix, chosen.sort) == (
+        2.5,
+        "csv",
+        5,
+        True,
+        "since",
+    )
+    assert chosen.manifests == parsed("top", "--manifests", "d").manifests == pathlib.Path("d")
+    assert parsed("top").once_seconds is None
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -101,13 +162,13 @@ def test_every_program_explains_itself(program: str, capsys: pytest.CaptureFixtu
 
 def test_the_first_help_shows_a_whole_limit_that_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
     """What the help says to write can be written."""
-    from bandwidth_agent.source import manifest
-    from bandwidth_api import limit
+    from bandwidth_agent.limits.directory import manifest
+    from bandwidth_api.crds import limit
 
     with pytest.raises(SystemExit):
         cli.parser().parse_args(["--help"])
     told = capsys.readouterr().out
-    begin, end = told.index("  apiVersion:"), told.index("  bandwidth-agent plan")
+    begin, end = told.index("  apiVersion:"), told.index("  bandwidth-agent top")
     [document] = manifest.read_yaml(manifest.Chunk(1, told[begin:end]))
     assert isinstance(limit.parse(document.value), limit.Limit)
 
@@ -135,6 +196,10 @@ def test_the_first_help_shows_a_whole_limit_that_is_accepted(capsys: pytest.Capt
         (("run", "--manifests", "m", "--resync", "0"), "seconds"),
         (("run", "--manifests", "m", "--metrics-max-limits", "-1"), "whole number"),
         (("show", "--interval", "x"), "seconds"),
+        (("top", "--once", "0"), "between 1 and 3600"),
+        (("top", "--once", "10", "-o", "yaml"), "invalid choice"),
+        (("top", "--once", "10", "--top", "0"), "number of rows"),
+        (("top", "--once", "10", "--sort", "rate"), "invalid choice"),
         (("plan", "--manifests", "m", "-o", "yaml"), "invalid choice"),
     ],
 )
@@ -143,17 +208,18 @@ def test_a_wrong_call_is_refused_with_64(words: tuple[str, ...], says: str, caps
     assert says in refused(capsys, *words)
 
 
+def test_a_form_of_one_reading_needs_a_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    """A screen has no JSON: nothing is shown, and the missing option is named."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["top", "-o", "json"])
+    assert caught.value.code == arguments.USAGE_ERROR
+    assert "give --once SECONDS too" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["0xffff0000", "0x7fff", "0xff", "65535", "0xffffffff"])
 def test_masks_that_are_contiguous_are_taken(text: str) -> None:
     """In whatever base they are written."""
     assert options.mark_mask(text) == int(text, 0)
-
-
-def test_addresses_to_listen_on() -> None:
-    """A host, a bracketed IPv6 address, or every address."""
-    assert options.address("127.0.0.1:80") == ("127.0.0.1", 80)
-    assert options.address("[::]:80") == ("::", 80)
-    assert options.address(":80") == ("", 80)
 
 
 def test_every_option_is_documented_and_no_other() -> None:

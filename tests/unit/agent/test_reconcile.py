@@ -8,43 +8,17 @@ import errno
 import pytest
 
 from bandwidth_agent import reconcile
-from bandwidth_agent.kernel import change, fake, model, tracer
+from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.kernel.fake import fake_kernel, tracer
+from bandwidth_agent.limits import Wanted
+from bandwidth_agent.planner import conflicts
+from bandwidth_agent.planner.classifier import class_ids
 from bandwidth_agent.settings import PlacementSetting, Settings
-from bandwidth_agent.source import Wanted
 from bandwidth_api import addresses, names
-from bandwidth_api.plan import Mode, PlanEntry, Sharing
-
-MBIT = 1_000_000
-
-
-class Clock:
-    """Time that passes only when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def entry(limit: str, *clients: str, rate: int = 5 * MBIT, mode: Mode = Mode.ENFORCE, priority: int = 0) -> PlanEntry:
-    return PlanEntry(
-        limit=limit,
-        uid="",
-        generation=1,
-        clients=tuple(addresses.parse(text) for text in clients),
-        excepted=(),
-        ports=(),
-        rate_bits_per_second=rate,
-        burst_bytes=None,
-        mode=mode,
-        sharing=Sharing.SHARED,
-        priority=priority,
-        created_at=0.0,
-        expires_at=None,
-        node_selector=(),
-    )
-
+from bandwidth_api.compiler.overlap import budget
+from bandwidth_api.plan import PlanEntry, PortRange
+from unit.agent.entries import MBIT, entry
+from unit.clock import Clock
 
 A = entry("a", "203.0.113.7", "2001:db8::7")
 B = entry("b", "203.0.113.8", rate=10 * MBIT)
@@ -56,12 +30,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def kernel() -> fake.FakeKernel:
-    return fake.FakeKernel()
+def kernel() -> fake_kernel.FakeKernel:
+    return fake_kernel.FakeKernel()
 
 
 @pytest.fixture
-def reconciler(kernel: fake.FakeKernel, clock: Clock) -> reconcile.Reconciler:
+def reconciler(kernel: fake_kernel.FakeKernel, clock: Clock) -> reconcile.Reconciler:
     return reconcile.Reconciler(kernel, Settings(), clock=clock)
 
 
@@ -69,19 +43,19 @@ def wanted(*entries: PlanEntry, complete: bool = True) -> Wanted:
     return Wanted(entries=entries, complete=complete)
 
 
-def class_of(kernel: fake.FakeKernel, text: str) -> tracer.Verdict:
+def class_of(kernel: fake_kernel.FakeKernel, text: str) -> tracer.Verdict:
     prefix = addresses.parse(text)
     return kernel.trace(prefix.family, prefix.network, "TCP", 443, "eth0")
 
 
-def rate_of(kernel: fake.FakeKernel, text: str) -> int | None:
+def rate_of(kernel: fake_kernel.FakeKernel, text: str) -> int | None:
     found = class_of(kernel, text)
     if not isinstance(found, tracer.ClassAddress):
         return None
     return kernel.state.trees[found.device].classes[found.minor].rate * 8
 
 
-def test_limits_are_put_in_force_and_lifted(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_limits_are_put_in_force_and_lifted(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler) -> None:
     """After a pass each client is in the class of its limit; without limits nothing of ours is left."""
     made = reconciler.run(wanted(A, B), read=True)
     assert made.ok
@@ -93,7 +67,7 @@ def test_limits_are_put_in_force_and_lifted(kernel: fake.FakeKernel, reconciler:
     assert kernel.state == model.EMPTY
 
 
-def test_second_pass_changes_nothing(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_second_pass_changes_nothing(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler) -> None:
     """With the same limits neither a pass on what is believed nor one with a read-back changes anything."""
     reconciler.run(wanted(A, B), read=True)
     applied = len(kernel.applied)
@@ -102,7 +76,7 @@ def test_second_pass_changes_nothing(kernel: fake.FakeKernel, reconciler: reconc
     assert len(kernel.applied) == applied
 
 
-def test_restarted_agent_adopts_what_is_there(kernel: fake.FakeKernel, clock: Clock) -> None:
+def test_restarted_agent_adopts_what_is_there(kernel: fake_kernel.FakeKernel, clock: Clock) -> None:
     """A new process without memory finds every limit in place, whatever order they come in."""
     reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
     before = kernel.state
@@ -111,7 +85,7 @@ def test_restarted_agent_adopts_what_is_there(kernel: fake.FakeKernel, clock: Cl
     assert kernel.state == before
 
 
-def test_edit_keeps_the_class_number(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_edit_keeps_the_class_number(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler) -> None:
     """A new rate is one change, to the class that the limit has."""
     reconciler.run(wanted(A, B), read=True)
     before = class_of(kernel, "203.0.113.7")
@@ -121,20 +95,20 @@ def test_edit_keeps_the_class_number(kernel: fake.FakeKernel, reconciler: reconc
     assert rate_of(kernel, "203.0.113.7") == 7 * MBIT
 
 
-def test_freed_number_rests(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock) -> None:
+def test_freed_number_rests(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock) -> None:
     """A number freed a moment ago is not given to another limit; after a minute it is."""
     reconciler.run(wanted(A, B), read=True)
     freed = class_of(kernel, "203.0.113.7")
     reconciler.run(wanted(B), read=False)
     reconciler.run(wanted(B, entry("c", "203.0.113.9")), read=False)
     assert class_of(kernel, "203.0.113.9") != freed
-    clock.now += reconcile.REST_SECONDS + 1
+    clock.now += class_ids.QUARANTINE_SECONDS + 1
     reconciler.run(wanted(B, entry("c", "203.0.113.9"), entry("d", "203.0.113.10")), read=False)
     reconciler.run(wanted(B, entry("c", "203.0.113.9"), entry("e", "203.0.113.11")), read=False)
     assert {class_of(kernel, "203.0.113.11"), class_of(kernel, "203.0.113.10")} & {freed, "unshaped"}
 
 
-def test_protected_address_is_refused_alone(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_protected_address_is_refused_alone(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler) -> None:
     """A limit over the node's own address fails with the field named; the others are in force."""
     own = addresses.parse("203.0.113.1")
     kernel.node = dataclasses.replace(kernel.node, addresses=frozenset({own}))
@@ -145,7 +119,22 @@ def test_protected_address_is_refused_alone(kernel: fake.FakeKernel, reconciler:
     assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
 
 
-def test_failed_class_fails_its_limit_only(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_overlaps_beyond_the_budget_fail_alone(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit whose overlaps go beyond the budget is in force nowhere and says so; the older ones and others are."""
+    monkeypatch.setattr(budget, "SHARED", 0)
+    monkeypatch.setattr(budget, "FREE", 0)
+    older, newer = (
+        dataclasses.replace(entry(name, "203.0.113.0/24"), ports=(ports,), created_at=age)
+        for name, ports, age in (("older", PortRange("TCP", 1, 9), 0.0), ("newer", PortRange("TCP", 5, 20), 1.0))
+    )
+    report = reconciler.run(wanted(newer, older, entry("plain", "198.51.100.7")), read=True)
+    assert {f.name: (f.reason, f.field) for f in report.failing} == {"newer": ("OverlapBudget", "spec.egress.ports")}
+    assert (report.desired, report.programmed) == (3, 2)
+
+
+def test_failed_class_fails_its_limit_only(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler) -> None:
     """A class that the kernel refuses fails one limit, whose clients get no entry; the next pass repairs it."""
     kernel.fail_class("cbl0", 1, errno.ENOMEM)
     made = reconciler.run(wanted(A, B), read=True)
@@ -159,12 +148,24 @@ def test_failed_class_fails_its_limit_only(kernel: fake.FakeKernel, reconciler: 
     assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
 
 
-@pytest.mark.parametrize("kind", change.PHASES, ids=lambda phase: phase[0].__name__)
+def test_a_long_name_is_reported_whole(kernel: fake_kernel.FakeKernel, clock: Clock) -> None:
+    """Comments in a set cut the name, a report does not: neither for a class that is refused nor without a number."""
+    long = entry("x" * 253, "203.0.113.9")
+    refused = reconcile.Reconciler(kernel, Settings(), clock=clock)
+    kernel.fail_class("cbl0", 1, errno.ENOMEM)
+    made = refused.run(wanted(long), read=True)
+    assert [(f.name, f.reason) for f in made.failing] == [(long.limit, "KernelRefused")]
+    full = reconcile.Reconciler(fake_kernel.FakeKernel(), Settings(mark_mask=0x10000), clock=clock)
+    made = full.run(wanted(entry("first", "203.0.113.1"), entry("x" * 253, "203.0.113.99")), read=True)
+    assert [(f.name, f.reason) for f in made.failing] == [(long.limit, "CapacityExceeded")]
+
+
+@pytest.mark.parametrize("kind", objects.ORDER, ids=lambda kind: kind.__name__)
 def test_any_failed_step_is_repaired(
-    kind: tuple[type, str], kernel: fake.FakeKernel, reconciler: reconcile.Reconciler
+    kind: type[objects.Step], kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
 ) -> None:
     """Whatever kind of change is refused, nothing is dropped meanwhile, and the pass after puts all right."""
-    kernel.fail_type(kind[0])
+    kernel.fail_type(kind)
     reconciler.run(wanted(A, B), read=True)
     for limits in (wanted(B), wanted(), wanted(A)):
         reconciler.run(limits, read=True)
@@ -177,7 +178,7 @@ def test_any_failed_step_is_repaired(
     assert reconciler.run(wanted(A), read=True).changes == 0
 
 
-def test_nothing_is_deleted_before_the_first_complete_plan(kernel: fake.FakeKernel, clock: Clock) -> None:
+def test_nothing_is_deleted_before_the_first_complete_plan(kernel: fake_kernel.FakeKernel, clock: Clock) -> None:
     """Limits that an incomplete reading lacks stay in force."""
     reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
     fresh = reconcile.Reconciler(kernel, Settings(), clock=clock)
@@ -187,7 +188,9 @@ def test_nothing_is_deleted_before_the_first_complete_plan(kernel: fake.FakeKern
     assert class_of(kernel, "203.0.113.7") == "unshaped"
 
 
-def test_drift_is_repaired_and_counted_by_layer(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_drift_is_repaired_and_counted_by_layer(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
+) -> None:
     """What strangers change is put right by the next read-back; our own changes are no drift."""
     reconciler.run(wanted(A), read=True)
     before = kernel.state
@@ -205,34 +208,96 @@ def test_drift_is_repaired_and_counted_by_layer(kernel: fake.FakeKernel, reconci
 
 
 def test_stubborn_writer_is_given_up_loudly(
-    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
 ) -> None:
-    """The fourth time within ten minutes is not repaired but told; other objects are; later it is tried again."""
+    """What is undone at once eight times is left alone and told, other objects are repaired; then it is tried again."""
     reconciler.run(wanted(A), read=True)
-    for _ in range(3):
-        kernel.flush_set(names.set_name(4, ()))
-        clock.now += 10
-        assert reconciler.run(wanted(A), read=True).ok
     kernel.flush_set(names.set_name(4, ()))
+    for _ in range(conflicts.UNDONE_BEFORE_ABANDONED):
+        assert reconciler.run(wanted(A), read=True).ok
+        clock.now += 1
+        kernel.flush_set(names.set_name(4, ()))
     kernel.delete_chain(6)
-    clock.now += 10
     made = reconciler.run(wanted(A), read=True)
     assert [(f.name, f.reason) for f in made.failing] == [("a", "ConflictingWriter")]
     assert made.conflicts == ("set cbl-v4",)
     assert kernel.state.sets[names.set_name(4, ())].entries == {}
     assert 6 in kernel.state.chains
-    clock.now += 601
+    assert reconciler.next_trial == clock.now + conflicts.PAUSE_SECONDS
+    clock.now += conflicts.PAUSE_SECONDS
     made = reconciler.run(wanted(A), read=True)
     assert made.ok
     assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+    assert reconciler.next_trial is None
 
 
-def test_three_repairs_do_not_freeze_later_changes(
-    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+WEB = dataclasses.replace(entry("web", "203.0.113.9", rate=20 * MBIT), ports=(PortRange("TCP", 443, 443),))
+GUARD = names.clients_set(4)
+
+
+def test_a_guard_that_the_kernel_refuses_is_done_without(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
 ) -> None:
-    """An object repaired three times and left alone by the stranger since still takes new limits."""
+    """Where the set that is asked first cannot hold a client, every packet is asked: all limits act, the one whose
+    entry failed is told, and when the kernel takes it again the set is asked first."""
+    kernel.fail_entry(GUARD, addresses.parse("203.0.113.8"))
+    made = reconciler.run(wanted(A, B, WEB), read=True)
+    assert [(f.name, f.reason) for f in made.failing] == [("b", "KernelRefused")]
+    assert kernel.state.chains[4].guard == ""
+    for client, rate in (("203.0.113.7", 5), ("203.0.113.8", 10), ("203.0.113.9", 20)):
+        assert rate_of(kernel, client) == rate * MBIT
+    kernel.heal()
+    assert reconciler.run(wanted(A, B, WEB), read=True).ok
+    assert kernel.state.chains[4].guard == GUARD
+    assert reconciler.run(wanted(A, B, WEB), read=True).changes == 0
+
+
+def test_a_client_that_a_standing_guard_does_not_take_is_told(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
+) -> None:
+    """A new limit whose client cannot be put into the set that is asked first is not said to be in force."""
+    reconciler.run(wanted(A, WEB), read=True)
+    kernel.fail_entry(GUARD, addresses.parse("203.0.113.8"))
+    made = reconciler.run(wanted(A, B, WEB), read=True)
+    assert [(f.name, f.reason) for f in made.failing] == [("b", "KernelRefused")]
+    assert rate_of(kernel, "203.0.113.9") == 20 * MBIT
+    kernel.heal()
+    assert reconciler.run(wanted(A, B, WEB), read=True).ok
+    assert rate_of(kernel, "203.0.113.8") == 10 * MBIT
+
+
+def test_a_guard_that_is_fought_over_is_told_of_every_limit_behind_it(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
+) -> None:
+    """Whoever is taken out of the set that is asked first is limited by nothing, so no limit of the family is said to
+    be in force while it is left alone."""
+    for _ in range(conflicts.UNDONE_BEFORE_ABANDONED + 1):
+        reconciler.run(wanted(A, B, WEB), read=True)
+        kernel.flush_set(GUARD)
+    made = reconciler.run(wanted(A, B, WEB), read=True)
+    assert made.conflicts == (f"set {GUARD}",)
+    assert {(f.name, f.reason) for f in made.failing} == {(name, "ConflictingWriter") for name in ("a", "b", "web")}
+
+
+def test_a_firewall_that_is_reloaded_often_sets_nobody_free(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+) -> None:
+    """Each repair that holds for seconds is followed by the next, however many there are."""
     reconciler.run(wanted(A), read=True)
-    for _ in range(3):
+    for _ in range(50):
+        clock.now += conflicts.HOLDS_SECONDS
+        kernel.flush_set(names.set_name(4, ()))
+        kernel.delete_chain(4)
+        assert reconciler.run(wanted(A), read=True).ok
+        assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+
+
+def test_repairs_do_not_freeze_later_changes(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+) -> None:
+    """An object repaired eight times and left alone by the stranger since still takes new limits."""
+    reconciler.run(wanted(A), read=True)
+    for _ in range(conflicts.UNDONE_BEFORE_ABANDONED):
         kernel.flush_set(names.set_name(4, ()))
         reconciler.run(wanted(A), read=True)
     made = reconciler.run(wanted(A, B), read=False)
@@ -240,10 +305,10 @@ def test_three_repairs_do_not_freeze_later_changes(
     assert rate_of(kernel, "203.0.113.8") == 10 * MBIT
 
 
-def test_ifb_that_is_fought_over_drops_nobody(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_ifb_that_is_fought_over_drops_nobody(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler) -> None:
     """When an ifb is given up nothing is redirected to it any more: its clients pass unlimited, none is cut off."""
     reconciler.run(wanted(A), read=True)
-    for _ in range(3):
+    for _ in range(conflicts.UNDONE_BEFORE_ABANDONED):
         kernel.set_ifb_down(0)
         assert reconciler.run(wanted(A), read=True).ok
     kernel.set_ifb_down(0)
@@ -252,14 +317,36 @@ def test_ifb_that_is_fought_over_drops_nobody(kernel: fake.FakeKernel, reconcile
     assert class_of(kernel, "203.0.113.7") == "unshaped"
 
 
+def test_who_takes_the_place_of_our_hook_away_may_have_it(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+) -> None:
+    """A hook that went with its qdisc is put back after a second, or, with another's qdisc there, done without."""
+    reconciler.run(wanted(A), read=True)
+    kernel.delete_hook("eth0")
+    reconciler.run(wanted(A), read=True)
+    assert kernel.state.hooks == {}
+    assert reconciler.next_trial == clock.now + conflicts.ROOM_SECONDS
+    clock.now += conflicts.ROOM_SECONDS
+    assert reconciler.run(wanted(A), read=True).ok
+    assert kernel.state.hooks.keys() == {"eth0"}
+    assert reconciler.next_trial is None
+    kernel.delete_hook("eth0")
+    ingress = kernel.node.interfaces["eth0"]._replace(foreign_egress_filters=("ingress qdisc",))
+    kernel.node = dataclasses.replace(kernel.node, interfaces={"eth0": ingress})
+    made = reconciler.run(wanted(A), read=True)
+    assert (made.ok, [i.placement for i in made.interfaces]) == (True, ["interface"])
+    assert reconciler.next_trial is None
+    assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+
+
 def test_interface_that_is_another_device_is_no_drift(
-    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
 ) -> None:
     """An interface that flaps, coming back as a new device without our hook, never counts as a stubborn writer."""
     reconciler.run(wanted(A), read=True)
     for index in range(10, 16):
         kernel.delete_hook("eth0")
-        kernel.node = fake.facts(fake.interface(index=index))
+        kernel.node = fake_kernel.facts(fake_kernel.interface(index=index))
         made = reconciler.run(wanted(A), read=True)
         assert made.ok
         assert made.changes == 1
@@ -268,14 +355,14 @@ def test_interface_that_is_another_device_is_no_drift(
 
 def test_no_interface_is_a_reason_of_every_limit(clock: Clock) -> None:
     """Without an egress interface each limit fails and says what to do, and nothing is installed."""
-    kernel = fake.FakeKernel(fake.facts(fake.interface(default_route=False)))
+    kernel = fake_kernel.FakeKernel(fake_kernel.facts(fake_kernel.interface(default_route=False)))
     made = reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
     assert {f.reason for f in made.failing} == {"NoEgressInterface"}
     assert made.failed == 2
     assert kernel.state == model.EMPTY
 
 
-def test_unreadable_kernel_changes_nothing(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler) -> None:
+def test_unreadable_kernel_changes_nothing(kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler) -> None:
     """A kernel that cannot be read whole is left as it is."""
     reconciler.run(wanted(A), read=True)
     before = kernel.state
@@ -285,15 +372,15 @@ def test_unreadable_kernel_changes_nothing(kernel: fake.FakeKernel, reconciler: 
     assert kernel.state == before
 
 
-def _send(kernel: fake.FakeKernel, text: str, packets: int) -> None:
+def _send(kernel: fake_kernel.FakeKernel, text: str, packets: int) -> None:
     prefix = addresses.parse(text)
     kernel.transmit(prefix.family, prefix.network, "TCP", 443, "eth0", packets=packets)
 
 
 def test_bypassed_hook_moves_to_the_interface(
-    kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
 ) -> None:
-    """Where somebody's program keeps packets from our hook, the next pass limits at the root, and it stays there."""
+    """Where another program keeps packets from our hook, the next pass limits at the root, and it stays there."""
     kernel.bypassed.add("eth0")
     reconciler.run(wanted(A, B), read=True)
     assert not reconciler.leaks()
@@ -311,7 +398,7 @@ def test_bypassed_hook_moves_to_the_interface(
     assert reconciler.run(wanted(A, B), read=True).changes == 0
 
 
-def test_bypassed_hook_fails_where_an_ifb_was_asked_for(kernel: fake.FakeKernel, clock: Clock) -> None:
+def test_bypassed_hook_fails_where_an_ifb_was_asked_for(kernel: fake_kernel.FakeKernel, clock: Clock) -> None:
     """With placement `ifb` every limit fails with the reason; ten minutes later it is tried again."""
     reconciler = reconcile.Reconciler(kernel, Settings(placement=PlacementSetting.IFB), clock=clock)
     kernel.bypassed.add("eth0")
@@ -329,7 +416,9 @@ def test_bypassed_hook_fails_where_an_ifb_was_asked_for(kernel: fake.FakeKernel,
     assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
 
 
-def test_hook_that_works_is_left_alone(kernel: fake.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock) -> None:
+def test_hook_that_works_is_left_alone(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler, clock: Clock
+) -> None:
     """Traffic of the limited and of others through the hook is no reason for anything."""
     for _ in range(5):
         clock.now += 1
@@ -342,8 +431,8 @@ def test_hook_that_works_is_left_alone(kernel: fake.FakeKernel, reconciler: reco
 
 def test_node_without_sets_says_so(clock: Clock) -> None:
     """Where clients cannot be told apart nothing is put anywhere, and every limit says what is missing."""
-    node = fake.facts()
-    kernel = fake.FakeKernel(dataclasses.replace(node, features=node.features._replace(ipset=False)))
+    node = fake_kernel.facts()
+    kernel = fake_kernel.FakeKernel(dataclasses.replace(node, features=node.features._replace(ipset=False)))
     made = reconcile.Reconciler(kernel, Settings(), clock=clock).run(wanted(A, B), read=True)
     assert [item.reason for item in made.failing] == ["MissingFeature", "MissingFeature"]
     assert "ipset" in made.missing_features
@@ -353,12 +442,43 @@ def test_node_without_sets_says_so(clock: Clock) -> None:
 @pytest.mark.parametrize("setting", [PlacementSetting.AUTO, PlacementSetting.IFB, PlacementSetting.INTERFACE])
 def test_a_probe_that_finds_nothing_takes_nothing_away(clock: Clock, setting: PlacementSetting) -> None:
     """Features read as missing while limits stand: nothing is touched, also not by an agent without any memory."""
-    kernel = fake.FakeKernel(fake.facts(fq_codel=True))
+    kernel = fake_kernel.FakeKernel(fake_kernel.facts(leaf_kinds=frozenset({"fq_codel"})))
     reconcile.Reconciler(kernel, Settings(placement=setting), clock=clock).run(wanted(A, B), read=True)
     before = kernel.observe()
-    features = model.Features(ifb=False, clsact=False, fq_codel=False, ipset=False)
+    features = model.Features(ifb=False, clsact=False, ipset=False)
     kernel.node = dataclasses.replace(kernel.node, features=features)
     report = reconcile.Reconciler(kernel, Settings(placement=setting), clock=clock).run(wanted(A, B), read=True)
     assert (report.changes, report.failed) == (0, 0)
     assert kernel.observe() == before
     assert rate_of(kernel, "203.0.113.7") == 5 * MBIT
+
+
+def test_a_client_that_is_reached_another_way_is_told(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
+) -> None:
+    """Its limit is not in force, the kernel holds it all the same, and a route that changes makes it right again."""
+    reconciler.run(wanted(A, B), read=True)
+    assert not reconciler.rerouted()
+    kernel.routes = {addresses.parse("203.0.113.8"): frozenset({"lan"})}
+    assert reconciler.rerouted()
+    report = reconciler.run(wanted(A, B), read=False)
+    assert [(f.name, f.reason) for f in report.failing] == [("b", "NotOnTheWay")]
+    assert (report.programmed, report.failed, report.changes) == (1, 1, 0)
+    assert rate_of(kernel, "203.0.113.8") == 10 * MBIT
+    kernel.routes = {addresses.parse("198.51.100.99"): frozenset({"lan"})}
+    assert reconciler.rerouted()
+    assert reconciler.run(wanted(A, B), read=False).ok
+    kernel.routes = {}
+    assert not reconciler.rerouted()  # that route concerned no client
+
+
+def test_ways_that_cannot_be_asked_stop_nothing(
+    kernel: fake_kernel.FakeKernel, reconciler: reconcile.Reconciler
+) -> None:
+    """What is only told about a limit never keeps it from being in force."""
+    kernel.unanswered = True
+    report = reconciler.run(wanted(A), read=True)
+    assert (report.ok, rate_of(kernel, "203.0.113.7")) == (True, 5 * MBIT)
+    kernel.unanswered = False
+    kernel.routes = {addresses.parse("203.0.113.7"): frozenset({"lan"})}
+    assert [f.reason for f in reconciler.run(wanted(A), read=False).failing] == ["NotOnTheWay"]

@@ -26,7 +26,7 @@ def test_what_is_written_is_read_back(prefix: Prefix) -> None:
 
 @given(prefixes)
 def test_texts_are_those_of_the_standard_library(prefix: Prefix) -> None:
-    """The canonical text is the one that everybody else writes."""
+    """The canonical text is the one that other programs write."""
     address = (ipaddress.IPv4Address if prefix.family == 4 else ipaddress.IPv6Address)(prefix.network)
     assert addresses.write_cidr(prefix) == str(ipaddress.ip_network((address, prefix.length)))
 
@@ -83,6 +83,6 @@ def test_cidrs_only(text: str, hint: str) -> None:
     }.items(),
 )
 def test_what_cannot_be_limited(text: str, hint: str) -> None:
-    """Addresses that are nobody's client, and prefixes that are nearly everybody, are refused."""
+    """Addresses that are no client's, and prefixes that hold nearly all addresses, are refused."""
     with pytest.raises(ValueError, match=hint):
         addresses.parse_client(text)

@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from bandwidth_api.conditions import Condition, ConditionType, Reason, Rejection, Status, merge
+from bandwidth_api.conditions import Condition, ConditionType, Problem, Reason, Status, merge
 
 MORNING = datetime.datetime(2030, 1, 1, 8, 0, 0, 999999, tzinfo=datetime.UTC)
 EVENING = datetime.datetime(2030, 1, 1, 20, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
@@ -68,7 +68,19 @@ def test_a_time_without_a_zone_is_a_bug() -> None:
         merge([], [READY], observed_generation=1, now=datetime.datetime(2030, 1, 1))  # noqa: DTZ001
 
 
-def test_rejections_read_as_field_and_message() -> None:
-    """The text of a rejection names its field, if it has one."""
-    assert str(Rejection(Reason.INVALID, "spec.mode", "must be on")) == "spec.mode: must be on"
-    assert str(Rejection(Reason.INVALID, "", "must be an object")) == "must be an object"
+def test_problems_read_as_field_and_message() -> None:
+    """The text of a problem names its field, if it has one."""
+    assert str(Problem(Reason.INVALID, "must be on", "spec.mode")) == "spec.mode: must be on"
+    assert str(Problem(Reason.INVALID, "must be an object")) == "must be an object"
+
+
+def test_a_reason_of_a_newer_program_keeps_its_text() -> None:
+    """It is a reason like any other, but not known; what this version knows is the same object again."""
+    reason = Reason("OfTheFuture")
+    assert (reason, reason.value, f"{reason}", reason.known) == ("OfTheFuture", "OfTheFuture", "OfTheFuture", False)
+    assert reason == Reason("OfTheFuture")
+    assert len({reason, Reason("OfTheFuture"), Reason("")}) == 2
+    assert Reason("Invalid") is Reason.INVALID
+    assert all(each.known for each in Reason)
+    with pytest.raises(ValueError, match="7"):
+        Reason(7)

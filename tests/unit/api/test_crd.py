@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bandwidth_api import conditions, limit, names, units
+from bandwidth_api import conditions, names, units
+from bandwidth_api.crds import limit
 
 Schema = dict[str, Any]
 
@@ -99,9 +100,9 @@ def test_both_accept(spec: object) -> None:
 @pytest.mark.parametrize(("spec", "field", "rule"), REFUSED)
 def test_both_refuse(spec: object, field: str, rule: str) -> None:
     """The models name the one field at fault; in the CRD the schema does, or the CEL rule that the case names."""
-    rejections = limit.parse(document(spec))
-    assert isinstance(rejections, tuple)
-    assert [rejection.field for rejection in rejections] == [field]
+    problems = limit.parse(document(spec))
+    assert isinstance(problems, tuple)
+    assert [problem.field for problem in problems] == [field]
     found = list(faults(document(spec), ROOT))
     if rule == "schema":
         assert found == [f".{field}"]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bandwidth_api import limit
-from bandwidth_api.conditions import Reason, Rejection
+from bandwidth_api.compiler import compile as compiler
+from bandwidth_api.conditions import Problem, Reason
+from bandwidth_api.crds import limit
 
 DOCUMENT: dict[str, Any] = {
     "apiVersion": "clientbandwidth.io/v1alpha1",
@@ -38,8 +39,8 @@ def rejected(document: object) -> list[tuple[Reason, str, str]]:
     return [(r.reason, r.field, r.message) for r in found]
 
 
-def accepted(document: object, **more: Any) -> limit.Limit:
-    found = limit.parse(document, **more)
+def accepted(document: object) -> limit.Limit:
+    found = limit.parse(document)
     assert isinstance(found, limit.Limit), found
     return found
 
@@ -47,12 +48,12 @@ def accepted(document: object, **more: Any) -> limit.Limit:
 def test_defaults() -> None:
     """What is left out has the values that the CRD gives it."""
     spec = accepted(DOCUMENT).spec
-    assert (spec.mode, spec.priority, spec.excepted, spec.node_selector) == ("Enforce", 0, (), None)
+    assert (spec.mode, spec.priority, spec.excepted, spec.node_selector) == ("Enforce", 0, (), ())
     assert (spec.egress.sharing, spec.egress.distribution, spec.egress.ports) == ("Shared", "PerNode", ())
 
 
 def test_limits_are_frozen() -> None:
-    """Nobody changes a limit after it was read."""
+    """A limit cannot be changed after it was read."""
     with pytest.raises(ValueError, match="frozen"):
         accepted(DOCUMENT).spec.priority = 5
 
@@ -80,7 +81,7 @@ def test_names_are_those_of_kubernetes(name: str) -> None:
 
 @pytest.mark.parametrize("document", [None, [], "text", 5, True, {1: 2}])
 def test_no_object_at_all(document: object) -> None:
-    """Whatever a file holds, the answer is rejections."""
+    """Whatever a file holds, the answer is problems."""
     assert rejected(document)
 
 
@@ -189,11 +190,11 @@ def test_times_from_yaml() -> None:
 
 def test_dated() -> None:
     """A limit without a time of creation takes the one it is given; one that has its own keeps it."""
-    given = datetime.datetime(2030, 1, 1, tzinfo=UTC)
+    given = datetime.datetime(2030, 1, 1, tzinfo=UTC).timestamp()
     assert accepted(DOCUMENT).created_at is None
-    assert accepted(DOCUMENT, created_at=given).created_at == given.timestamp()
+    assert compiler.entry(accepted(DOCUMENT), now=given).created_at == given
     own = changed("metadata.creationTimestamp", "2029-01-01T00:00:00Z")
-    assert accepted(own, created_at=given).created_at == datetime.datetime(2029, 1, 1, tzinfo=UTC).timestamp()
+    assert compiler.entry(accepted(own), now=given).created_at == datetime.datetime(2029, 1, 1, tzinfo=UTC).timestamp()
 
 
 def test_ttl_counts_from_creation() -> None:
@@ -202,9 +203,9 @@ def test_ttl_counts_from_creation() -> None:
     assert accepted(DOCUMENT).expires_at(1000.0) is None
 
 
-def test_rejections_are_values() -> None:
+def test_problems_are_values() -> None:
     """The worst document leads to no exception."""
     deep: Any = "x"
     for _ in range(50):
         deep = {"spec": deep, "kind": [deep]}
-    assert all(isinstance(rejection, Rejection) for rejection in limit.parse(deep))
+    assert all(isinstance(problem, Problem) for problem in limit.parse(deep))

@@ -90,32 +90,24 @@ def test_what_is_written_is_read_back(bits_per_second: int) -> None:
 
 
 SHOWN = [
-    (0, "0 bit", "   0  bit"),
-    (0.4, "0.4 bit", "0.40  bit"),
-    (64_000, "64 kbit", "64.0 kbit"),
-    (999_700, "999.7 kbit", "1.00 Mbit"),
-    (999_960, "1 Mbit", "1.00 Mbit"),
-    (5_000_000, "5 Mbit", "5.00 Mbit"),
-    (9_996_000, "9.996 Mbit", "10.0 Mbit"),
-    (12_345_678, "12.35 Mbit", "12.3 Mbit"),
-    (99_960_000, "99.96 Mbit", " 100 Mbit"),
-    (1_500_000_000, "1.5 Gbit", "1.50 Gbit"),
-    (400_000_000_000, "400 Gbit", " 400 Gbit"),
+    (0, "0 bit"),
+    (0.4, "0.4 bit"),
+    (64_000, "64 kbit"),
+    (999_700, "999.7 kbit"),
+    (999_960, "1 Mbit"),
+    (5_000_000, "5 Mbit"),
+    (9_996_000, "9.996 Mbit"),
+    (12_345_678, "12.35 Mbit"),
+    (99_960_000, "99.96 Mbit"),
+    (1_500_000_000, "1.5 Gbit"),
+    (400_000_000_000, "400 Gbit"),
 ]
 
 
-@pytest.mark.parametrize(("number", "text", "cell"), SHOWN)
-def test_rates_for_people(number: float, text: str, cell: str) -> None:
-    """Short in sentences, of one width in tables."""
+@pytest.mark.parametrize(("number", "text"), SHOWN)
+def test_rates_for_people(number: float, text: str) -> None:
+    """With four digits at most."""
     assert units.show_rate(number) == text
-    assert units.rate_cell(number) == cell
-    assert len(cell) == 9
-
-
-@given(st.floats(0, 9.9e11))
-def test_cells_have_one_width(number: float) -> None:
-    """Whatever is measured, the columns of a table stay straight."""
-    assert len(units.rate_cell(number)) == 9
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import re
@@ -14,14 +15,16 @@ ROOT = pathlib.Path(__file__).parents[3]
 CHART = ROOT / "deploy" / "helm" / "client-bandwidth-operator"
 
 # What Kubernetes or the cluster's people define, not we: any field.
-FREE = {"affinity"}
+FREE = {"affinity", "namespaceSelector", "podSelector", "ipBlock"}
 
 
+@functools.cache
 def values() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
     return found
 
 
+@functools.cache
 def schema() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
     return found
@@ -63,6 +66,36 @@ def test_no_value_of_ours_is_open() -> None:
         elif rules.get("type") == "object":
             free = path.split(".")[-1] in FREE or path == "global" or "additionalProperties" in rules
             assert free, path
+
+
+def test_every_template_knows_the_defaults() -> None:
+    """A value that the release before did not know yet has its default: each template completes the values first."""
+    assert (CHART / "files" / "values.yaml").read_text() == (CHART / "values.yaml").read_text(), "make chart"
+    for path in (CHART / "templates").rglob("*"):
+        if path.is_file() and path.suffix != ".tpl":
+            assert path.read_text().startswith('{{- include "cbo.complete" . -}}\n'), path
+
+
+def test_what_somebody_took_away_does_not_come_back() -> None:
+    """Of a map whose keys are people's own, such as limits of memory, no default is put back one by one."""
+    whole = re.search(r"\(list ((?:\"\w+\" ?)+)\)\)\) -}}", (CHART / "templates" / "_complete.tpl").read_text())
+    assert whole is not None
+    stops = set(re.findall(r"\w+", whole[1]))
+    at_defaults = [
+        path
+        for path, rules in described(schema())
+        if rules.get("type") == "object" and "properties" not in rules and path != "global" and default_of(path)
+    ]
+    assert at_defaults
+    for path in at_defaults:
+        assert stops & set(path.split(".")), path
+
+
+def default_of(path: str) -> Any:
+    at: Any = values()
+    for name in path.split("."):
+        at = at.get(name, {})
+    return at
 
 
 def test_the_crds_in_the_chart_are_those_of_deploy() -> None:

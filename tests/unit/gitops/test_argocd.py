@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bandwidth_api import conditions, names
-from gitops import lua
+from gitops import kstatus, lua
 
 FILES = lua.ARGO_CD / "ClientBandwidthLimit"
 CASES = yaml.safe_load((FILES / "health_test.yaml").read_text())["tests"]
@@ -43,6 +43,23 @@ def test_every_reason_has_a_health(check: lua.HealthCheck, reason: str) -> None:
     ready = {"type": "Ready", "status": "False", "reason": reason, "message": "why"}
     found = check({"metadata": {"generation": 3}, "status": {"observedGeneration": 3, "conditions": [ready]}})
     assert found == (told.get(reason, "Degraded"), "why")
+
+
+def test_what_is_unknown_is_in_progress_and_says_why(check: lua.HealthCheck) -> None:
+    """A limit that no packet has verified is waited for; one that was edited since, for the operator."""
+    ready = {"type": "Ready", "status": "Unknown", "reason": "Unverified", "message": "why"}
+    item = {"metadata": {"generation": 3}, "status": {"observedGeneration": 3, "conditions": [ready]}}
+    assert check(item) == ("Progressing", "why")
+    edited = {**item, "metadata": {"generation": 4}}
+    assert check(edited) == ("Progressing", "the operator has not looked at the last edit yet")
+    assert kstatus.compute(item) == kstatus.compute(edited) == kstatus.IN_PROGRESS
+
+
+def test_what_is_bypassed_has_not_failed_for_good(check: lua.HealthCheck) -> None:
+    """Degraded for Argo CD, as a node that cannot enforce it; in progress for kstatus: no edit of the limit helps."""
+    item = yaml.safe_load((FILES / "testdata" / "bypassed.yaml").read_text())
+    assert check(item)[0] == "Degraded"
+    assert kstatus.compute(item) == kstatus.IN_PROGRESS
 
 
 def test_the_config_map_holds_the_file() -> None:

@@ -7,17 +7,16 @@ import json
 import os
 import pathlib
 import ssl
-import stat
-import sys
 from typing import Any
 
 import pytest
 
 from bandwidth_kube import connection
+from unit.clock import Clock
 
 SERVER = "https://127.0.0.1:6443"
 
-# Made once with openssl; valid for a century, for nobody.
+# Made once with openssl; valid for a century, for no server.
 CERTIFICATE = """-----BEGIN CERTIFICATE-----
 MIIBeTCCAR+gAwIBAgIUNDhgoEa44dKiRQRcoz7i/Ysb61YwCgYIKoZIzj0EAwIw
 ETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEyMjIyNDYwNloYDzIxMjYxMDI5MjI0
@@ -36,16 +35,6 @@ zQAK9iY6LHxkmK2ORYDQMLwLUYahRANCAAQQ3G0upDLGoO2Yv1VeY8I0u7ehh4E7
 8BSkVE96LOIHMA8J68LopRtTVybwImBj/GRakMQE7llJahdVXao9wAR3
 -----END {_KIND}-----
 """
-
-
-class Clock:
-    """Time that passes only when told."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def encoded(text: str) -> str:
@@ -131,17 +120,19 @@ def test_several_files_are_merged_as_kubectl_does(tmp_path: pathlib.Path, monkey
         ({"auth-provider": {"name": "unheard-of"}}, {}, "gave no credential"),
         ({"username": "admin", "password": "hidden"}, {}, "a password is not supported"),
         ({"as": "somebody"}, {}, "as is not supported"),
-        ({}, {"proxy-url": "http://proxy"}, "proxy-url"),
+        ({}, {"proxy-url": "socks5://user:hidden@proxy:1080"}, "proxy-url names a proxy of the kind socks5"),
+        ({}, {"proxy-url": "http://:hidden@"}, "proxy-url is not the URL of a proxy"),
+        ({}, {"server": "https://:hidden@:6443"}, "server is no URL"),
+        ({}, {"server": 7}, "server is no text"),
+        ({}, {"certificate-authority-data": encoded("hidden")}, "no certificate that can be read"),
         ({"client-certificate-data": "%%hidden"}, {}, "cannot be used"),
         ({"tokenFile": "nowhere"}, {}, "nowhere"),
-        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "nowhere"}}, {}, "gave no credential"),
-        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}, {}, "gave no credential"),
     ],
 )
 def test_what_is_not_known_is_told(
     tmp_path: pathlib.Path, user: dict[str, Any], cluster: dict[str, Any], says: str
 ) -> None:
-    """Nobody speaks as somebody else than meant; and no credential stands in a message."""
+    """The program never acts under another name than meant; and no credential stands in a message."""
     with pytest.raises(connection.NoConnectionError, match=says) as caught:
         connection.load(written(tmp_path / "k", user, **cluster))
     assert "hidden" not in str(caught.value)
@@ -164,57 +155,11 @@ def test_without_any_configuration_it_says_what_to_do(monkeypatch: pytest.Monkey
         connection.load(None)
 
 
-# ── programs that give credentials ─────────────────────────────────────────────────────────────────────────────
+# ── tokens in files ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def giver(tmp_path: pathlib.Path, expires: str = "") -> tuple[pathlib.Path, pathlib.Path]:
-    """A kubeconfig whose credentials come from a program, and the file where that counts its calls."""
-    calls = tmp_path / "calls"
-    program = tmp_path / "give"
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import json, os, sys\n"
-        f"calls = open({str(calls)!r}, 'a+'); calls.write('x'); calls.flush(); calls.seek(0)\n"
-        "assert json.loads(os.environ['KUBERNETES_EXEC_INFO'])['kind'] == 'ExecCredential'\n"
-        "status = {'token': os.environ['PREFIX'] + sys.argv[1] + str(len(calls.read()))}\n"
-        f"status |= {{'expirationTimestamp': {expires!r}}} if {expires!r} else {{}}\n"
-        "version = 'client.authentication.k8s.io/v1'\n"
-        "print(json.dumps({'apiVersion': version, 'kind': 'ExecCredential', 'status': status}))\n"
-    )
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    how = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": "./give",
-        "args": ["token-"],
-        "env": [{"name": "PREFIX", "value": "a-"}],
-    }
-    return written(tmp_path / "k", {"exec": how}), calls
-
-
-def test_a_program_gives_the_token(tmp_path: pathlib.Path) -> None:
-    """It is asked once, not at every request, and again when the server refused what it gave."""
-    path, calls = giver(tmp_path)
-    found = connection.load(path)
-    assert [bearer(found) for _ in range(3)] == ["Bearer a-token-1"] * 3
-    found.refused()
-    assert bearer(found) == "Bearer a-token-2"
-    assert calls.read_text() == "xx"
-
-
-def test_a_program_is_asked_again_when_its_token_ends(tmp_path: pathlib.Path) -> None:
-    """By the time that it said."""
-    path, _ = giver(tmp_path, "1970-01-12T13:46:50Z")
-    clock = Clock()
-    found = connection.Connection(_source(path), clock)
-    assert bearer(found) == "Bearer a-token-1"
-    clock.now += 9
-    assert bearer(found) == "Bearer a-token-1"
-    clock.now += 1
-    assert bearer(found) == "Bearer a-token-2"
-
-
-def _source(path: pathlib.Path) -> connection.Source:
-    from bandwidth_kube import kubeconfig
+def source(path: pathlib.Path) -> connection.Source:
+    from bandwidth_kube.credentials import kubeconfig
 
     return kubeconfig.Kubeconfig([path])
 
@@ -224,9 +169,9 @@ def _source(path: pathlib.Path) -> connection.Source:
 
 def test_a_token_that_is_renewed_in_its_file_is_used(tmp_path: pathlib.Path) -> None:
     """Without a start, and without looking at the file at every request."""
-    clock = Clock()
+    clock = Clock(1_000_000.0)
     path = written(tmp_path / "k", {"token": "first"})
-    found = connection.Connection(_source(path), clock)
+    found = connection.Connection(source(path), clock)
     written(path, {"token": "second"})
     assert bearer(found) == "Bearer first"
     clock.now += 2
@@ -236,7 +181,7 @@ def test_a_token_that_is_renewed_in_its_file_is_used(tmp_path: pathlib.Path) -> 
 def test_after_a_refusal_the_token_is_read_at_once(tmp_path: pathlib.Path) -> None:
     """Whatever the time is."""
     path = written(tmp_path / "k", {"token": "first"})
-    found = connection.Connection(_source(path), Clock())
+    found = connection.Connection(source(path), Clock(1_000_000.0))
     written(path, {"token": "second"})
     found.refused()
     assert bearer(found) == "Bearer second"
@@ -244,9 +189,9 @@ def test_after_a_refusal_the_token_is_read_at_once(tmp_path: pathlib.Path) -> No
 
 def test_a_file_that_is_half_written_changes_nothing(tmp_path: pathlib.Path) -> None:
     """What was known is used until it can be read again."""
-    clock = Clock()
+    clock = Clock(1_000_000.0)
     path = written(tmp_path / "k", {"token": "first"})
-    found = connection.Connection(_source(path), clock)
+    found = connection.Connection(source(path), clock)
     path.write_text('{"current-con')
     clock.now += 2
     assert bearer(found) == "Bearer first"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import textwrap
+import shlex
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 
-from bandwidth_api import limit, units
-from bandwidth_lab.demo.recording import Event
-from bandwidth_lab.mail_story import client, document, mailbox, picture, recording, story
-from bandwidth_lab.mail_story.recording import Fetch, Recording
+from bandwidth_api import units
+from bandwidth_demo.mail_story import client, document, mailbox, picture, recording, story
+from bandwidth_demo.mail_story.recording import Fetch, Recording
+from bandwidth_demo.recording import Event
 from bandwidth_lab.meter import Sample
 
 MEGABIT = 1_000_000
@@ -25,9 +24,10 @@ def told(greedy_megabits: tuple[float, ...], reading_seconds: tuple[float, ...])
     made = Recording(50 * MEGABIT, 5 * MEGABIT, started_at=100.0, ended_at=100.0 + 4 * PART_SECONDS)
     made.events = [
         Event(130.0, "a client loops", None),
-        Event(160.0, "kubectl apply", 5 * MEGABIT),
-        Event(190.0, "kubectl delete", None),
+        Event(160.0, "kubectl cbl slow", 5 * MEGABIT),
+        Event(190.0, "kubectl cbl lift", None),
     ]
+    made.named, made.named_at = recording.GREEDY_ADDRESS, 150.0
     at, moved = 100.0, 0.0
     for part, (megabits, seconds) in enumerate(zip(greedy_megabits, reading_seconds, strict=True)):
         for _ in range(PART_SECONDS * 10):
@@ -74,10 +74,17 @@ def test_a_reading_that_failed_is_a_complaint() -> None:
     assert recording.complaints(dataclasses.replace(GOOD, fetches=[*GOOD.fetches, failed]))
 
 
+@pytest.mark.parametrize("named", ["", "198.51.100.20"])
+def test_a_greedy_client_that_was_not_found_is_a_complaint(named: str) -> None:
+    """What is slowed must be what was seen."""
+    (complaint,) = recording.complaints(dataclasses.replace(GOOD, named=named))
+    assert "first" in complaint
+
+
 def test_the_time_until_slowed_counts_from_the_command_and_ignores_a_passing_dip() -> None:
     """A pause of the greedy client is no limit; the first 0.2 s that last are."""
     late = told((0, 45, 5, 45), (0.4, 1.3, 0.42, 1.5))
-    late.events[1] = Event(157.0, "kubectl apply", 5 * MEGABIT)
+    late.events[1] = Event(157.0, "kubectl cbl slow", 5 * MEGABIT)
     moved, dipped = 0.0, []
     for before, after in zip(late.greedy, late.greedy[1:], strict=False):
         dipped.append(Sample(before.at, moved, 0))
@@ -104,7 +111,7 @@ def test_the_picture_is_well_formed_and_shows_every_reading_and_event() -> None:
     root = ElementTree.fromstring(picture.draw(GOOD))
     assert len(root.findall("{*}circle")) == len(GOOD.fetches)
     texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {event.text for event in GOOD.events} <= texts
+    assert {"seen", *(event.text for event in GOOD.events)} <= texts
 
 
 def test_the_document_is_rewritten_where_it_says_so_and_nowhere_else() -> None:
@@ -157,15 +164,16 @@ def test_a_filled_mailbox_is_a_maildir(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_limit_is_what_the_story_says_of_it() -> None:
-    """The file that is applied names the greedy client's address and the rate that it is measured against."""
-    parsed = limit.parse(yaml.safe_load(story.LIMIT.read_text()))
-    assert isinstance(parsed, limit.Limit)
-    assert parsed.metadata.name == story.LIMIT_NAME
-    assert parsed.spec.clients == (story.GREEDY_ADDRESS,)
-    assert units.parse_rate(parsed.spec.egress.rate) == story.LIMIT_BITS_PER_SECOND
+    """The command that is typed names the greedy client's address and the rate that it is measured against."""
+    words = dict(zip(story.SLOW[2::2], story.SLOW[3::2], strict=False))
+    assert story.SLOW[:2] == ("slow", recording.GREEDY_ADDRESS)
+    assert units.parse_rate(words["--rate"]) == story.LIMIT_BITS_PER_SECOND
+    assert words["--name"] == story.LIFT[1] == story.LIMIT_NAME
 
 
-def test_the_document_shows_the_limit_as_it_is() -> None:
-    """What docs/story.md tells to apply is the file that is applied."""
+def test_the_document_shows_what_is_typed() -> None:
+    """What docs/story.md says to type is what was typed."""
     text = (pathlib.Path(__file__).resolve().parents[3] / "docs/story.md").read_text()
-    assert textwrap.indent(story.LIMIT.read_text(), "   ") in text
+    for words in (story.LOOK, story.SLOW[:-1], story.WHO, story.LIFT[:-1]):
+        typed = shlex.join(("kubectl", "cbl", *words)).replace("'", '"')
+        assert f"`{typed}`" in text

@@ -2,9 +2,10 @@
 -- Lua 5.1 without any library but the basic one, as Argo CD runs it by default.
 --
 --   Healthy      the nodes enforce this version of it, or its time is over as its author wrote
---   Progressing  the operator or a node has not taken this version up yet, or no node is there to do it
+--   Progressing  the operator or a node has not taken this version up yet, no node is there to do it, or its packets
+--                may leave past it and none was seen yet
 --   Suspended    mode: Disabled
---   Degraded     it cannot be used as it is written, or a node cannot enforce it
+--   Degraded     it cannot be used as it is written, a node cannot enforce it, or its packets leave past it
 
 local function health(status, message)
   return { status = status, message = message }
@@ -22,13 +23,16 @@ if obj.status ~= nil and obj.status.conditions ~= nil then
 end
 local ready = conditions["Ready"]
 
-if ready == nil or ready.status == "Unknown" then
+if ready == nil or (ready.status == "Unknown" and ready.reason == "Pending") then
   return health("Progressing", "the operator has not looked at it yet")
 end
 if obj.status.observedGeneration ~= obj.metadata.generation then
   return health("Progressing", "the operator has not looked at the last edit yet")
 end
 
+if ready.status == "Unknown" then
+  return health("Progressing", ready.message)
+end
 if ready.status == "True" then
   local conflicted = conditions["Conflicted"]
   if conflicted ~= nil and conflicted.status == "True" then

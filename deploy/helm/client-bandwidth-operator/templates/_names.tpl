@@ -1,5 +1,14 @@
 {{/* What several templates say. All names are fixed: one installation per cluster, because all of it is cluster-scoped. */}}
 
+{{/*
+Whether helm itself installs this, and so runs hooks at their time: "yes" or nothing. Whoever applies what `helm template`
+prints runs them at once: one of them ends the installation. `lookup` finds something only where helm speaks to a cluster,
+as it does for install and upgrade. Where somebody gets hold of that hook nevertheless its program refuses (--hook-of).
+*/}}
+{{- define "cbo.byHelm" -}}
+{{- if lookup "v1" "Namespace" "" "default" }}yes{{ end -}}
+{{- end -}}
+
 {{/* Labels of every object. */}}
 {{- define "cbo.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
@@ -43,10 +52,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- if contains ":" $host }}[{{ $host }}]{{ else }}{{ $host }}{{ end -}}
 {{- end -}}
 
-{{/* And where the kubelet finds them. */}}
+{{/* And where the kubelet finds them. Each node has 127.0.0.1, also where its cluster has IPv6 alone. */}}
 {{- define "cbo.probeHost" -}}
 {{- $host := .Values.agent.metrics.host -}}
-{{- if has $host (list "" "0.0.0.0") }}127.0.0.1{{ else if eq $host "::" }}::1{{ else }}{{ $host }}{{ end -}}
+{{- if has $host (list "" "0.0.0.0" "::") }}127.0.0.1{{ else }}{{ $host }}{{ end -}}
 {{- end -}}
 
 {{/* Of a pod that runs a program of the operator's image in its place: everything but the container. */}}
@@ -79,5 +88,8 @@ env:
   valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}}
+# What the policy client-bandwidth-guard-rails should refuse: `run` and `check` try whether it does.
+- name: GUARD_RAILS
+  value: {{ pick .Values.guardRails "protected" "leastRate" "largestRate" "protectCluster" "serviceNetworks" "widest" | toJson | squote }}
 securityContext: {{- include "cbo.unprivileged" . | nindent 2 }}
 {{- end -}}

@@ -1,0 +1,1 @@
+"""A kernel in memory that passes the contract suite of the real one, and the packet trace for tests."""

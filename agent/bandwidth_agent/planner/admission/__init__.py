@@ -1,0 +1,1 @@
+"""Decides which limits a node refuses before anything is planned for them. Pure."""

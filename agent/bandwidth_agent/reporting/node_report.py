@@ -1,0 +1,45 @@
+"""Makes the node's state in the cluster from the report of a pass. Pure; the time is added when it is written."""
+
+from __future__ import annotations
+
+from bandwidth_agent import report
+from bandwidth_agent.limits import Wanted
+from bandwidth_api.crds import node_state
+
+UNDONE = "the kernel is not as wanted yet; the agent tries again"
+
+
+def state(
+    node: str, wanted: Wanted, made: report.Report, *, clean: bool, version: str, interval_seconds: int
+) -> node_state.NodeState:
+    """Return the node's state after a pass. `clean`: the kernel holds everything that it should hold."""
+    messages = list(dict.fromkeys(made.warnings))
+    if not clean and wanted.complete and not made.failed:
+        messages.append(UNDONE)
+    if made.conflicts:
+        messages.append(f"another program keeps changing {', '.join(made.conflicts)}; left alone for now")
+    return node_state.NodeState(
+        node=node,
+        plan_digest=wanted.digest or "",
+        plan_complete=wanted.complete and not wanted.partial,
+        reported_at=0.0,
+        desired=made.desired,
+        programmed=made.programmed,
+        failed=made.failed,
+        failing=tuple(sorted(made.failing, key=lambda problem: problem.name)[: node_state.FAILING_MAX]),
+        interfaces=tuple(
+            node_state.InterfaceState(i.name, i.root_qdisc, i.placement, i.reason.value)
+            for i in sorted(made.interfaces, key=lambda i: i.name)
+        ),
+        classifier=made.classifier,
+        classifier_reason=made.classifier_reason,
+        missing_features=tuple(sorted(made.missing_features)),
+        version=version,
+        report_interval_seconds=interval_seconds,
+        retired=wanted.retire and clean,
+        message="; ".join(messages),
+        datapath_sign=made.datapath_sign,
+        verified=made.verified,
+        verified_count=made.checked["verified"],
+        bypassed=made.bypassed,
+    )

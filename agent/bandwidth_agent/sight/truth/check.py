@@ -1,0 +1,218 @@
+"""Looks from time to time whether limits hold: opens a capture, goes on, and reads it when it is due.
+
+Owns the one capture that may be open. Decides nothing: `schedule` says when, `judge` what it means. Never waits, and
+writes nothing to the kernel; killed, it leaves nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from bandwidth_agent.kernel import contract, model, objects, refusals, traffic
+from bandwidth_agent.planner import limit_status
+from bandwidth_agent.planner.classifier import class_ids
+from bandwidth_agent.planner.placement import datapath_sign
+from bandwidth_agent.sight.truth import advice, expected_class, judge, look, schedule
+from bandwidth_api.conditions import Problem
+from bandwidth_api.plan import ClassKey
+
+MOST_PACKETS = 4000  # of one look
+_PACKET_SECONDS = 130e-9  # that a packet costs the kernel while a look is open
+_FORBIDDEN = (errno.EPERM, errno.EACCES)
+
+
+class InForce(NamedTuple):
+    """What a pass left in the kernel."""
+
+    state: model.State
+    interfaces: Mapping[str, model.Interface]
+    context: limit_status.PassContext
+
+
+class _Open(NamedTuple):
+    """A look that has begun."""
+
+    capture: contract.Capture
+    in_force: InForce
+    before: model.QueueReading
+    stale_bytes: int
+    began: float
+    cost_seconds: float
+
+
+class Check:
+    """Whether the limits of one node hold. Used by the thread of the kernel object that it reads with."""
+
+    def __init__(
+        self,
+        kernel: contract.Kernel,
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+        busy: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """`jitter`: as in `schedule.Schedule`. `busy`: how long this thread has used a core, in seconds."""
+        self._kernel = kernel
+        self._clock = clock
+        self._busy = busy
+        self._schedule = schedule.Schedule(clock(), jitter)
+        self._judge = judge.Judge()
+        self._in_force: InForce | None = None
+        self._open: _Open | None = None
+        self._changed_at = clock()
+        self._first: model.QueueReading | None = None  # the first reading since then
+        self._expected: tuple[model.State, expected_class.Expected] | None = None
+        self._owners: tuple[object, object, Mapping[int, ClassKey]] | None = None
+        self._told: tuple[Mapping[ClassKey, judge.Finding], frozenset[str], str] = ({}, frozenset(), "")
+        self.sign = ""  # what on this node shows that packets may skip netfilter
+        self.trouble = ""  # why no look is possible
+
+    @property
+    def problems(self) -> Mapping[str, Problem]:
+        """By limit, that it is bypassed."""
+        found: dict[str, Problem] = {}
+        for key, finding in sorted(self._judge.bypassed.items()):
+            found.setdefault(key.limit, advice.problem(finding, self.sign))
+        return found
+
+    @property
+    def verified(self) -> frozenset[str]:
+        """The limits that were seen to hold."""
+        return self._told[1]
+
+    @property
+    def due(self) -> float | None:
+        """When `turn` has something to do (monotonic seconds); None: not before the next pass."""
+        if self._open is not None:
+            return self._open.began + schedule.OPEN_SECONDS
+        if self._in_force is None or not self._uplinks(self._in_force):
+            return None
+        return self._schedule.due(self._clock())
+
+    def passed(self, in_force: InForce | None, changes: Collection[objects.Change], seconds: float) -> None:
+        """Take what a pass has left in the kernel, and what it took; None where it left something undone."""
+        now = self._clock()
+        self._in_force = in_force if in_force is not None and in_force.state.sets else None
+        if in_force is not None:
+            uplinks = self._uplinks(in_force)
+            self.sign = datapath_sign.found(in_force.interfaces, uplinks)
+        anew = frozenset(number for change in changes for number in _made_anew(change))
+        self._judge.forget(anew)
+        if changes:
+            self._schedule.changed(now, seconds)
+        if anew or not all(isinstance(change, objects.PutClasses) for change in changes):
+            self._changed_at, self._first = now, None
+        if self._in_force is None and in_force is not None:
+            self._judge.owned({})
+        self._news()
+
+    def turn(self) -> bool:
+        """Do what is due; return whether anything is known now that was not known before."""
+        due = self.due
+        if due is None or self._clock() < due:
+            return False
+        busy = self._busy()
+        try:
+            if self._open is not None:
+                self._end(self._open, busy)
+            elif self._in_force is not None:
+                self._begin(self._in_force, busy)
+        except OSError as error:
+            self.close()
+            self._schedule.failed(self._clock(), self._busy() - busy)
+            return self._in_trouble(error)
+        return self._news()
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._open is not None:
+            self._open.capture.close()
+            self._open = None
+
+    def _begin(self, in_force: InForce, busy: float) -> None:
+        elapsed = self._clock() - self._changed_at
+        self._judge.owned(self._owned(in_force.context))
+        uplinks = self._uplinks(in_force)
+        before = self._kernel.queues(in_force.state.trees, uplinks)
+        self._judge.count(before)
+        if self._first is None:
+            self._first = before
+        stale = look.stale_bytes(before, self._first, elapsed, in_force.state.trees)
+        capture = self._kernel.capture(uplinks, MOST_PACKETS)
+        began = self._clock()
+        self._open = _Open(capture, in_force, before, stale, began, self._busy() - busy)
+
+    def _end(self, opened: _Open, busy: float) -> None:
+        ended = self._clock()
+        seen = opened.capture.take()
+        lost = opened.capture.lost
+        self.close()
+        after = self._kernel.queues(opened.in_force.state.trees, ())
+        passages = look.passages(seen, lost, self._number_of(opened.in_force), opened.before, after, opened.stale_bytes)
+        if self._in_force is not None:
+            self._judge.owned(self._owned(self._in_force.context))
+        self._judge.note(passages, opened.began, ended)
+        self._judge.count(after)
+        cost = opened.cost_seconds + self._busy() - busy + (len(seen) + lost) * _PACKET_SECONDS
+        self._schedule.looked(ended, cost, unverified=self._judge.unverified, sign=bool(self.sign))
+        if self._judge.in_doubt:
+            self._schedule.doubted(ended)
+        self.trouble = ""
+
+    def _number_of(self, then: InForce) -> Callable[[traffic.Packet], int | None]:
+        """Return the class number of a packet if it is the same before and after a pass that was made meanwhile."""
+        now = self._in_force
+        if now is None:
+            return lambda packet: None  # a pass left something undone, so what is in the kernel is not known
+        before = self._look_up(then.state)
+        if now.state is then.state:
+            return before.number
+        after = self._look_up(now.state)
+        return lambda packet: found if (found := before.number(packet)) == after.number(packet) else None
+
+    def _look_up(self, state: model.State) -> expected_class.Expected:
+        if self._expected is None or self._expected[0] is not state:
+            self._expected = state, expected_class.Expected(state)
+        return self._expected[1]
+
+    def _owned(self, context: limit_status.PassContext) -> Mapping[int, ClassKey]:
+        """Return by class number the class of the plan; the same object while nothing changes."""
+        classes, numbers = context.classes, context.numbers
+        if self._owners is None or self._owners[0] is not classes or self._owners[1] is not numbers:
+            slots = ((numbers.get(class_ids.slot(key, entry)), key) for key, entry in classes.items())
+            self._owners = classes, numbers, {number: key for number, key in slots if number is not None}
+        return self._owners[2]
+
+    def _uplinks(self, in_force: InForce) -> list[str]:
+        """Return the interfaces on which limits are enforced."""
+        placements = in_force.context.placements
+        return sorted(n for n, place in placements.items() if place.kind != "none" and n in in_force.interfaces)
+
+    def _news(self) -> bool:
+        """Return whether the findings differ from those of the last call."""
+        told = dict(self._judge.bypassed), self._judge.verified, self.trouble
+        news = told != self._told
+        if news:
+            self._told = told
+        return news
+
+    def _in_trouble(self, error: OSError) -> bool:
+        if error.errno in _FORBIDDEN:
+            self.trouble = (
+                "whether limits hold cannot be checked: this process may open no packet socket; give it CAP_NET_RAW"
+            )
+        else:
+            self.trouble = f"whether limits hold cannot be checked now: {refusals.words(error)}"
+        return self._news()
+
+
+def _made_anew(change: objects.Change) -> Collection[int]:
+    """Return the numbers of the classes that a change makes or removes."""
+    match change:
+        case objects.PutClasses(classes=wanted, observed=observed):
+            return [n for n, shape in wanted.items() if n not in observed or observed[n].parent != shape.parent]
+        case objects.DeleteClasses(minors=minors):
+            return minors
+    return ()

@@ -1,0 +1,116 @@
+"""`lift`: deletes the limit that was named, or the one that holds an address, after it was shown."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from bandwidth_api import addresses
+from bandwidth_api.plan import Prefix
+from bandwidth_cli import cluster, outcome
+from bandwidth_cli.command_line import values
+from bandwidth_cli.kubectl import paths
+from bandwidth_cli.kubectl.program import Kubectl
+from bandwidth_cli.objects import limits
+from bandwidth_cli.objects.limits import Limit
+from bandwidth_cli.outcome import FailedError
+from bandwidth_cli.text import page
+from bandwidth_cli.verbs import list_limits
+
+
+def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
+    """Delete a limit; return the exit code."""
+    limit, more = _chosen(kubectl, _bare(options.what))
+    warnings = [*more, *_kept(limit)]
+    for warning in warnings:
+        page.note(f"warning: {warning}")
+    if not options.yes and not options.dry_run:
+        if page.interactive():
+            for line in list_limits.table([limit], time.time()):
+                page.note(line)
+            if page.ask(f"Lift {limit.name}? [y/N]").lower() not in ("y", "yes"):
+                page.note("nothing was lifted")
+                return outcome.FAILED
+        else:
+            raise FailedError(
+                "nobody can be asked here, as stdin is no terminal; look at it with --dry-run, then add -y"
+            )
+    # The limit that was looked at, and none that has its name since.
+    body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": limit.uid}}
+    with cluster.worded("delete", limits.RESOURCE, limit.name):
+        kubectl.delete(f"{paths.LIMITS}/{limit.name}", body, dry_run=options.dry_run)
+    if options.output == "name":
+        page.show([f"{limits.FULL_NAME}/{limit.name}"])
+    else:
+        page.show([f'{limits.FULL_NAME} "{limit.name}" deleted{" (dry run)" if options.dry_run else ""}'])
+    return outcome.DONE
+
+
+def chosen(found: list[Limit], address: Prefix, now: float) -> tuple[Limit, list[str]]:
+    """Return the one limit that names an address and no other, and what else is to be known. Raises FailedError."""
+    from bandwidth_cli.objects import overlaps
+
+    text = addresses.write(address)
+    named = [limit for limit in found if address in limit.clients]
+    around = [limit for limit in overlaps.naming(found, [address]) if limit not in named]
+    if not named and not around:
+        raise FailedError(f"no limit holds {text}; kubectl cbl list shows all of them")
+    if not named:
+        which = ", ".join(f"{limit.name} ({limits.show_clients(limit.clients)})" for limit in around[:5])
+        raise FailedError(f"{text} is held as a part of something else: {which}; lift that by its name if you mean it")
+    if len(named) > 1:
+        names = ", ".join(limit.name for limit in named[:5]) + (" …" if len(named) > 5 else "")
+        raise FailedError(f"{len(named)} limits name {text}: {names}; say which by its name")
+    limit = named[0]
+    if len(limit.clients) > 1:
+        raise FailedError(
+            f"{limit.name} holds more than {text}: {limits.show_clients(limit.clients, 5)}; lift it by its name if you"
+            " mean all of them"
+        )
+    still = [other for other in around if other.in_force(now)]
+    names = ", ".join(other.name for other in still[:5])
+    return limit, [f"{text} is held by {names} afterwards"] if still else []
+
+
+def _chosen(kubectl: Kubectl, what: str) -> tuple[Limit, list[str]]:
+    try:
+        address = values.address(what)
+    except ValueError as error:
+        if "/" in what or ":" in what:  # no name of an object
+            raise FailedError(str(error)) from None
+        return _by_name(kubectl, what), []
+    found = cluster.all_limits(kubectl)
+    same = next((limit for limit in found if limit.name == what), None)
+    if same is not None and address not in same.clients:
+        raise FailedError(
+            f"{what} is the name of a limit that does not hold this address; lift it by"
+            f" kubectl delete {limits.FULL_NAME} {what}, or name another one"
+        )
+    return chosen(found, address, time.time())
+
+
+def _by_name(kubectl: Kubectl, name: str) -> Limit:
+    try:
+        values.name(name)
+    except ValueError as error:
+        raise FailedError(f"{error}; or an address, such as 203.0.113.7") from None
+    limit = cluster.one_limit(kubectl, name)
+    if limit is not None:
+        return limit
+    import difflib
+
+    known = [each.name for each in cluster.all_limits(kubectl)]  # says so if the cluster knows no limits at all
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "kubectl cbl list shows all of them"
+    raise FailedError(f"there is no limit {name}; {hint}")
+
+
+def _bare(what: str) -> str:
+    """Return the name in what `-o name` prints."""
+    kind, slash, name = what.partition("/")
+    return name if slash and kind in (limits.FULL_NAME, limits.RESOURCE, "cbl", "clientbandwidthlimit") else what
+
+
+def _kept(limit: Limit) -> list[str]:
+    keeper = limits.keeper(limit)
+    return [f"{limit.name} is kept by {keeper}, which may make it again; take it out of there"] if keeper else []

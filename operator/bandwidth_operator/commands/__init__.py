@@ -1,0 +1,1 @@
+"""The sub-commands of bandwidth-operator, one module each."""

@@ -1,0 +1,1 @@
+"""What the operator reports about its own process: metrics, and the probes for liveness and readiness."""

@@ -1,0 +1,139 @@
+"""kubectl cbl at a terminal: the screen of top in a real one, and the questions that slow and lift ask."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import random
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from bandwidth_kube import connection
+from bandwidth_lab.control_plane import ControlPlane
+from bandwidth_lab.simulated_agents import SimulatedAgent
+from bandwidth_lab.simulated_sight import SimulatedSight, Ticker
+from bandwidth_lab.terminal import Terminal, terminal
+from cluster.plugin import Plugin
+from cluster.world import LIMITS, QUERIES, STATES, World
+
+pytestmark = pytest.mark.xdist_group("plugin terminal")
+
+NODES = 3
+GREEDY = bytes([203, 0, 113, 7])
+
+
+@pytest.fixture(scope="module")
+def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
+    """The single file in a PATH of its own."""
+    return Plugin(plane, tmp_path_factory.mktemp("path"))
+
+
+@pytest.fixture
+def screen(plugin: Plugin, tmp_path: pathlib.Path) -> Iterator[Terminal]:
+    """A terminal on which `kubectl cbl` can be typed."""
+
+    def run(words: Sequence[str]) -> str:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True, env=dict(os.environ))
+        return done.stdout
+
+    with terminal(run, tmp_path, width=110, height=40) as made:
+        for name, value in plugin.environment().items():
+            typed(made, f"export {name}='{value}'")
+        made.until("KUBECONFIG=")
+        yield made
+
+
+@pytest.fixture
+def looking(world: World) -> Iterator[World]:
+    """A cluster of three nodes, of which each sends 30 Mbit/s to one client."""
+    sights = [SimulatedSight({GREEDY: 30e6}, random.Random(number)) for number in range(NODES)]
+    ticker = Ticker(sights)
+    world.operator()
+    world.wait(world.holder, "the operator leads")
+    for number, sight in enumerate(sights):
+        name = f"node-{number}"
+        world.nodes(name)
+        where = connection.load(world.plane.kubeconfig("agent", token=world.agent_token(name)))
+        world.agents[name] = SimulatedAgent(where, name, sight=sight)
+        world.agents[name].start()
+    world.wait(lambda: len(world.items(STATES)) == NODES, "all nodes report")
+    yield world
+    ticker.close()
+
+
+def typed(on: Terminal, line: str) -> None:
+    on.write(line)
+    on.type("Enter")
+
+
+def test_a_client_is_found_and_slowed_from_the_screen(looking: World, plugin: Plugin, screen: Terminal) -> None:
+    """`l`, a reason, a look at what it would be, and the limit is in force on all nodes; `q` ends the question."""
+    began = time.monotonic()
+    typed(screen, f"{plugin.kubectl} cbl top")
+    screen.until("203.0.113.7")
+    print(f"first rows after {time.monotonic() - began:.2f} s")
+    screen.type("l")
+    screen.until("Slow down 203.0.113.7")
+    screen.type("Enter", "Enter")
+    screen.write("mail loop")
+    screen.type("Enter")
+    seen = screen.until("ClientBandwidthLimit", 20)
+    assert "slow-203-0-113-7" in seen
+    applied = time.monotonic()
+    screen.type("y")
+    looking.wait(lambda: looking.ready("slow-203-0-113-7") == "Ready", "the limit is in force")
+    print(f"slowed {time.monotonic() - applied:.2f} s after the last key")
+    screen.until("slow-203-0-113-7")
+    assert looking.get(f"{LIMITS}/slow-203-0-113-7")["spec"]["reason"] == "mail loop"
+    screen.type("q")
+    looking.wait(lambda: not looking.items(QUERIES), "the question is taken back", 10)
+
+
+def test_slow_asks_for_what_is_missing_and_then_whether(world: World, plugin: Plugin, screen: Terminal) -> None:
+    """A rate and a reason are asked for, a wrong one again; the manifest is shown; without a yes nothing is made."""
+    typed(screen, f"{plugin.kubectl} cbl slow 203.0.113.7 --wait 0")
+    screen.until("Rate, such as 5Mbit?")
+    typed(screen, "5MB")
+    screen.until("rates are in bits")
+    typed(screen, "5Mbit")
+    screen.until("Why, for the next person who finds it?")
+    typed(screen, "mail loop")
+    seen = screen.until("Slow 203.0.113.7 down to 5Mbit for 1h? [y/N]")
+    assert "rate: 5Mbit" in seen
+    typed(screen, "n")
+    screen.until("nothing was made")
+    assert world.items(LIMITS) == []
+    typed(screen, f"{plugin.kubectl} cbl slow 203.0.113.7 --rate 5Mbit --reason x --wait 0")
+    screen.until(lambda seen: seen.count("[y/N]") == 2)
+    typed(screen, "y")
+    screen.until("slow-203-0-113-7 created")
+    typed(screen, f"{plugin.kubectl} cbl lift 203.0.113.7")
+    screen.until("Lift slow-203-0-113-7? [y/N]")
+    typed(screen, "yes")
+    screen.until('"slow-203-0-113-7" deleted')
+    assert world.items(LIMITS) == []
+
+
+def test_ctrl_c_at_a_question_makes_nothing(world: World, plugin: Plugin, screen: Terminal) -> None:
+    """It ends with 130 and without a traceback."""
+    typed(screen, f"{plugin.kubectl} cbl slow 203.0.113.7 --rate 5Mbit --reason x; echo code $?")
+    screen.until("[y/N]")
+    screen.type("C-c")
+    assert "Traceback" not in screen.until("code 130")
+    assert world.items(LIMITS) == []
+
+
+def test_a_kubeconfig_without_credentials_is_asked_for_them(world: World, plugin: Plugin, screen: Terminal) -> None:
+    """kubectl asks for a name and a password; the questions are to be seen, and the password is not."""
+    where = f"--server={plugin.plane.server} --insecure-skip-tls-verify --kubeconfig=/dev/null"
+    typed(screen, f"{plugin.kubectl} cbl list {where}; echo code $?")
+    screen.until("Please enter Username:")
+    typed(screen, "ada")
+    screen.until("Please enter Password:")
+    typed(screen, "secret")
+    seen = screen.until("code 1")
+    assert "you may not list clientbandwidthlimits" in seen.replace("\n", "")
+    assert "secret" not in seen

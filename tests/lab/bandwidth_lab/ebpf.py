@@ -1,0 +1,211 @@
+"""eBPF programs made of single instructions, loaded and attached by the bpf system call: no compiler, no library.
+
+Owns the assembler, the loader and the ways to attach a program to an interface: TCX, a filter of clsact, XDP. What the
+programs do is the business of whoever makes them (`ebpf_datapath`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+from bandwidth_agent.kernel import netlink
+from bandwidth_lab.namespaces import Namespace
+
+Side = Literal["ingress", "egress"]
+Way = Literal["tcx", "cls_bpf"]
+
+PASS, NEXT = 0, -1  # what a program says: the walk ends here and the packet goes on; the next program is asked
+
+R0, R1, R2, R3, R4, R5, R6, STACK = 0, 1, 2, 3, 4, 5, 6, 10
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280}[os.uname().machine]
+_PROG_LOAD, _PROG_ATTACH, _PROG_DETACH = 5, 8, 9
+_SCHED_CLS, _XDP = 3, 6
+_XDP_PASS = 2
+_ATTACH_TYPES: dict[Side, int] = {"ingress": 46, "egress": 47}
+_INSTRUCTION = struct.Struct("=BBhi")  # code, registers, offset, number
+_LOG_BYTES = 1 << 16
+
+_NEW_FILTER, _EVERY_PROTOCOL = 44, 0x0300
+_PARENTS: dict[Side, int] = {"ingress": 0xFFFF_FFF2, "egress": 0xFFFF_FFF3}
+_KIND, _OPTIONS, _FD, _NAME, _FLAGS, _DIRECT_ACTION = 1, 2, 6, 7, 8, 1
+
+_SET_LINK, _LINK_XDP, _XDP_FD, _XDP_FLAGS, _XDP_SOFTWARE = 19, 43, 1, 3, 1 << 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Program:
+    """Instructions in order; a jump names a label, which may follow later."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, int, int | str, int]] = []  # code, registers, offset or label, number
+        self._labels: dict[str, int] = {}
+
+    def label(self, name: str) -> None:
+        self._labels[name] = len(self._lines)
+
+    def move(self, register: int, number: int) -> None:
+        """register = number, of up to 64 bits."""
+        if -(1 << 31) <= number < 1 << 31:
+            self._add(0xB7, register, number=number)
+        else:
+            low, high = number & 0xFFFF_FFFF, number >> 32
+            self._add(0x18, register, number=_signed(low))
+            self._add(0, number=_signed(high))
+
+    def copy(self, register: int, source: int) -> None:
+        self._add(0xBF, register | source << 4)
+
+    def add(self, register: int, number: int) -> None:
+        self._add(0x07, register, number=number)
+
+    def load(self, register: int, base: int, offset: int, size: int) -> None:
+        """register = so many bytes (1, 2, 4) at base + offset, as this machine reads them."""
+        self._add({4: 0x61, 2: 0x69, 1: 0x71}[size], register | base << 4, offset)
+
+    def put(self, offset: int, data: bytes) -> None:
+        """Write these bytes on the stack."""
+        for start in range(0, len(data), 2):
+            self._add(0x6A, STACK, offset + start, int.from_bytes(data[start : start + 2], sys.byteorder))
+
+    def unless_equal(self, register: int, number: int, label: str) -> None:
+        """Go to the label unless the low 32 bits of the register are this number."""
+        self._add(0x56, register, label, _signed(number))
+
+    def if_equal(self, register: int, number: int, label: str) -> None:
+        self._add(0x16, register, label, _signed(number))
+
+    def go(self, label: str) -> None:
+        self._add(0x05, 0, label)
+
+    def call(self, helper: int) -> None:
+        self._add(0x85, number=helper)
+
+    def leave(self, verdict: int | None = None) -> None:
+        """End with this verdict, or with what the last call returned."""
+        if verdict is not None:
+            self.move(R0, verdict)
+        self._add(0x95)
+
+    def assembled(self) -> bytes:
+        return b"".join(
+            _INSTRUCTION.pack(
+                code, registers, self._labels[to] - at - 1 if isinstance(to, str) else to, _signed(number)
+            )
+            for at, (code, registers, to, number) in enumerate(self._lines)
+        )
+
+    def _add(self, code: int, registers: int = 0, to: int | str = 0, number: int = 0) -> None:
+        self._lines.append((code, registers, to, number))
+
+
+def verdict(number: int) -> bytes:
+    """The program that says this of every packet."""
+    made = Program()
+    made.leave(number)
+    return made.assembled()
+
+
+@contextlib.contextmanager
+def attached(
+    namespace: Namespace, interface: str, side: Side, program: bytes, *, way: Way = "tcx", name: str = "", pref: int = 1
+) -> Iterator[None]:
+    """A program at an interface while this lasts. With `cls_bpf` at this preference of the clsact qdisc that is there.
+
+    A filter goes with its qdisc: at the end it stays.
+    """
+    descriptor = _load(program, _ATTACH_TYPES[side] if way == "tcx" else 0)
+    try:
+        if way == "cls_bpf":
+            namespace.call(lambda: _filter(interface, side, descriptor, name, pref))
+            yield
+            return
+        namespace.call(lambda: _order(_PROG_ATTACH, interface, descriptor, side))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # the interface is gone, and the program with it
+                namespace.call(lambda: _order(_PROG_DETACH, interface, descriptor, side))
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def xdp(namespace: Namespace, interface: str) -> Iterator[None]:
+    """A program that sees all that arrives at an interface, and lets it go on, while this lasts."""
+    descriptor = _load(verdict(_XDP_PASS), 0, kind=_XDP)
+    try:
+        namespace.call(lambda: _set_xdp(interface, descriptor))
+        yield
+        namespace.call(lambda: _set_xdp(interface, -1))
+    finally:
+        os.close(descriptor)
+
+
+def _set_xdp(interface: str, program: int) -> None:
+    attributes = netlink.int_attribute(_XDP_FD, program & 0xFFFF_FFFF) + netlink.int_attribute(
+        _XDP_FLAGS, _XDP_SOFTWARE
+    )
+    body = struct.pack("=BxHiII", 0, 0, socket.if_nametoindex(interface), 0, 0) + netlink.nest(_LINK_XDP, attributes)
+    channel = netlink.Socket()
+    try:
+        channel.demand(netlink.Message(_SET_LINK, 0, body))
+    finally:
+        channel.close()
+
+
+def _load(code: bytes, attach_type: int, kind: int = _SCHED_CLS) -> int:
+    program, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
+    log = ctypes.create_string_buffer(_LOG_BYTES)
+    try:
+        return _bpf(
+            _PROG_LOAD,
+            struct.pack(
+                "=IIQQIIQIIQII",
+                *(kind, len(code) // _INSTRUCTION.size, ctypes.addressof(program), ctypes.addressof(licence)),
+                *(1, _LOG_BYTES, ctypes.addressof(log), 0, 0),  # any kernel version, no flags
+                *(0, 0, attach_type),  # name, interface
+            ),
+        )
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {log.value.decode()[-2000:]}") from None
+
+
+def _order(command: int, interface: str, program: int, side: Side) -> None:
+    where = socket.if_nametoindex(interface)
+    _bpf(command, struct.pack("=IIIIIIQ", where, program, _ATTACH_TYPES[side], 0, 0, 0, 0))
+
+
+def _filter(interface: str, side: Side, program: int, name: str, pref: int) -> None:
+    options = netlink.int_attribute(_FD, program) + netlink.int_attribute(_FLAGS, _DIRECT_ACTION)
+    options += netlink.text_attribute(_NAME, name or "unnamed")
+    body = struct.pack(
+        "=BxxxiIII", 0, socket.if_nametoindex(interface), 1, _PARENTS[side], pref << 16 | _EVERY_PROTOCOL
+    )
+    body += netlink.text_attribute(_KIND, "bpf") + netlink.nest(_OPTIONS, options)
+    channel = netlink.Socket()
+    try:
+        channel.demand(netlink.Message(_NEW_FILTER, netlink.CREATE, body))
+    finally:
+        channel.close()
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    result = int(_libc.syscall(_SYSCALL, command, buffer, len(attributes)))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def _signed(number: int) -> int:
+    number &= 0xFFFF_FFFF
+    return number - (1 << 32) if number >= 1 << 31 else number

@@ -1,0 +1,51 @@
+"""The programs of the version before, taken from the history of this repository, to run beside those of the work tree.
+
+The sources of the packages are unpacked into a folder, and a script named as the program puts them first in Python's
+path; libraries are those of the running interpreter. Changes nothing in the repository.
+"""
+
+from __future__ import annotations
+
+import compileall
+import io
+import pathlib
+import subprocess
+import sys
+import tarfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+COMMIT = "2a7aa3df7ce8d54b74de23b8ef2962f3c4f1b403"
+"""The version that an upgrade comes from. Move it on with each release."""
+
+PACKAGES = ("api", "agent", "kube", "operator", "runtime")
+_SCRIPT = """\
+#!{python}
+import sys
+
+sys.path[:0] = {paths}
+from bandwidth_{name}.cli import main
+
+sys.exit(main())
+"""
+
+
+def programs(folder: pathlib.Path, commit: str = COMMIT) -> pathlib.Path:
+    """Unpack a version into `folder`; the folder with its programs `bandwidth-agent` and `bandwidth-operator`.
+
+    Raises LookupError where the clone does not have that commit.
+    """
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=False)
+    if archive.returncode:
+        raise LookupError(f"this clone has no commit {commit}: {archive.stderr.decode().strip()}")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        members = [member for member in files if member.name.split("/")[0] in PACKAGES]
+        files.extractall(folder, members, filter="data")
+    compileall.compile_dir(folder, quiet=1)
+    paths = [str(folder / name) for name in PACKAGES if (folder / name).is_dir()]
+    made = folder / "bin"
+    made.mkdir()
+    for name in ("agent", "operator"):
+        script = made / f"bandwidth-{name}"
+        script.write_text(_SCRIPT.format(python=sys.executable, paths=paths, name=name))
+        script.chmod(0o755)
+    return made
