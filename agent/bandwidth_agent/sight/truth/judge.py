@@ -181,7 +181,8 @@ class Judge:
         wider_past = {scope for scope, passage in parts.items() if not scope.narrow and _shows_past(passage)}
         if _shows_past(whole):
             wider_past.add(look.WHOLE)
-        for scope, passage in parts.items():
+        # The narrow ones first: a doubt about one of them keeps what is found of a wider one.
+        for scope, passage in sorted(parts.items(), key=lambda part: not part[0].narrow):
             if scope.narrow and not self._follows(number, key, scope):
                 covered = bool(wider_past & {look.WHOLE, look.Scope(scope.interface)})
                 if covered or not _shows_past(passage) or self._full(number, began):
