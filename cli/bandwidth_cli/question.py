@@ -16,8 +16,9 @@ import time
 from typing import NoReturn
 
 from bandwidth_api import names
-from bandwidth_api.crds import traffic_query
-from bandwidth_api.crds.traffic_query import Answer, Spec
+from bandwidth_api.crds import traffic_answer, traffic_query
+from bandwidth_api.crds.traffic_answer import Answer
+from bandwidth_api.crds.traffic_query import Spec
 from bandwidth_cli.kubectl import failures, paths
 from bandwidth_cli.kubectl.failures import Asked, Kind, KubectlError
 from bandwidth_cli.kubectl.program import Json, Kubectl
@@ -143,7 +144,7 @@ class Question:
             elif event.type in ("ADDED", "MODIFIED"):
                 self._reached()
                 self._object = event.object
-                newest = traffic_query.read_answer(event.object) or newest
+                newest = traffic_answer.read_answer(event.object) or newest
         return newest
 
     def _deleted(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bandwidth_api.crds import client_traffic, traffic_query
+from bandwidth_api.crds import client_traffic, traffic_answer
 from bandwidth_api.plan import Prefix
 from bandwidth_kube import client, connection
 from bandwidth_lab.control_plane import ControlPlane
@@ -377,15 +377,15 @@ def test_a_question_needs_nothing(asked: World) -> None:
 def test_the_bounds_of_the_crds_are_those_of_the_models(asked: World) -> None:
     """An answer and a report as large as the models make them pass the schema, and nothing of them is pruned."""
     rates = (client_traffic.Amount(1e9, 1e9),) * 3
-    row = traffic_query.Row(
+    row = traffic_answer.Row(
         "2001:db8::1", (10**9,) * 3, (1.5,) * 3, 10**12, ("TCP:993",) * 4, 99, "n" * 63, ("l",), "x"
     )
-    full = traffic_query.Answer(
+    full = traffic_answer.Answer(
         rows=(row,) * 50,
         silent=("n",) * 5,
         troubles=("t",) * 3,
         message="m" * 600,
-        total=traffic_query.Total(sent_bits_per_second=(1, 2, 3)),
+        total=traffic_answer.Total(sent_bits_per_second=(1, 2, 3)),
     )
     rows = tuple(client_traffic.Row(Prefix(4, 0xC0000200 + n, 32), rates, 1e9) for n in range(50))  # type: ignore[arg-type]
     found = tuple(client_traffic.Found(n, rates, 1e9) for n in range(100))  # type: ignore[arg-type]
@@ -401,7 +401,7 @@ def test_the_bounds_of_the_crds_are_those_of_the_models(asked: World) -> None:
     asked.api.request("POST", QUERIES, body=question())
     asked.api.request("POST", TRAFFIC, body=made)
     for path, status in (
-        (f"{QUERIES}/look", traffic_query.write_answer(full)),
+        (f"{QUERIES}/look", traffic_answer.write_answer(full)),
         (f"{TRAFFIC}/node-of-the-bounds", client_traffic.write(report)),
     ):
         merge = {"content_type": client.MERGE_PATCH}

@@ -23,6 +23,7 @@ ADDRESS, NETWORK = "Address", "Network"  # what a row is
 GROUPS = (ADDRESS, NETWORK)
 TEXT_MAX = 43  # characters of an address or CIDR
 NAME_MAX = 253
+LISTS = ("nodes", "candidates")  # fields that are left out where they are empty
 RENEWAL_MAX = 1 << 53  # every JSON reader holds it exactly
 
 

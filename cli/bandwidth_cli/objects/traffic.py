@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, traffic_query
-from bandwidth_api.crds.traffic_query import Answer
+from bandwidth_api.crds import asked, traffic_answer, traffic_query
+from bandwidth_api.crds.traffic_answer import Answer
 from bandwidth_api.plan import Mode, Prefix
 from bandwidth_cli.objects.limits import Limit
 from bandwidth_sight import rows
@@ -63,7 +63,7 @@ def node_counts(answer: Answer) -> Mapping[Prefix, int]:
     return {client: row.nodes for row in answer.rows if (client := _client(row.client)) is not None}
 
 
-def _row(row: traffic_query.Row, known: Mapping[str, Limit] | None) -> Row | None:
+def _row(row: traffic_answer.Row, known: Mapping[str, Limit] | None) -> Row | None:
     client = _client(row.client)
     if client is None:
         return None

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from bandwidth_api import address_text, addresses
 from bandwidth_api.crds import asked
-from bandwidth_api.crds.traffic_query import Answer, Spec
+from bandwidth_api.crds.traffic_answer import Answer
+from bandwidth_api.crds.traffic_query import Spec
 from bandwidth_api.plan import Prefix
 from bandwidth_cli import cluster
 from bandwidth_cli.kubectl.program import Kubectl

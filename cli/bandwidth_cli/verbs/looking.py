@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from bandwidth_api.crds import asked
-from bandwidth_api.crds.traffic_query import Answer
+from bandwidth_api.crds.traffic_answer import Answer
 from bandwidth_api.plan import Prefix
 from bandwidth_cli import cluster
 from bandwidth_cli.kubectl import paths

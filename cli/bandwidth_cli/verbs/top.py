@@ -6,8 +6,8 @@ import argparse
 import json
 import time
 
-from bandwidth_api.crds import traffic_query
-from bandwidth_api.crds.traffic_query import Answer
+from bandwidth_api.crds import traffic_answer
+from bandwidth_api.crds.traffic_answer import Answer
 from bandwidth_cli import cluster, outcome
 from bandwidth_cli.kubectl.program import Json, Kubectl
 from bandwidth_cli.objects import traffic
@@ -74,7 +74,7 @@ def once(look: Look, seconds: float) -> tuple[Answer, Snapshot]:
             # The nodes may have looked for others already, who asked for other rows; rates are averages of that time.
             if began is None and (answer.rows or time.monotonic() - asked_at >= NOTHING_SECONDS):
                 began = time.monotonic() - min(answer.seconds, seconds)
-        if answer.status == "False" and answer.reason in (traffic_query.NO_NODE, traffic_query.TOO_MANY):
+        if answer.status == "False" and answer.reason in (traffic_answer.NO_NODE, traffic_answer.TOO_MANY):
             raise FailedError(answer.message or answer.reason)
     if found is None:
         raise FailedError(silence(look, PATIENCE_SECONDS))

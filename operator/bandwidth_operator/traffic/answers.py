@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, client_traffic, traffic_query
+from bandwidth_api.crds import asked, client_traffic, lenient, traffic_answer
 from bandwidth_api.crds.asked import Asked
 from bandwidth_api.crds.client_traffic import NO_RATES, Rates, Traffic
-from bandwidth_api.crds.traffic_query import Answer, Query, Row, Total
+from bandwidth_api.crds.traffic_answer import Answer, Row, Total
+from bandwidth_api.crds.traffic_query import Query
 from bandwidth_api.plan import Prefix
 
 MISSED = 2.5  # so many intervals without a report, and the grace, and a node is silent
@@ -109,7 +110,7 @@ def merge(
         since_bytes,
         tuple(sent) if fresh and all(traffic.sent for traffic in fresh) else (),
         max(clients if len(fresh) == 1 else 0, len(sums), max((_count(t, group) for t in fresh), default=0)),
-        min(sum(traffic.lost for traffic in fresh), traffic_query.NUMBER_MAX),
+        min(sum(traffic.lost for traffic in fresh), lenient.NUMBER_MAX),
         max((traffic.seconds for traffic in fresh), default=0),
         frozenset(traffic.node for traffic in fresh if not traffic.message),
         tuple(f"{traffic.node}: {traffic.message}" for traffic in fresh if traffic.message),
@@ -138,8 +139,8 @@ def answer(
         seconds=merged.seconds,
         asked=len(nodes),
         answered=len(merged.answered),
-        silent=tuple(silent[: traffic_query.SILENT_MAX]),
-        troubles=merged.troubles[: traffic_query.TROUBLES_MAX],
+        silent=tuple(silent[: traffic_answer.SILENT_MAX]),
+        troubles=merged.troubles[: traffic_answer.TROUBLES_MAX],
         total=Total(
             _numbers(merged.rates),
             _errors(merged.rates),
@@ -166,15 +167,15 @@ def refused(query: Query, reason: str, message: str) -> Answer:
 def _condition(query: Query, nodes: int, answered: int, troubles: Sequence[str]) -> tuple[str, str, str]:
     if not nodes:
         which = f"none of the nodes {', '.join(query.spec.nodes)[:200]} runs" if query.spec.nodes else "no node runs"
-        return "False", traffic_query.NO_NODE, f"{which} an agent; look at: kubectl get nodebandwidthstates"
+        return "False", traffic_answer.NO_NODE, f"{which} an agent; look at: kubectl get nodebandwidthstates"
     if not answered:
         why = f"; {troubles[0]}" if troubles else ""
-        return "Unknown", traffic_query.WAITING, f"none of {nodes} nodes has answered yet{why}"
-    return "True", traffic_query.ANSWERED, f"{answered} of {nodes} nodes answer"
+        return "Unknown", traffic_answer.WAITING, f"none of {nodes} nodes has answered yet{why}"
+    return "True", traffic_answer.ANSWERED, f"{answered} of {nodes} nodes answer"
 
 
 def _row(client: Prefix, total: _Sum, label: str, limits: Sequence[str]) -> Row:
-    ports = sorted(total.ports.items(), key=lambda port: (-port[1], port[0]))[: traffic_query.PORTS_MAX]
+    ports = sorted(total.ports.items(), key=lambda port: (-port[1], port[0]))[: traffic_answer.PORTS_MAX]
     return Row(
         client=addresses.write(client),
         bits_per_second=_numbers(total.rates),
@@ -183,7 +184,7 @@ def _row(client: Prefix, total: _Sum, label: str, limits: Sequence[str]) -> Row:
         ports=tuple(f"{protocol}:{number}" for (protocol, number), _ in ports),
         nodes=total.nodes,
         node=total.node,
-        limits=tuple(limits[: traffic_query.LIMITS_MAX]),
+        limits=tuple(limits[: traffic_answer.LIMITS_MAX]),
         label=label,
     )
 
@@ -217,4 +218,4 @@ def _errors(rates: Rates) -> tuple[float, ...]:
 
 
 def _bounded(number: float) -> int:
-    return min(max(0, round(number)), traffic_query.NUMBER_MAX)
+    return min(max(0, round(number)), lenient.NUMBER_MAX)

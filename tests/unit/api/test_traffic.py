@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, client_traffic, slices, traffic_query
+from bandwidth_api.crds import asked, client_traffic, slices, traffic_answer, traffic_query
 from bandwidth_api.crds.asked import Asked
 from bandwidth_api.crds.client_traffic import Amount, Found, Port, Rates, Row, Traffic
-from bandwidth_api.crds.traffic_query import Answer, Spec, Total
+from bandwidth_api.crds.traffic_answer import Answer, Total
+from bandwidth_api.crds.traffic_query import Spec
 from bandwidth_api.plan import Prefix
 
 CRDS = pathlib.Path(__file__).parents[3] / "deploy" / "crds"
@@ -184,7 +185,7 @@ def test_the_last_renewal_is_the_last_write_of_the_spec() -> None:
 
 def test_an_answer_comes_back() -> None:
     """What the operator writes is what a plugin reads."""
-    row = traffic_query.Row("198.51.100.7", (1, 2, 3), (1.5, 2.5, 3.5), 4, ("TCP:993",), 2, "a", ("slow",), "node b")
+    row = traffic_answer.Row("198.51.100.7", (1, 2, 3), (1.5, 2.5, 3.5), 4, ("TCP:993",), 2, "a", ("slow",), "node b")
     answer = Answer(
         generation=3,
         observed_at=1_900_000_000.0,
@@ -201,22 +202,22 @@ def test_an_answer_comes_back() -> None:
         message="2 of 3 nodes answer",
         since="2030-01-01T00:00:00Z",
     )
-    assert traffic_query.read_answer({"status": json.loads(json.dumps(traffic_query.write_answer(answer)))}) == answer
-    assert traffic_query.read_answer({}) is None
+    assert traffic_answer.read_answer({"status": json.loads(json.dumps(traffic_answer.write_answer(answer)))}) == answer
+    assert traffic_answer.read_answer({}) is None
 
 
 def test_an_answer_has_eight_kilobytes_at_most() -> None:
     """However long names are, the largest rows stay and the smallest are left out."""
-    row = traffic_query.Row(
+    row = traffic_answer.Row(
         "x" * 43, (10**15,) * 3, (999.9,) * 3, 10**15, ("TCP:65535",) * 4, 5000, "n" * 253, ("l" * 253,) * 2
     )
-    wire = traffic_query.write_answer(
+    wire = traffic_answer.write_answer(
         Answer(rows=(row,) * 50, silent=("ü" * 253,) * 5, troubles=("t" * 999,) * 9, message="m" * 9999)
     )
-    assert 4000 < encoded(wire) <= traffic_query.STATUS_MAX_BYTES
+    assert 4000 < encoded(wire) <= traffic_answer.STATUS_MAX_BYTES
     assert wire["rows"]
-    usual = traffic_query.Row("2001:db8:1234:5678::1", (10**9,) * 3, (1.5,) * 3, 10**12, ("TCP:993",), 9, "worker-17")
-    assert len(traffic_query.write_answer(Answer(rows=(usual,) * 50))["rows"]) >= 20
+    usual = traffic_answer.Row("2001:db8:1234:5678::1", (10**9,) * 3, (1.5,) * 3, 10**12, ("TCP:993",), 9, "worker-17")
+    assert len(traffic_answer.write_answer(Answer(rows=(usual,) * 50))["rows"]) >= 20
 
 
 # ── reports ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -310,8 +311,8 @@ def test_nothing_that_anybody_writes_raises(one: dict[str, Any], other: dict[str
     item = {"metadata": {"name": "a"} | one, "spec": other, "status": {"schema": 1} | third}
     query = traffic_query.read(item)
     assert 5 <= query.spec.seconds <= 60
-    answer = traffic_query.read_answer(item)
-    assert answer is None or encoded(traffic_query.write_answer(answer)) <= traffic_query.STATUS_MAX_BYTES
+    answer = traffic_answer.read_answer(item)
+    assert answer is None or encoded(traffic_answer.write_answer(answer)) <= traffic_answer.STATUS_MAX_BYTES
     read = client_traffic.read(item)
     assert read is None or encoded(client_traffic.write(read)) <= client_traffic.STATUS_MAX_BYTES
     question = asked.read(other)

@@ -7,13 +7,13 @@ import math
 import pytest
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import client_traffic, traffic_query
+from bandwidth_api.crds import client_traffic, traffic_answer
 from bandwidth_api.crds.client_traffic import Amount, Traffic
 from bandwidth_cli.objects import rates, traffic
 from bandwidth_cli.objects.rates import Now
 from unit.cli.samples import limit
 
-ROW = traffic_query.Row(
+ROW = traffic_answer.Row(
     client="203.0.113.7",
     bits_per_second=(8_000_000, 6_000_000, 4_000_000),
     error_percent=(5.0, 2.0, 1.0),
@@ -23,14 +23,14 @@ ROW = traffic_query.Row(
     node="n1",
     limits=("a", "b"),
 )
-ANSWER = traffic_query.Answer(
+ANSWER = traffic_answer.Answer(
     observed_at=100.0,
     seconds=30,
     asked=3,
     answered=2,
     silent=("n3",),
-    total=traffic_query.Total((10_000_000, 9_000_000, 8_000_000), (4.0, 2.0, 1.0), 5000, (11_000_000,) * 3, 12, 1),
-    rows=(ROW, traffic_query.Row("nonsense", (1, 1, 1), (0.0, 0.0, 0.0), 1)),
+    total=traffic_answer.Total((10_000_000, 9_000_000, 8_000_000), (4.0, 2.0, 1.0), 5000, (11_000_000,) * 3, 12, 1),
+    rows=(ROW, traffic_answer.Row("nonsense", (1, 1, 1), (0.0, 0.0, 0.0), 1)),
 )
 
 
@@ -64,7 +64,7 @@ def test_nodes_whose_names_are_not_known_are_counted() -> None:
 
 def test_an_empty_answer_is_an_empty_snapshot() -> None:
     """Before anybody has reported."""
-    made = traffic.snapshot(traffic_query.Answer(), None, (), grouped=True)
+    made = traffic.snapshot(traffic_answer.Answer(), None, (), grouped=True)
     assert (made.rows, made.sent, made.clients) == ((), None, 0)
     assert made.grouped
 

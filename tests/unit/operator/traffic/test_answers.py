@@ -8,7 +8,7 @@ import random
 import pytest
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, client_traffic, traffic_query
+from bandwidth_api.crds import asked, client_traffic, lenient, traffic_answer
 from bandwidth_api.crds.asked import Asked
 from bandwidth_api.crds.client_traffic import Amount, Found, Port, Rates, Row, Traffic
 from bandwidth_api.crds.traffic_query import Query, Spec
@@ -88,7 +88,7 @@ def test_the_top_twenty_of_a_hundred_nodes(spread: int) -> None:
         got = found.sums[address(number)].rates[answers.RANKED_BY].bits_per_second
         assert got == pytest.approx(truth[number], rel=0.05)
     made = answers.answer(question(top=50), shares, found, STREAM, {}, {})
-    status = traffic_query.write_answer(made)
+    status = traffic_answer.write_answer(made)
     assert len(json.dumps(status, separators=(",", ":")).encode()) <= 8192
     assert len(status["rows"]) >= 20
     assert (made.asked, made.answered, made.reason) == (100, 100, "Answered")
@@ -196,6 +196,6 @@ def test_a_node_that_lies_is_bounded_and_named() -> None:
     found = merged(Heard(claims, 100.0), report("a", row(1, 1e6)))
     made = answers.answer(question(), "a", found, STREAM, {}, {})
     assert made.rows[0].node == "liar"
-    assert all(0 <= number <= traffic_query.NUMBER_MAX for each in made.rows for number in each.bits_per_second)
-    assert made.total.lost <= traffic_query.NUMBER_MAX
-    json.dumps(traffic_query.write_answer(made), allow_nan=False)
+    assert all(0 <= number <= lenient.NUMBER_MAX for each in made.rows for number in each.bits_per_second)
+    assert made.total.lost <= lenient.NUMBER_MAX
+    json.dumps(traffic_answer.write_answer(made), allow_nan=False)
