@@ -193,6 +193,28 @@ def test_lift_deletes_what_is_named_and_nothing_wider(world: World, plugin: Plug
     assert [item["metadata"]["name"] for item in world.items(LIMITS)] == ["network"]
 
 
+def test_lift_takes_many_or_none(world: World, plugin: Plugin) -> None:
+    """All are found before any is deleted; labels choose too, and one that cannot be deleted stops no other."""
+    mail = {"labels": {"team": "mail"}}
+    world.create(limit("a", ["203.0.113.7"]), limit("b", ["203.0.113.8"]), limit("c", ["203.0.113.9"]))
+    for name in "bc":
+        world.api.request(
+            "PATCH", f"{LIMITS}/{name}", body={"metadata": mail}, content_type="application/merge-patch+json"
+        )
+    missing = plugin.run("lift", "a", "203.0.113.8", "nobody", "-y")
+    assert missing.code == 1
+    assert "there is no limit nobody" in missing.errors
+    assert len(world.items(LIMITS)) == 3
+    assert plugin.run("lift", "-l", "team=nobody", "-y").errors == (
+        "error: no limit has the labels team=nobody; kubectl cbl list shows all of them"
+    )
+    assert plugin.run("lift", "-y").code == plugin.run("lift", "a", "-l", "team=mail").code == 64
+    assert len(plugin.run("lift", "-l", "team=mail", "--dry-run").out) == 2
+    done = plugin.run("lift", "-l", "team in (mail)", "-y", "-o", "name")
+    assert [line.rpartition("/")[2] for line in done.out] == ["b", "c"], done
+    assert [item["metadata"]["name"] for item in world.items(LIMITS)] == ["a"]
+
+
 def test_status_says_what_is_wrong_and_what_to_do(world: World, plugin: Plugin) -> None:
     """Exit code 0 where all is well, 2 where something is not."""
     agent = world.agent("node-0")

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from bandwidth_api import names
 from bandwidth_api.crds import asked, lenient
 
 KIND = "ClientTrafficQuery"
@@ -19,7 +20,9 @@ INTERVAL = (2, 60)
 TOP = (1, asked.TOP_MAX)
 DEFAULT_SECONDS, DEFAULT_INTERVAL, DEFAULT_TOP = 60, 2, 20
 NODES_MAX = 64
+CLIENTS_MAX = 4
 NAME_MAX = 253
+AUTHOR_MAX = 256
 
 Json = dict[str, Any]
 
@@ -35,6 +38,7 @@ class Spec:
     nodes: tuple[str, ...] = ()  # empty: all
     exact: bool = False
     renewal: int = 0
+    clients: tuple[str, ...] = ()  # addresses and networks; empty: the largest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Query:
     spec: Spec
     created: str = ""  # RFC 3339, by the API server
     version: str = ""
+    author: str = ""  # who says that they ask; "": nobody says so
     renewed_at: float | None = None  # seconds since the epoch, by the API server's clock; None: not known
 
 
@@ -61,6 +66,7 @@ def write_spec(spec: Spec) -> Json:
         ("group", spec.group, default.group),
         ("nodes", list(spec.nodes), []),
         ("exact", spec.exact, default.exact),
+        ("clients", list(spec.clients), []),
     ):
         if value != usual:
             wire[key] = value
@@ -77,6 +83,7 @@ def read(item: Mapping[str, Any]) -> Query:
         generation=lenient.number(metadata.get("generation"), 0, 0, lenient.NUMBER_MAX),
         created=lenient.text(metadata.get("creationTimestamp"), 64),
         version=lenient.text(metadata.get("resourceVersion"), 64),
+        author=lenient.text(lenient.mapping(metadata.get("annotations")).get(names.AUTHOR), AUTHOR_MAX),
         renewed_at=_renewed_at(metadata),
         spec=Spec(
             seconds=lenient.number(wire.get("seconds"), DEFAULT_SECONDS, *SECONDS),
@@ -85,6 +92,7 @@ def read(item: Mapping[str, Any]) -> Query:
             group=group if isinstance(group, str) and group in asked.GROUPS else asked.ADDRESS,
             nodes=lenient.texts(wire.get("nodes"), NODES_MAX, NAME_MAX),
             exact=wire.get("exact") is True,
+            clients=lenient.texts(wire.get("clients"), CLIENTS_MAX, asked.TEXT_MAX),
             renewal=lenient.number(wire.get("renewal"), 0, 0, lenient.NUMBER_MAX),
         ),
     )

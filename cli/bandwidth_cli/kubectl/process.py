@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -29,6 +30,41 @@ ASKS = b"Please enter "
 SENT_MAX_BYTES = 16 * 1024  # what a pipe holds on every system, while nobody reads it
 SLOW_SECONDS = 5.0  # until a person is told what is waited for
 END_SECONDS = 2.0
+
+
+class Processes:
+    """The kubectls of one call, so that none outlives it. May be used by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._closed = False
+
+    def start(
+        self, command: Sequence[str], *, stdin: int | None, pass_fds: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start one. Raises KubectlError, also after `close`."""
+        with self._lock:
+            if self._closed:
+                raise KubectlError(Kind.OTHER, "the call has ended")
+            made = started(command, stdin=stdin, pass_fds=pass_fds)
+            self._running = [*(each for each in self._running if each.poll() is None), made]
+            return made
+
+    def close(self) -> None:
+        """End all that are running, whoever waits for them."""
+        with self._lock:
+            self._closed = True
+            running = [each for each in self._running if each.poll() is None]
+            for each in running:
+                each.terminate()
+            ends = time.monotonic() + END_SECONDS
+            for each in running:
+                try:
+                    each.wait(max(0.0, ends - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    each.kill()
+                    each.wait()
 
 
 def started(command: Sequence[str], *, stdin: int | None, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:

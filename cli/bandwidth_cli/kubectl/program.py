@@ -45,7 +45,12 @@ class Kubectl:
         self._bounded = flags.has("--request-timeout")
         self._verbose = flags.verbose
         self.terminal = terminal
+        self._processes = process.Processes()
         self._tell: Callable[[str], None] = process.tell
+
+    def close(self) -> None:
+        """End what is still under way."""
+        self._processes.close()
 
     def hush(self) -> None:
         """From now on ask nobody and say nothing: a screen is on the terminal. What fails is raised as before."""
@@ -86,7 +91,7 @@ class Kubectl:
         """Start a kubectl that prints one event a line; `watching.Watch` reads them."""
         words = [*self._command, "get", "--raw", f"{path}?watch=1&{query}", *self._flags]
         # Nothing is asked at a terminal meanwhile: a screen may be on it.
-        return process.started([*words, "--request-timeout=0"], stdin=subprocess.DEVNULL)
+        return self._processes.start([*words, "--request-timeout=0"], stdin=subprocess.DEVNULL)
 
     def text(self, *words: str) -> str:
         """Return what a kubectl without a request prints. Raises KubectlError."""
@@ -113,7 +118,7 @@ class Kubectl:
             if descriptor is not None:
                 command += ["-f", f"/dev/fd/{descriptor}"]
             stdin = None if self.terminal else subprocess.DEVNULL
-            running = process.started(command, stdin=stdin, pass_fds=handed)
+            running = self._processes.start(command, stdin=stdin, pass_fds=handed)
             with process.ended(running), process.noticed(self.terminal, f"waiting for kubectl {words[0]} …"):
                 return process.answer(running, self._verbose, self._tell)
 

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
 def begin(options: argparse.Namespace, kubectl: Kubectl) -> Look:
     """Ask, and return what shows the answers. Raises FailedError."""
     asker = cluster.who_am_i(kubectl)  # the first request: it may log in
-    spec = traffic.spec(top=options.top, nodes=options.nodes, exact=options.exact, grouped=options.prefix, renewal=0)
+    spec = traffic.spec(top=options.top, nodes=options.nodes, exact=options.exact, grouped=options.prefix)
     return Look(kubectl, spec, asker)
 
 

@@ -81,12 +81,12 @@ class AnswerWriter:
                 log.warning("the API server refuses an answer", question=query.name, error=str(refused))
         known.answer = answer
 
-    def delete(self, query: Query) -> None:
-        """Delete a question, if nobody has renewed it meanwhile. Raises client.ApiError."""
+    def delete(self, query: Query, *, even_if_renewed: bool = False) -> None:
+        """Delete a question; by default only if nobody has renewed it meanwhile. Raises client.ApiError."""
         body = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "preconditions": {"uid": query.uid, "resourceVersion": query.version},
+            "preconditions": {"uid": query.uid} | ({} if even_if_renewed else {"resourceVersion": query.version}),
         }
         try:
             self._writer.write("question", "DELETE", f"{kinds.QUERIES_PATH}/{query.name}", body)

@@ -40,7 +40,7 @@ from bandwidth_operator.traffic.limit_names import LimitNames
 from bandwidth_operator.traffic.reading import Listener, Reports
 from bandwidth_runtime.clock import SYSTEM, Clock
 
-QUERIES_MAX = 1000  # that are kept of very many; the rest comes when these have been deleted
+QUERIES_MAX = 10_000  # that are kept of very many; the rest comes when these have been deleted
 REPORTS_MAX = 20_000
 ABSENT_SECONDS = 60.0  # until a kind that the API server does not know is asked for again
 QUIET_SECONDS = 0.1  # after an event, for what comes together
@@ -48,7 +48,10 @@ AT_ONCE = 50  # questions that are refused or deleted, before the others have th
 RETRY_SECONDS = 2.0
 ERROR_SECONDS = 30.0
 OLD_PLAN = "the CRD of BandwidthPlanSlice has no spec.traffic, so no node is asked; apply deploy/crds"
-SURPLUS = f"{questions.QUESTIONS_MAX} older questions live; delete one: kubectl get clienttrafficqueries"
+SURPLUS = (
+    f"{questions.QUESTIONS_MAX} questions live already, the first of each author before the second of anyone; delete"
+    " one: kubectl get clienttrafficqueries"
+)
 ENDED = "it was not renewed, and is deleted soon; to go on write another number into spec.renewal"
 
 T = TypeVar("T")
@@ -150,7 +153,7 @@ class Answering:
         head = self._asking.head()
         if head is None or head.retire:
             return RETRY_SECONDS if self._queries else math.inf
-        if not census.living and head.traffic is None and not (census.ended or census.dead or census.surplus):
+        if not census.living and head.traffic is None and not (census.ended or census.dead or census.flood):
             return self._leftovers.sweep(now)
         snapshot = self._cache.snapshot()
         agents = frozenset(n for n, s in snapshot.states.items() if n in snapshot.nodes and not objects.is_gone(s))
@@ -193,7 +196,7 @@ class Answering:
         """Write the answers that are due; return when the next one is, monotonic."""
         self._answers.keep({q.name for q in (*census.living, *census.ended, *census.surplus)})
         stream = self._asking.stream()
-        merged: dict[tuple[str, frozenset[str]], answers.Merged] = {}
+        merged: dict[tuple[str, frozenset[str], tuple[Prefix, ...]], answers.Merged] = {}
         next_at = math.inf
         reports = [heard for heard in self._reports.heard() if heard.traffic.renewal >= self._asking.first_renewal]
         for query in census.living:
@@ -202,10 +205,11 @@ class Answering:
                 continue
             began = self._clock.monotonic()
             nodes = questions.nodes_of(query, agents)
-            key = (query.spec.group, nodes)
+            named = answers.named(query)
+            key = (query.spec.group, nodes, named)
             if key not in merged:
                 merged[key] = answers.merge(
-                    reports, nodes, query.spec.group, stream.interval_seconds, now, self._asking.candidates
+                    reports, nodes, query.spec.group, stream.interval_seconds, now, self._asking.candidates, named
                 )
             if query.spec.exact:
                 self._asking.choose_candidates(merged[key], nodes, now)
@@ -226,7 +230,9 @@ class Answering:
             self._answers.write(query, answers.refused(query, traffic_answer.TOO_MANY, SURPLUS), now)
         for query in census.dead[:AT_ONCE]:
             self._answers.delete(query)
-        return max(len(untold), len(census.dead)) <= AT_ONCE
+        for query in census.flood[:AT_ONCE]:
+            self._answers.delete(query, even_if_renewed=True)
+        return max(len(untold), len(census.dead), len(census.flood)) <= AT_ONCE
 
     def _made(
         self,
@@ -238,7 +244,7 @@ class Answering:
     ) -> Answer:
         if self._asking.old_plan:
             return answers.refused(query, traffic_answer.OLD_PLAN, OLD_PLAN)
-        shown = merged.ranked[: query.spec.top]
+        shown = answers.shown(query, merged)
         if self._limit_names.of is not self._entries:
             self._limit_names = LimitNames(self._entries)
         return answers.answer(query, nodes, merged, stream, _labels(snapshot, shown), self._limit_names.holding(shown))
