@@ -141,7 +141,9 @@ def test_list_prints_a_table_objects_or_names(world: World, plugin: Plugin) -> N
     assert table[1].split()[:7] == ["a", "203.0.113.7", "all", "5Mbit", "Enforce", "True", "1/1"]
     assert table[1].split()[7:9] == ["in", "59m"]
     assert plugin.run("list", "-o", "name").out == [f"clientbandwidthlimit.clientbandwidth.io/{n}" for n in "ab"]
-    assert [i["metadata"]["name"] for i in json.loads(plugin.run("list", "-o", "json").text)["items"]] == ["a", "b"]
+    listed = json.loads(plugin.run("list", "-o", "json").text)["items"]
+    assert [i["metadata"]["name"] for i in listed] == ["a", "b"]
+    assert not any("managedFields" in i["metadata"] for i in listed)  # as kubectl does
     assert yaml.safe_load(plugin.run("list", "-o", "yaml").text)["items"][1]["spec"]["mode"] == "Disabled"
     assert plugin.run("list", "--holding", "2001:db8::7", "-o", "name").out[0].endswith("/b")
     assert plugin.run("list", "-l", "x=y").errors == "No such limits found"

@@ -139,6 +139,12 @@ def read(item: Json) -> Limit:
     )
 
 
+def shown(limit: Limit) -> Json:
+    """Return the object as kubectl shows it: without the book that the API server keeps of who wrote which field."""
+    metadata = {key: value for key, value in _object(limit.raw.get("metadata")).items() if key != "managedFields"}
+    return limit.raw | {"metadata": metadata}
+
+
 def read_all(items: Iterable[Json]) -> list[Limit]:
     """Read objects, in the order of their names."""
     return sorted(map(read, items), key=lambda limit: limit.name)

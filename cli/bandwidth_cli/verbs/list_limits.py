@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
         case "name":
             page.show(f"{limits.FULL_NAME}/{limit.name}" for limit in found)
         case "json" | "yaml":
-            items = [limit.raw for limit in found]
+            items = [limits.shown(limit) for limit in found]
             page.show_object({"apiVersion": "v1", "kind": "List", "items": items}, options.output)
         case _ if not found:
             page.note(
