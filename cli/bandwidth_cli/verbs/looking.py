@@ -34,7 +34,9 @@ def rates_now(kubectl: Kubectl, client: Prefix, nodes: Sequence[str]) -> tuple[M
     try:
         answer = _settled(question)
         if answer is None:
-            return {}, [f"how fast it is now is not known: no node answered within {PATIENCE_SECONDS:g} s"]
+            return {}, [
+                f"how fast it is now is not known: no node answered within {PATIENCE_SECONDS:g} s: kubectl cbl status"
+            ]
         reports = _reports(kubectl, client, named=question.names_clients)
     except FailedError as error:
         return {}, [f"how fast it is now is not known: {error}"]

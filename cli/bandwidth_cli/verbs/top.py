@@ -13,7 +13,7 @@ from bandwidth_cli.kubectl.program import Json, Kubectl
 from bandwidth_cli.objects import traffic
 from bandwidth_cli.outcome import FailedError, WrongCallError
 from bandwidth_cli.text import page
-from bandwidth_cli.verbs.look import Look
+from bandwidth_cli.verbs.look import NOBODY_ANSWERS, Look
 from bandwidth_sight.rows import Snapshot
 
 PATIENCE_SECONDS = 15.0  # until the first answer, with `--once`
@@ -85,10 +85,7 @@ def silence(look: Look, seconds: float) -> str:
     """Return in words that no answer came, and why that may be."""
     if look.question.trouble:
         return f"no answer within {seconds:g} s: {look.question.trouble}"
-    return (
-        f"no node answered within {seconds:g} s; questions may be switched off in the operator, or it does not run:"
-        " kubectl cbl status"
-    )
+    return f"no node answered within {seconds:g} s; {NOBODY_ANSWERS}"
 
 
 def _print(form: str, answer: Answer, snapshot: Snapshot) -> None:
