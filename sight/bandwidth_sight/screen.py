@@ -124,6 +124,10 @@ def _terminal() -> Iterator[curses.window]:
         window.nodelay(True)
         yield window
     finally:
+        with contextlib.suppress(curses.error):  # not every terminal has a second screen to leave: the prompt comes here
+            window.move(window.getmaxyx()[0] - 1, 0)
+            window.clrtoeol()
+            window.refresh()
         window.keypad(False)
         with contextlib.suppress(curses.error):
             curses.curs_set(1)
