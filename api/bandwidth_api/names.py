@@ -21,6 +21,12 @@ IFB_PREFIX = "cbl"
 IFB_ALIAS = "clientbandwidth.io"
 IFB_GROUP = 0x7CB1
 
+# A pair of veth devices takes the place of the ifbs where packets are classified by eBPF programs. Its index is given
+# too, so that what leads to it does not depend on the order in which devices were made.
+PAIR_PREFIX = "cblv"
+PEER_PREFIX = "cblp"
+PAIR_INDEX = 0x7CB10000
+
 # tc. Class numbers (minors) run from 1 to CLASS_MAX on whatever device they live; the leaf qdisc of class n has the
 # handle n:, the fq_codel inside it (INNER_MAJOR | n):. HTB_MAJOR lies in none of these ranges, nor in the
 # range from 0x8001 from which the kernel numbers qdiscs without a handle.
@@ -53,6 +59,16 @@ LIMIT_NAME_MAX = 180  # leaves room for a client (43) and an expiry
 def ifb(shard: int) -> str:
     """Return the name of the ifb that holds the classes of one shard."""
     return f"{IFB_PREFIX}{shard}"
+
+
+def pair(shard: int) -> str:
+    """Return the name of the device of a pair that holds the classes of one shard."""
+    return f"{PAIR_PREFIX}{shard}"
+
+
+def peer(shard: int) -> str:
+    """Return the name of the other end of a pair, which packets come out of."""
+    return f"{PEER_PREFIX}{shard}"
 
 
 def set_name(family: int, ports: tuple[PortRange, ...]) -> str:

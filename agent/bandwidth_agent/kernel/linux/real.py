@@ -10,6 +10,7 @@ captures keep the namespace of the thread that opened them, and any thread may u
 from __future__ import annotations
 
 import dataclasses
+import errno
 import time
 from collections.abc import Collection, Mapping
 
@@ -118,5 +119,14 @@ class RealKernel:
                 return self._tables.put_chain(step)
             case objects.DeleteChain():
                 return self._tables.delete_chain(step)
+            case (
+                objects.PutTable()
+                | objects.PutTableEntries()
+                | objects.DeleteTableEntries()
+                | objects.DeleteTable()
+                | objects.PutProgram()
+                | objects.DeleteProgram()
+            ):
+                return objects.Outcome(step, objects.Failure(errno.EOPNOTSUPP, "no driver loads programs yet"))
             case _:
                 return self._tc.apply_one(step)  # whose own dispatch has no other case left

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bandwidth_agent.kernel.objects import change
+from bandwidth_agent.kernel.objects import change, port_text, program
 from bandwidth_api import names
 from bandwidth_api.plan import PortRange
 
@@ -56,7 +56,7 @@ class PutChain(_OfChain):
         looked_up = f" for destinations in {self.chain.guard}" if self.chain.guard else ""
         yield "put", "chain", names.CHAIN, f"IPv{self.family}, from the first rule of POSTROUTING{looked_up}"
         for rule in self.chain.rules:
-            yield "put", "rule", names.CHAIN, f"{_ports(rule.ports)} look up the destination in {rule.set_name}"
+            yield "put", "rule", names.CHAIN, f"{_packets(rule.ports)} look up the destination in {rule.set_name}"
 
     def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> PutChain | None:
         """No rule names a set that failed; without a whole guard every packet is looked up."""
@@ -72,12 +72,14 @@ class DeleteChain(_OfChain):
 
     removes = True
 
+    def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> DeleteChain | None:
+        """Where programs take over what the chain did, it stays until they can do so for every class."""
+        lost = any(device.startswith(names.PAIR_PREFIX) for device, _ in applied.classes)
+        return self if program.standing_in(applied) and not lost else None
+
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         yield "delete", "chain", names.CHAIN, f"IPv{self.family}, and the jump to it"
 
 
-def _ports(ports: PortRange | None) -> str:
-    if ports is None:
-        return "all packets:"
-    last = f"-{ports.last}" if ports.last != ports.first else ""
-    return f"{ports.protocol} port {ports.first}{last}:"
+def _packets(ports: PortRange | None) -> str:
+    return "all packets:" if ports is None else f"{port_text.of(ports)}:"

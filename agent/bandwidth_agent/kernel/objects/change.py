@@ -22,9 +22,9 @@ SomeStep = TypeVar("SomeStep", bound="Step")
 
 
 class Object(NamedTuple):
-    """One kernel object of ours as another program sees it: a device, a qdisc tree, a hook, a set or a chain."""
+    """One kernel object of ours as another program sees it: a device, a tree, a hook, a program, a set …"""
 
-    layer: str  # "ifb", "tree", "hook", "set" or "chain"
+    layer: str  # "ifb", "pair", "tree", "hook", "table", "program", "set" or "chain"
     name: str
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class Removal(Step):
 
     def without_broken(self: SomeStep, applied: Applied, number: ClassNumber) -> SomeStep | None:
         """Something may still lead here if taking it away failed; the next pass tries again."""
-        leading = {"hook", "chain", "set"} & {item.layer for item in applied.objects}
+        leading = {"hook", "chain", "set", "table", "program"} & {item.layer for item in applied.objects}
         return None if leading or self.touches in applied.objects else self
 
 

@@ -126,6 +126,8 @@ class TrafficControl:
 
     def _apply(self, step: objects.QueueChange) -> Mapping[int, netlink.Refusal]:
         """Returns the refused classes; raises OSError where the change as a whole was refused."""
+        if isinstance(step, objects.PutPair | objects.DeletePair):
+            raise OSError(errno.EOPNOTSUPP, "no driver makes pairs yet")
         channel, device = self._channel, step.touches.name
         link = links.find(channel, device)
         if isinstance(step, objects.PutIfb):
