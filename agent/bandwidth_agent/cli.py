@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="time between the two readings that the measured rate comes from (default: %(default)g)",
     )
-    _shaping(show)
+    _shaping(show, looks_only=True)
     _host(show)
     arguments.add_logs(show.add_argument_group("logs, on stderr"))
 
@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         help="how long to look at what leaves for it (default: %(default)g)",
     )
     _output(who, "form of the answer")
-    _shaping(who)
+    _shaping(who, looks_only=True)
     _host(who)
     arguments.add_logs(who.add_argument_group("logs, on stderr"))
 
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "cleanup", "remove all of ours from the kernel", help_texts.CLEANUP, help_texts.CLEANUP_EPILOG
     )
     _output(cleanup, "form of the output")
-    _shaping(cleanup)
+    _shaping(cleanup, looks_only=True)
     _host(cleanup)
     arguments.add_logs(cleanup.add_argument_group("logs, on stderr"))
     return top.parser
@@ -143,7 +143,7 @@ def _top(line: arguments.CommandLine) -> None:
         help="the directory of limits that the agent follows: the keys l, o and y write new limits there "
         "(default: they only show what to do)",
     )
-    _shaping(top)
+    _shaping(top, looks_only=True)
     _host(top)
     arguments.add_logs(top.add_argument_group("logs, on stderr"))
 
@@ -188,7 +188,8 @@ def _output(program: argparse.ArgumentParser, what: str) -> None:
     program.add_argument("-o", "--output", choices=("text", "json"), default="text", help=f"{what} (default: text)")
 
 
-def _shaping(program: argparse.ArgumentParser) -> None:
+def _shaping(program: argparse.ArgumentParser, *, looks_only: bool = False) -> None:
+    """`looks_only`: the sub-command puts nothing into the kernel, so it may look where programs can be."""
     group = program.add_argument_group("how to shape")
     group.add_argument(
         "--interface",
@@ -208,8 +209,9 @@ def _shaping(program: argparse.ArgumentParser) -> None:
         "--classifier",
         choices=tuple(each.value for each in settings.ClassifierSetting),
         default=options.DEFAULTS.classifier.value,
-        help="how a packet finds its class: by bits of its mark or by its priority; auto takes mark unless another "
-        "rule uses those bits (default: auto)",
+        help="how a packet finds its class: by bits of its mark, by its priority, or by eBPF programs, which see "
+        "packets that netfilter never sees; auto takes mark unless another rule uses those bits, and ebpf where "
+        "--bpf-directory permits it and an eBPF datapath is seen (default: auto)",
     )
     group.add_argument(
         "--mark-mask",
@@ -251,6 +253,14 @@ def _shaping(program: argparse.ArgumentParser) -> None:
         choices=options.IPTABLES_BACKENDS,
         default="auto",
         help="which iptables to write rules with (default: auto, the one that this host uses)",
+    )
+    group.add_argument(
+        "--bpf-directory",
+        type=pathlib.Path,
+        default=options.BPF_DIRECTORY if looks_only else None,
+        metavar="DIR",
+        help="a mounted bpf file system, such as /sys/fs/bpf, in which eBPF programs of ours are kept; takes CAP_BPF "
+        + (f"(default: {options.BPF_DIRECTORY})" if looks_only else "(default: none, no program is loaded)"),
     )
 
 
