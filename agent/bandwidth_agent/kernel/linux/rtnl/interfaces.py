@@ -18,7 +18,7 @@ _STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})  # what
 def observe(
     channel: netlink.Socket, present: Collection[links.Link], with_default_route: Container[int]
 ) -> dict[str, model.Interface]:
-    """Return every interface that is not an ifb of ours, by name."""
+    """Return every interface that is not ours, by name."""
     root_of: dict[int, tcmsg.Qdisc] = {}
     hook_of: dict[int, str] = {}
     below: dict[int, list[tcmsg.Qdisc]] = collections.defaultdict(list)
@@ -31,9 +31,9 @@ def observe(
         else:
             below[qdisc.ifindex].append(qdisc)
     found: dict[str, model.Interface] = {}
-    at_tcx = tcx.attached(link.ifindex for link in present if link.shard is None)
+    at_tcx = tcx.attached(link.ifindex for link in present if not link.ours)
     for link in present:
-        if link.shard is not None:
+        if link.ours:
             continue
         foreign, hook_marks, programs = _foreign(channel, link.ifindex, hook_of.get(link.ifindex, ""))
         if link.ifindex in at_tcx:
