@@ -257,10 +257,11 @@ def _shaping(program: argparse.ArgumentParser, *, looks_only: bool = False) -> N
     group.add_argument(
         "--bpf-directory",
         type=pathlib.Path,
-        default=options.BPF_DIRECTORY if looks_only else None,
+        default=os.environ.get("BPF_DIRECTORY") or (options.BPF_DIRECTORY if looks_only else None),
         metavar="DIR",
         help="a mounted bpf file system, such as /sys/fs/bpf, in which eBPF programs of ours are kept; takes CAP_BPF "
-        + (f"(default: {options.BPF_DIRECTORY})" if looks_only else "(default: none, no program is loaded)"),
+        "(default: the environment variable BPF_DIRECTORY, else "
+        + (f"{options.BPF_DIRECTORY})" if looks_only else "none, and no program is loaded)"),
     )
 
 

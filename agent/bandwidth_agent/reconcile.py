@@ -240,7 +240,8 @@ class Reconciler:
             conflicts=tuple(str(item) for item in sorted(context.abandoned)),
             warnings=tuple(warnings),
             duration_seconds=seconds,
-            datapath_sign="; ".join(filter(None, (self.truth.sign, self.truth.sign and self.truth.remedy))),
+            datapath_sign=self.truth.sign,
+            ebpf_helps=self.truth.ebpf_helps,
             verified=self.truth.verified,
             bypassed=sum(item.reason is Reason.BYPASSED for item in failing),
         )

@@ -61,10 +61,9 @@ class DeleteProgram(_OfProgram):
 
     removes = True
 
+    def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> DeleteProgram | None:
+        """Where rules take over what programs did, these stay until rules do so for every client."""
+        return self if applied.rules_stand_in and not applied.entries else None
+
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         yield "delete", "program", self.interface, "egress"
-
-
-def standing_in(applied: change.Applied) -> bool:
-    """Return whether programs can do what rules did: nothing of pairs, tables and programs failed."""
-    return {"pair", "table", "program"}.isdisjoint(item.layer for item in applied.objects)

@@ -68,6 +68,7 @@ class Check:
         self._owners: tuple[object, object, Mapping[int, ClassKey]] | None = None
         self._told: tuple[Mapping[ClassKey, judge.Finding], frozenset[str], str] = ({}, frozenset(), "")
         self.sign = ""  # what on this node shows that packets may skip netfilter
+        self.ebpf_helps = False  # permission for programs of ours would end what this sign is about
         self.remedy = ""  # what would let the agent meet such packets
         self.trouble = ""  # why no look is possible
 
@@ -101,6 +102,8 @@ class Check:
             uplinks = self._uplinks(in_force)
             first = bool(uplinks) and all(name in in_force.state.programs for name in uplinks)
             self.sign = datapath_sign.found(in_force.interfaces, uplinks, programs_first=first)
+            of_ebpf = bool(datapath_sign.of_ebpf(in_force.interfaces, uplinks))
+            self.ebpf_helps = of_ebpf and not first and "ebpf" in in_force.features.denied
             self.remedy = advice.remedy(in_force.features, in_force.state)
         anew = frozenset(number for change in changes for number in _made_anew(change))
         self._judge.forget(anew)
