@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import pathlib
 import struct
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from bandwidth_agent.kernel import objects
-from bandwidth_agent.kernel.linux.bpf import driver, system_call
+from bandwidth_agent.kernel.linux.bpf import driver
 from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_api import addresses
-from bandwidth_api.plan import PortRange, Prefix
+from bandwidth_api.plan import Prefix
 from bandwidth_lab.namespaces import Namespace
 
 _TEST_RUN = 10

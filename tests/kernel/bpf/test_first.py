@@ -1,8 +1,9 @@
-from bandwidth_agent.kernel import objects
-from bandwidth_lab import bpffs
-from bandwidth_api.plan import PortRange
-from kernel.bpf.node import Node, prefix
 import pytest
+
+from bandwidth_agent.kernel import objects
+from bandwidth_api.plan import PortRange
+from bandwidth_lab import bpffs
+from kernel.bpf.node import Node, prefix
 
 pytestmark = pytest.mark.root
 

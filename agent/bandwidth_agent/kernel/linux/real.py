@@ -10,11 +10,11 @@ captures keep the namespace of the thread that opened them, and any thread may u
 from __future__ import annotations
 
 import dataclasses
-import errno
 import time
 from collections.abc import Collection, Mapping
 
 from bandwidth_agent.kernel import contract, model, objects
+from bandwidth_agent.kernel.linux.bpf import driver
 from bandwidth_agent.kernel.linux.netfilter import ipset, iptables, mark_uses
 from bandwidth_agent.kernel.linux.packet import capture, sampler
 from bandwidth_agent.kernel.linux.rtnl import features, tc
@@ -25,8 +25,10 @@ from bandwidth_api.plan import Prefix
 class RealKernel:
     """The kernel of the calling thread's network namespace."""
 
-    def __init__(self, iptables_backend: iptables.Backend = "auto") -> None:
-        self._tc = tc.TrafficControl()
+    def __init__(self, iptables_backend: iptables.Backend = "auto", bpf_directory: str = "") -> None:
+        """`bpf_directory`: where in a bpf file system our eBPF objects have their names; "": there are none."""
+        self._ebpf = driver.Driver(bpf_directory)
+        self._tc = tc.TrafficControl(self._ebpf.way_back)
         self._sets = ipset.IpSets()
         self._tables = iptables.IpTables(iptables_backend)
         self._mark_uses = mark_uses.MarkUses()
@@ -35,14 +37,16 @@ class RealKernel:
     @property
     def port_ids(self) -> tuple[int, ...]:
         """The netlink ports that our own changes of devices and traffic control come from, for `events.Events`."""
-        return self._tc.port_ids
+        return *self._tc.port_ids, self._ebpf.port_id
 
     def close(self) -> None:
+        self._ebpf.close()
         self._tc.close()
         self._ways.close()
 
     def facts(self) -> model.Facts:
-        around = self._tc.surroundings()
+        around = self._tc.surroundings(self._ebpf.program_ids())
+        ebpf = self._ebpf.probe()
         answers = self._tc.features()
         there = frozenset(name for name, answer in answers.items() if answer is features.Answer.THERE)
         denied = frozenset(name for name, answer in answers.items() if answer is features.Answer.DENIED)
@@ -58,6 +62,8 @@ class RealKernel:
                 skbedit="skbedit" in there,
                 leaf_kinds=there & objects.LEAF_KINDS,
                 denied=denied,
+                ebpf=ebpf.missing,
+                tcx=ebpf.tcx,
             ),
             mark_uses=self._mark_uses.read(),
             taken_ifb_names=around.taken_ifb_names,
@@ -68,7 +74,10 @@ class RealKernel:
 
     def observe(self, *, rules: bool = True) -> model.State:
         chains = self._tables.observe if rules else dict
-        return dataclasses.replace(self._tc.observe(), sets=self._sets.observe(), chains=chains())
+        tables, programs = self._ebpf.observe()
+        return dataclasses.replace(
+            self._tc.observe(), sets=self._sets.observe(), chains=chains(), tables=tables, programs=programs
+        )
 
     def counters(self, *, rules: bool = True) -> model.Counters:
         by_device, direct_packets = self._tc.counters()
@@ -119,14 +128,17 @@ class RealKernel:
                 return self._tables.put_chain(step)
             case objects.DeleteChain():
                 return self._tables.delete_chain(step)
-            case (
-                objects.PutTable()
-                | objects.PutTableEntries()
-                | objects.DeleteTableEntries()
-                | objects.DeleteTable()
-                | objects.PutProgram()
-                | objects.DeleteProgram()
-            ):
-                return objects.Outcome(step, objects.Failure(errno.EOPNOTSUPP, "no driver loads programs yet"))
+            case objects.PutTable():
+                return self._ebpf.put_table(step)
+            case objects.PutTableEntries():
+                return self._ebpf.put_entries(step)
+            case objects.DeleteTableEntries():
+                return self._ebpf.delete_entries(step)
+            case objects.DeleteTable():
+                return self._ebpf.delete_table(step)
+            case objects.PutProgram():
+                return self._ebpf.put_program(step)
+            case objects.DeleteProgram():
+                return self._ebpf.delete_program(step)
             case _:
                 return self._tc.apply_one(step)  # whose own dispatch has no other case left

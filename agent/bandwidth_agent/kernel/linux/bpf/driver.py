@@ -66,6 +66,10 @@ class Driver:
         """Return tables by name, and programs by interface. Raises OSError."""
         return (self._tables.observe(), self._programs.observe()) if self._directory else ({}, {})
 
+    def program_ids(self) -> frozenset[int]:
+        """Return the numbers that the kernel has for our programs. Raises OSError."""
+        return self._programs.ids() if self._directory else frozenset()
+
     def put_table(self, step: objects.PutTable) -> objects.Outcome:
         return self._tables.put_table(step)
 

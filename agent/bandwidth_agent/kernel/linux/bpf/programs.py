@@ -104,21 +104,28 @@ class Programs:
             found.append(f"{hooks.describe(present)} {present.name}".strip())
         return tuple(found)
 
+    def ids(self) -> frozenset[int]:
+        """Return the numbers that the kernel has for those that have a name. Raises OSError."""
+        return frozenset(info.id for info in map(self._kept, self._pins.interfaces()) if info)
+
     # ── what is there ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _observe(self, index: int) -> objects.Program | None:
         found = self._at_tcx(index) if self._tcx else self._filter(index)
         if found is None:
             return None
-        kept = self._pins.open(_program(index))
-        if kept is None:
+        info = self._kept(index)
+        if info is None:
             return objects.Program(None, found.first, sound=False)
-        with _closing(kept):
-            info = system_call.program_info(kept)
         known = info.name in _shards() and info.id == found.id
         return objects.Program(
             _shards()[info.name] if known else None, found.first, known and info.maps == self._maps()
         )
+
+    def _kept(self, index: int) -> system_call.ProgramInfo | None:
+        kept = self._pins.open(_program(index))
+        with _closing(kept):
+            return None if kept is None else system_call.program_info(kept)
 
     def _at_tcx(self, index: int) -> _Found | None:
         kept = self._pins.open(_link(index))

@@ -68,13 +68,14 @@ class TrafficControl:
         """Whether the kernel has ifb, clsact with mirred, skbedit and the kinds of leaves, by name."""
         return self._known.answers(self._channel)
 
-    def surroundings(self) -> Surroundings:
+    def surroundings(self, own_programs: Collection[int] = ()) -> Surroundings:
+        """Read what is not ours. `own_programs`: the ids of eBPF programs that are."""
         present = links.dump(self._channel)
         ours = {link.ifindex for link in present if link.ours}
         hops = list(routes.default_next_hops(self._channel))
         return Surroundings(
             interfaces=interfaces.observe(
-                self._channel, present, {hop.ifindex for hop in hops if hop.ifindex is not None}
+                self._channel, present, {hop.ifindex for hop in hops if hop.ifindex is not None}, own_programs
             ),
             addresses=frozenset(address for ifindex, address in routes.addresses(self._channel) if ifindex not in ours),
             gateways=frozenset(hop.gateway for hop in hops if hop.gateway is not None),
