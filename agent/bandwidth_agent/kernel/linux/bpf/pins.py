@@ -33,10 +33,10 @@ class Pins:
         return str(self._folder / name)
 
     def there(self) -> frozenset[str]:
-        """All names that there are."""
+        """All names that there are, as far as this process may see them: one that may not can load no program either."""
         try:
             return frozenset(os.listdir(self._folder))
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return frozenset()
 
     def interfaces(self) -> frozenset[int]:
