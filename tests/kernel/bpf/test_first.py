@@ -9,7 +9,7 @@ pytestmark = pytest.mark.root
 
 
 def test_all(node: Node) -> None:
-    assert node.driver.probe() == ("", node.tcx)
+    assert node.driver.probe() == (None, node.tcx)
     t4 = objects.LookupTable(
         4, (), {prefix("203.0.113.10"): 7, prefix("198.51.100.0/24"): 9, prefix("198.51.100.1"): 0}
     )

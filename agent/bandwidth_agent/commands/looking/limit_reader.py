@@ -1,7 +1,7 @@
 """Reads which limits are in force, again and again while somebody looks, and seldom enough to cost nothing.
 
-Reads sets and classes by netlink, and rules or programs only where a limit has ports; changes nothing. Sets take CAP_NET_ADMIN:
-without it the limits are those of the manifest directory, or not known.
+Reads sets and classes by netlink, and rules or programs only where a limit has ports; changes nothing. Sets take
+CAP_NET_ADMIN: without it the limits are those of the manifest directory, or not known.
 """
 
 from __future__ import annotations

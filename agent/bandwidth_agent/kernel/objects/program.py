@@ -43,9 +43,9 @@ class PutProgram(_OfProgram):
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         shard = self.program.shard
-        way = "with their class as priority" if shard is None else f"to {names.pair(shard)}"
+        way = "on with its class as priority" if shard is None else f"to {names.pair(shard)}"
         verb = "change" if self.observed else "add"
-        yield verb, "program", self.interface, f"egress, first: addresses of the tables {way}"
+        yield verb, "ebpf", self.interface, f"egress, first of all: what the tables have goes {way}"
 
     def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> PutProgram | None:
         """Nothing is sent to a pair that failed, and nothing gets a class that no tree has."""
@@ -66,4 +66,4 @@ class DeleteProgram(_OfProgram):
         return self if applied.rules_stand_in and not applied.entries else None
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
-        yield "delete", "program", self.interface, "egress"
+        yield "delete", "ebpf", self.interface, "egress"

@@ -26,6 +26,8 @@ _UNKNOWN = (
     " hand these packets to the host's stack"
 )
 
+PUT = "programs of this agent meet them from now on, and this goes away once packets were seen to be held"
+
 
 def remedy(features: model.Features, state: model.State) -> str:
     """Return what lets programs of the agent meet packets that netfilter never sees; "" where that would not help.

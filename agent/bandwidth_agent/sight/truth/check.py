@@ -104,7 +104,8 @@ class Check:
             self.sign = datapath_sign.found(in_force.interfaces, uplinks, programs_first=first)
             of_ebpf = bool(datapath_sign.of_ebpf(in_force.interfaces, uplinks))
             self.ebpf_helps = of_ebpf and not first and "ebpf" in in_force.features.denied
-            self.remedy = advice.remedy(in_force.features, in_force.state)
+            just_put = any(isinstance(change, objects.PutProgram) for change in changes)
+            self.remedy = advice.PUT if just_put else advice.remedy(in_force.features, in_force.state)
         anew = frozenset(number for change in changes for number in _made_anew(change))
         self._judge.forget(anew)
         if changes:

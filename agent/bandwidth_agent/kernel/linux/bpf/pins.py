@@ -33,7 +33,7 @@ class Pins:
         return str(self._folder / name)
 
     def there(self) -> frozenset[str]:
-        """All names that there are, as far as this process may see them: one that may not can load no program either."""
+        """All names that there are; none to a process that may not see them, which can load no program either."""
         try:
             return frozenset(os.listdir(self._folder))
         except (FileNotFoundError, PermissionError):
