@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
 import pathlib
+import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from bandwidth_agent.kernel import objects
-from bandwidth_agent.kernel.linux.bpf import driver
+from bandwidth_agent.kernel.linux.bpf import driver, system_call
 from bandwidth_agent.kernel.linux.rtnl import tc
-from bandwidth_api import addresses
-from bandwidth_api.plan import Prefix
+from bandwidth_api import addresses, names
+from bandwidth_api.plan import PortRange, Prefix
 from bandwidth_lab.namespaces import Namespace
 
 _TEST_RUN = 10
 _CONTEXT_BYTES = 192  # struct __sk_buff
-_PRIORITY, _INGRESS, _CB = 32, 36, 48  # where they are in it
-_RUN = struct.Struct("=IIIIQQIIIIQQIIII")
+_PRIORITY_AT = 32  # of it
+# program, what it returned; bytes in, bytes out, where; repetitions, time; context in, context out, where; flags
+_RUN = struct.Struct("=IIIIQQIIIIQQI4x")
+NEXT, REDIRECT = 0xFFFF_FFFF, 7  # what programs return
+
+V4, V6 = "cbl-v4", "cbl-v6"
 
 
 def prefix(text: str) -> Prefix:
     return addresses.parse(text)
+
+
+def table(family: int, entries: Mapping[str, int], *ports: PortRange) -> objects.LookupTable:
+    return objects.LookupTable(family, ports, {prefix(client): minor for client, minor in entries.items()})
 
 
 class Node:
@@ -58,6 +70,21 @@ class Node:
             case _:
                 return self.control.apply_one(step)
 
+    def put(self, *tables: objects.LookupTable) -> None:
+        """Tables, each with the name that its set has."""
+        self.apply(*(objects.PutTable(names.set_name(t.family, t.ports), t) for t in tables))
+
+    @contextlib.contextmanager
+    def program(self, interface: str = "eth0") -> Iterator[Runner]:
+        """The program of an interface, to be asked about packets."""
+        index = self.namespace.call(lambda: socket.if_nametoindex(interface))
+        (path,) = self.directory.glob(f"client-bandwidth/*/program-{index}")
+        descriptor = system_call.open_pinned(str(path))
+        try:
+            yield Runner(descriptor)
+        finally:
+            os.close(descriptor)
+
     @property
     def tables(self) -> Mapping[str, objects.LookupTable]:
         return self.driver.observe()[0]
@@ -69,3 +96,31 @@ class Node:
     @property
     def pairs(self) -> Mapping[int, objects.Pair]:
         return self.control.observe().pairs
+
+
+class Runner:
+    """Asks a program about packets that nobody sends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._out = ctypes.create_string_buffer(1 << 14)
+        self._context = ctypes.create_string_buffer(_CONTEXT_BYTES)
+
+    def run(self, packet: bytes, ether_type: int | None = None) -> tuple[int, int]:
+        """What the program returns for an IP packet, and the priority that the packet has then."""
+        kind = ether_type or (0x0800 if packet[0] >> 4 == 4 else 0x86DD)
+        frame = bytes(12) + kind.to_bytes(2, "big") + packet
+        given, out, context = ctypes.create_string_buffer(frame, len(frame)), self._out, self._context
+        where = ctypes.addressof(given), ctypes.addressof(out)
+        ctypes.memset(context, 0, _CONTEXT_BYTES)
+        contexts = _CONTEXT_BYTES, _CONTEXT_BYTES, ctypes.addressof(context), ctypes.addressof(context)
+        asked = _RUN.pack(self._descriptor, 0, len(frame), len(out), *where, 1, 0, *contexts, 0)
+        answer = _RUN.unpack(system_call.command(_TEST_RUN, asked)[1])
+        (priority,) = struct.unpack_from("=I", context, _PRIORITY_AT)
+        return int(answer[1]), int(priority)
+
+    def number(self, packet: bytes) -> int:
+        """The class number that a packet gets; 0 for none."""
+        returned, priority = self.run(packet)
+        assert (returned, priority >> 16) in ((NEXT, 0), (NEXT, names.HTB_MAJOR), (REDIRECT, names.HTB_MAJOR))
+        return priority & 0xFFFF

@@ -1,1 +1,1 @@
-"""eBPF: the programs that give packets their class, the maps they look into, and how both come into the kernel."""
+"""Drivers for eBPF: the programs that give packets their class, the maps that these read, and what keeps both."""
