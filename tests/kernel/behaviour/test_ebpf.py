@@ -1,4 +1,4 @@
-"""Limits where an eBPF datapath leads packets past netfilter: programs of ours hold them, on the wire and on the way."""
+"""Limits where an eBPF datapath leads packets past netfilter: programs of ours hold them, on the wire and meanwhile."""
 
 from __future__ import annotations
 
