@@ -6,6 +6,7 @@ Owns the text forms of all options. Never prints and never exits: a wrong value 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import ipaddress
 import pathlib
@@ -19,6 +20,7 @@ from bandwidth_api.compiler import width
 from bandwidth_runtime import arguments
 from bandwidth_runtime.web.address import Address
 
+BPF_DIRECTORY = pathlib.Path("/sys/fs/bpf")
 STATE_DIR = pathlib.Path("/var/lib/client-bandwidth")
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 MASK_BITS_MIN = 4  # room for 15 limits; names.CLASS_MAX needs 15 bits
@@ -46,6 +48,7 @@ class Options:
     state_dir: pathlib.Path = STATE_DIR
     node_labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     iptables_backend: Literal["auto", "nft", "legacy"] = "auto"
+    bpf_directory: pathlib.Path | None = None  # None: no program is loaded
     once: bool = False
     json: bool = False
     exit_code: bool = False
@@ -164,11 +167,16 @@ def some_seconds(text: str) -> float:
 
 
 def address(text: str) -> plan.Prefix:
-    """Parse an address or a network in any unambiguous form; host bits are cleared."""
+    """Parse an address or a network in any unambiguous form; host bits are cleared, brackets of IPv6 left out."""
+    written = text.strip()
+    if written.startswith("[") and written.endswith("]"):
+        written = written[1:-1]
     try:
-        return addresses.network(text)
+        with contextlib.suppress(ValueError):
+            return addresses.network(written)
+        return addresses.parse(written)  # says what is probably meant
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; such as 203.0.113.7 or 2001:db8:7::/64") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def port(text: str) -> plan.PortRange:

@@ -25,9 +25,14 @@ from bandwidth_api.plan import Prefix
 class RealKernel:
     """The kernel of the calling thread's network namespace."""
 
-    def __init__(self, iptables_backend: iptables.Backend = "auto", bpf_directory: str = "") -> None:
-        """`bpf_directory`: where in a bpf file system our eBPF objects have their names; "": there are none."""
-        self._ebpf = driver.Driver(bpf_directory)
+    def __init__(
+        self, iptables_backend: iptables.Backend = "auto", bpf_directory: str = "", *, puts_programs: bool = True
+    ) -> None:
+        """`bpf_directory`: where in a bpf file system our eBPF objects have their names; "": there are none.
+
+        `puts_programs`: whether to find out if they can be loaded, by loading them.
+        """
+        self._ebpf = driver.Driver(bpf_directory, loads=puts_programs)
         self._tc = tc.TrafficControl(self._ebpf.way_back)
         self._sets = ipset.IpSets()
         self._tables = iptables.IpTables(iptables_backend)
@@ -49,7 +54,9 @@ class RealKernel:
         ebpf = self._ebpf.probe()
         answers = self._tc.features()
         there = frozenset(name for name, answer in answers.items() if answer is features.Answer.THERE)
-        denied = frozenset(name for name, answer in answers.items() if answer is features.Answer.DENIED)
+        denied = {name for name, answer in answers.items() if answer is features.Answer.DENIED}
+        if ebpf.lack is not None and not ebpf.lack.permitted:
+            denied.add("ebpf")
         ipset = self._sets.supported() and self._tables.supported()
         return model.Facts(
             interfaces=around.interfaces,
@@ -61,8 +68,8 @@ class RealKernel:
                 ipset=ipset,
                 skbedit="skbedit" in there,
                 leaf_kinds=there & objects.LEAF_KINDS,
-                denied=denied,
-                ebpf=ebpf.missing,
+                denied=frozenset(denied),
+                ebpf="" if ebpf.lack is None else ebpf.lack.why,
                 tcx=ebpf.tcx,
             ),
             mark_uses=self._mark_uses.read(),

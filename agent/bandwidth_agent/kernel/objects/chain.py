@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bandwidth_agent.kernel.objects import change, port_text, program
+from bandwidth_agent.kernel.objects import change, port_text
 from bandwidth_api import names
 from bandwidth_api.plan import PortRange
 
@@ -67,15 +67,8 @@ class PutChain(_OfChain):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DeleteChain(_OfChain):
+class DeleteChain(_OfChain, change.Undoing):
     """Remove our chain and the jump to it."""
-
-    removes = True
-
-    def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> DeleteChain | None:
-        """Where programs take over what the chain did, it stays until they can do so for every class."""
-        lost = any(device.startswith(names.PAIR_PREFIX) for device, _ in applied.classes)
-        return self if program.standing_in(applied) and not lost else None
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         yield "delete", "chain", names.CHAIN, f"IPv{self.family}, and the jump to it"

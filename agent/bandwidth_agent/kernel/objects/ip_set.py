@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from bandwidth_agent.kernel.objects import change, program, root
+from bandwidth_agent.kernel.objects import change, root
 from bandwidth_agent.kernel.objects.set_entry import SetEntry
 from bandwidth_api import addresses
 from bandwidth_api.plan import Prefix
@@ -69,7 +69,7 @@ class PutEntries(_OfSet):
     def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> PutEntries | None:
         """While programs fail that take over from rules, entries keep what the rules take from them."""
         whole = _of_sound_classes(self.entries, applied, number)
-        sound = self.touches not in applied.objects and program.standing_in(applied)
+        sound = self.touches not in applied.objects and applied.programs_stand_in
         return dataclasses.replace(self, entries=whole) if whole and sound else None
 
 

@@ -48,7 +48,7 @@ class PutTable(_OfTable):
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         ports = ", ".join(map(port_text.of, self.table.ports)) or "every other packet"
-        yield "add", "table", self.name, f"IPv{self.table.family}, {ports}, {len(self.table.entries)} addresses"
+        yield "add", "table", self.name, f"IPv{self.table.family}, {ports}, {len(self.table.entries)} prefixes"
         yield from _rows("add", self.name, self.table.entries, labels)
 
     def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> PutTable:
@@ -90,7 +90,7 @@ class DeleteTableEntries(_OfTable):
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         for prefix in sorted(self.prefixes, key=lambda p: (p.length, p.network)):
-            yield "delete", "address", self.name, addresses.write(prefix)
+            yield "delete", "prefix", self.name, addresses.write(prefix)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,5 +111,5 @@ def _of_sound_classes(entries: Numbers, applied: change.Applied) -> Numbers:
 
 def _rows(verb: str, name: str, entries: Numbers, labels: change.Labels) -> Iterator[change.Row]:
     for prefix, minor in sorted(entries.items(), key=lambda item: (-item[0].length, item[0].network)):
-        where = (verb, "address", name, addresses.write(prefix))
+        where = (verb, "prefix", name, addresses.write(prefix))
         yield (*where, "nobody's", "") if minor == HOLE else (*where, f"class {root.classid(minor)}", labels.of(minor))

@@ -43,9 +43,9 @@ class PutProgram(_OfProgram):
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         shard = self.program.shard
-        way = "with their class as priority" if shard is None else f"to {names.pair(shard)}"
+        way = "on with its class as priority" if shard is None else f"to {names.pair(shard)}"
         verb = "change" if self.observed else "add"
-        yield verb, "program", self.interface, f"egress, first: addresses of the tables {way}"
+        yield verb, "ebpf", self.interface, f"egress, first of all: what the tables have goes {way}"
 
     def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> PutProgram | None:
         """Nothing is sent to a pair that failed, and nothing gets a class that no tree has."""
@@ -61,10 +61,9 @@ class DeleteProgram(_OfProgram):
 
     removes = True
 
+    def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> DeleteProgram | None:
+        """Where rules take over what programs did, these stay until rules do so for every client."""
+        return self if applied.rules_stand_in and not applied.entries else None
+
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
-        yield "delete", "program", self.interface, "egress"
-
-
-def standing_in(applied: change.Applied) -> bool:
-    """Return whether programs can do what rules did: nothing of pairs, tables and programs failed."""
-    return {"pair", "table", "program"}.isdisjoint(item.layer for item in applied.objects)
+        yield "delete", "ebpf", self.interface, "egress"

@@ -17,9 +17,12 @@ _FILTERS = ("cil_", "cali_")
 _SHOWN_MAX = 3
 
 
-def found(interfaces: Mapping[str, model.Interface], uplinks: Collection[str]) -> str:
-    """Return the first few signs as text for people, such as "device cilium_host"; "" without any."""
-    return _text(text for text, _ in _signs(interfaces, uplinks))
+def found(interfaces: Mapping[str, model.Interface], uplinks: Collection[str], *, programs_first: bool = False) -> str:
+    """Return the first few signs as text for people, such as "device cilium_host"; "" without any.
+
+    `programs_first`: programs of ours classify, and meet the packets that those signs are about which are of eBPF.
+    """
+    return _text(text for text, ebpf in _signs(interfaces, uplinks) if not (ebpf and programs_first))
 
 
 def of_ebpf(interfaces: Mapping[str, model.Interface], uplinks: Collection[str]) -> str:

@@ -20,20 +20,26 @@ _ASK_AGAIN_SECONDS = 60.0
 class Answer(NamedTuple):
     """Whether our programs can be loaded and kept here."""
 
-    missing: str  # why not; "": they can
+    lack: probe.Lack | None  # why not
     tcx: bool = False
 
 
 class Driver:
     """Tables and programs of the network namespace in which it is made. `directory`: "" for none. Not thread-safe.
 
-    `tcx`: whether to attach programs there; None: where the kernel has it.
+    `tcx`: whether to attach programs there; None: where the kernel has it. `loads`: whether it is to put programs; one
+    that only looks, or takes away, loads none to find out whether it could.
     """
 
     def __init__(
-        self, directory: str, *, tcx: bool | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        directory: str,
+        *,
+        tcx: bool | None = None,
+        loads: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._directory = directory
+        self._directory, self._loads = directory, loads
         self._monotonic = monotonic
         self._channel = netlink.Socket()
         self._has_tcx = probe.has_tcx() if tcx is None else tcx
@@ -58,8 +64,8 @@ class Driver:
     def probe(self) -> Answer:
         """Find out whether programs can be loaded; where they cannot, again after a while. Raises OSError: not now."""
         now = self._monotonic()
-        if self._answer is None or (self._answer[0].missing and now - self._answer[1] >= _ASK_AGAIN_SECONDS):
-            self._answer = Answer(probe.missing(self._directory), self._has_tcx), now
+        if self._answer is None or (self._answer[0].lack and now - self._answer[1] >= _ASK_AGAIN_SECONDS):
+            self._answer = Answer(probe.lack(self._directory, tries=self._loads), self._has_tcx), now
         return self._answer[0]
 
     def observe(self) -> tuple[Mapping[str, objects.LookupTable], Mapping[str, objects.Program]]:

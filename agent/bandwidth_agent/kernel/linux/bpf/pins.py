@@ -38,10 +38,10 @@ class Pins:
         return str(self._folder / name)
 
     def there(self) -> frozenset[str]:
-        """All names that there are."""
+        """All names that there are; none to a process that may not see them, which can load no program either."""
         try:
             return frozenset(os.listdir(self._folder))
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return frozenset()
 
     def interfaces(self) -> frozenset[int]:

@@ -10,34 +10,51 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from bandwidth_agent.kernel import refusals
 from bandwidth_agent.kernel.linux.bpf import code, maps, system_call
 
-NO_DIRECTORY = "the agent has no directory for eBPF objects"
+NO_DIRECTORY = (
+    "it has no place for its programs: set agent.ebpf.enabled=true in the chart, on a host give it --bpf-directory"
+    " /sys/fs/bpf"
+)
+_CAPABILITY = "set agent.ebpf.enabled=true in the chart, on a host give it CAP_BPF beside CAP_NET_ADMIN"
+
+
+class Lack(NamedTuple):
+    """Why our programs cannot be loaded or kept."""
+
+    why: str
+    permitted: bool = False  # all is permitted; the kernel cannot
+
 
 _LOOPBACK = 1
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-def missing(directory: str) -> str:
-    """Return why our programs cannot be loaded, or kept in this directory; "" where they can."""
+def lack(directory: str, *, tries: bool = True) -> Lack | None:
+    """Return why our programs cannot be loaded, or kept in this directory; None where they can.
+
+    `tries`: by loading them; else only the directory is looked at.
+    """
     if not directory:
-        return NO_DIRECTORY
+        return Lack(NO_DIRECTORY)
     with open("/proc/thread-self/mountinfo") as mounts:
         if _kind(os.path.realpath(directory), mounts) != "bpf":
-            return f"{directory} is not in a bpf file system: mount one there"
+            return Lack(f"{directory} is in no bpf file system: mount -t bpf bpf {directory}")
     if not os.access(directory, os.W_OK):
-        return f"{directory} cannot be written to"
+        return Lack(f"{directory} cannot be written to")
     try:
-        _load_all()
+        if tries:
+            _load_all()
     except OSError as error:
         if error.errno in refusals.NOT_ALLOWED:
-            return f"eBPF programs cannot be loaded: {error.strerror} (they need CAP_BPF beside CAP_NET_ADMIN)"
+            return Lack(f"it may load no programs ({error.strerror}): {_CAPABILITY}")
         if error.errno in refusals.NOT_NOW:
             raise
-        return f"eBPF programs cannot be loaded: {error.strerror}"
-    return ""
+        return Lack(f"the kernel takes no programs of it: {error.strerror}", permitted=True)
+    return None
 
 
 def has_tcx() -> bool:
