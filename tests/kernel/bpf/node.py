@@ -54,6 +54,9 @@ class Node:
             assert outcome == objects.Outcome(step), outcome
 
     def attempt(self, step: objects.Change) -> objects.Outcome:
+        return self.namespace.call(lambda: self._attempt(step))
+
+    def _attempt(self, step: objects.Change) -> objects.Outcome:
         match step:
             case objects.PutTable():
                 return self.driver.put_table(step)
@@ -87,11 +90,14 @@ class Node:
 
     @property
     def tables(self) -> Mapping[str, objects.LookupTable]:
-        return self.driver.observe()[0]
+        return self.namespace.call(self.driver.observe)[0]
 
     @property
     def programs(self) -> Mapping[str, objects.Program]:
-        return self.driver.observe()[1]
+        return self.namespace.call(self.driver.observe)[1]
+
+    def before(self, interface: str = "eth0") -> tuple[str, ...]:
+        return self.namespace.call(lambda: self.driver.before(interface))
 
     @property
     def pairs(self) -> Mapping[int, objects.Pair]:

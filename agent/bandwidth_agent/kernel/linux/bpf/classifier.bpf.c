@@ -14,7 +14,6 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
@@ -27,6 +26,7 @@
 #define HTB_MAJOR 0x7cb1u
 #define EXTENSIONS 6 /* headers between that of IPv6 and the ports; a packet with more of them has no ports */
 #define AUTHENTICATION 51
+#define LINK_HEADER 32 /* no more bytes than this stand before the IP header */
 
 /* Numbers that the loader puts where the address of one of these is taken: the indexes of a pair's two devices. */
 extern const char pair_index, peer_index;
@@ -79,9 +79,15 @@ struct header { /* what matters of a packet's IP header */
 	__u64 destination[2]; /* of IPv4 only the first, and of that the first half */
 };
 
-/* Copies bytes of the packet, counted from its IP header. Not 0: it has not so many. */
+/* Copies bytes of the packet, counted from its IP header. Not 0: it has not so many. The kernel may have the end of a
+ * packet, and of one that was only passed on even headers, in pages beside it: then they are moved to its beginning. */
 static __always_inline long copy(struct __sk_buff *packet, __u32 offset, void *to, __u32 size)
 {
+	__u32 end = LINK_HEADER + offset + size;
+
+	if (!bpf_skb_load_bytes_relative(packet, offset, to, size, BPF_HDR_START_NET))
+		return 0;
+	bpf_skb_pull_data(packet, end < packet->len ? end : packet->len);
 	return bpf_skb_load_bytes_relative(packet, offset, to, size, BPF_HDR_START_NET);
 }
 
@@ -224,7 +230,7 @@ SEC("tc/to_pair") int to_pair(struct __sk_buff *packet)
 	class = class_of(packet);
 	if (!class)
 		return NEXT;
-	packet->cb[2] = packet->queue_mapping; /* where a bandwidth manager keeps whose packet it is */
+	packet->cb[2] = packet->pkt_type << 16 | packet->queue_mapping; /* where a bandwidth manager keeps whose it is */
 	packet->cb[3] = packet->priority;
 	packet->cb[4] = packet->ifindex;
 	packet->priority = HTB_MAJOR << 16 | class;
@@ -238,9 +244,9 @@ SEC("tc/from_pair") int from_pair(struct __sk_buff *packet)
 
 	if (bpf_skb_load_bytes(packet, ETH_ALEN, &source, sizeof(source)) || source == bpf_htonl(0x027cb100))
 		return DROP;
-	packet->queue_mapping = packet->cb[2];
+	bpf_skb_change_type(packet, packet->cb[2] >> 16); /* by now the peer has taken it for one of another host */
+	packet->queue_mapping = packet->cb[2] & 0xffff;
 	packet->priority = packet->cb[3];
-	bpf_skb_change_type(packet, PACKET_HOST); /* the peer took it for one of another host's */
 	return bpf_redirect(packet->cb[4], 0);
 }
 

@@ -25,9 +25,14 @@ class Pins:
     """The names of one network namespace: that of the thread that makes this object."""
 
     def __init__(self, directory: str) -> None:
-        number = os.stat("/proc/thread-self/ns/net").st_ino
         self.directory = directory
-        self._folder = pathlib.Path(directory, _FOLDER, str(number))
+        self._namespace = _namespace()
+        self._folder = pathlib.Path(directory, _FOLDER, str(self._namespace))
+
+    def assert_here(self) -> None:
+        """Raise RuntimeError in a thread of another network namespace: the indexes of interfaces differ."""
+        if _namespace() != self._namespace:
+            raise RuntimeError("programs are attached by a thread of another network namespace")
 
     def path(self, name: str) -> str:
         return str(self._folder / name)
@@ -71,3 +76,7 @@ class Pins:
         for folder in (self._folder, self._folder.parent):
             with contextlib.suppress(OSError):  # not empty, or never there
                 folder.rmdir()
+
+
+def _namespace() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino

@@ -43,6 +43,7 @@ class Programs:
 
     def observe(self) -> dict[str, objects.Program]:
         """Return our programs by interface. Raises OSError."""
+        self._pins.assert_here()
         name_of = {link.ifindex: link.name for link in links.dump(self._channel) if not link.ours}
         kept = self._pins.interfaces()
         found = {f"{_OF_GONE_INTERFACE}{index}": _LEFT_OVER for index in kept - name_of.keys()}
@@ -55,6 +56,7 @@ class Programs:
     @refusals.as_outcome
     def put(self, step: objects.PutProgram) -> objects.Outcome:
         """Make the wanted program the first on an interface's way out."""
+        self._pins.assert_here()
         link = links.find(self._channel, step.interface)
         if link is None:
             raise OSError(errno.ENODEV, f"{step.interface} is not there")
@@ -75,6 +77,7 @@ class Programs:
     @refusals.as_outcome
     def delete(self, step: objects.DeleteProgram) -> objects.Outcome:
         """Take our program away; there being none is no failure."""
+        self._pins.assert_here()
         gone = step.interface.removeprefix(_OF_GONE_INTERFACE)
         if gone != step.interface and gone.isdigit():
             self._pins.forget(_link(int(gone)), _program(int(gone)))
@@ -90,6 +93,7 @@ class Programs:
 
     def before(self, interface: str) -> tuple[str, ...]:
         """Return what sees packets on an interface's way out before our program, as text; all, where that is not."""
+        self._pins.assert_here()
         link = links.find(self._channel, interface)
         if link is None:
             return ()
