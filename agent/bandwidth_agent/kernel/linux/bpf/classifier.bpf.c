@@ -220,12 +220,17 @@ SEC("tc/to_priority") int to_priority(struct __sk_buff *packet)
 }
 
 /* What the pair would lose goes along in `cb`, 20 bytes that belong to whoever has the packet. The queues below our HTB
- * use the first 8 of them at most. */
+ * use the first 8 of them at most. On the way back they say that the packet was in a pair: while an agent goes over from
+ * rules to programs, a hook leads it past an ifb too, from where it comes to the uplink once more as from nowhere. */
+#define RETURNED 0x7cb1b4c5u
+
 SEC("tc/to_pair") int to_pair(struct __sk_buff *packet)
 {
 	__u32 class;
 
 	if (packet->ingress_ifindex == NUMBER(peer_index))
+		return NEXT;
+	if (packet->cb[3] == RETURNED && packet->cb[4] == ~RETURNED)
 		return NEXT;
 	class = class_of(packet);
 	if (!class)
@@ -240,6 +245,7 @@ SEC("tc/to_pair") int to_pair(struct __sk_buff *packet)
 /* What comes from the pair's own address was sent by the kernel or by a program that sends to every device. */
 SEC("tc/from_pair") int from_pair(struct __sk_buff *packet)
 {
+	__u32 uplink = packet->cb[4];
 	__be32 source;
 
 	if (bpf_skb_load_bytes(packet, ETH_ALEN, &source, sizeof(source)) || source == bpf_htonl(0x027cb100))
@@ -247,7 +253,9 @@ SEC("tc/from_pair") int from_pair(struct __sk_buff *packet)
 	bpf_skb_change_type(packet, packet->cb[2] >> 16); /* by now the peer has taken it for one of another host */
 	packet->queue_mapping = packet->cb[2] & 0xffff;
 	packet->priority = packet->cb[3];
-	return bpf_redirect(packet->cb[4], 0);
+	packet->cb[3] = RETURNED;
+	packet->cb[4] = ~RETURNED;
+	return bpf_redirect(uplink, 0);
 }
 
 char _license[] SEC("license") = "Apache-2.0";
