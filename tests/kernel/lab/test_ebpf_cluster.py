@@ -1,0 +1,102 @@
+"""The eBPF datapath of the end-to-end tests, in namespaces: two nodes, a pod on each, and a client of one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from bandwidth_lab import Host, Lab, Namespace, TcpFlow, WireMeter, ebpf_cluster
+from bandwidth_lab.ebpf_cluster import Cluster, Service
+
+pytestmark = pytest.mark.root
+
+POD_PORT = 5201
+NODE_PORTS = {"front": 30001, "back": 30002}
+PLENTY = 5_000_000  # bits per second: a connection that is cut off brings none
+
+
+@dataclasses.dataclass
+class Made:
+    """Nodes on one network with a client, whose netfilter drops whatever is forwarded."""
+
+    nodes: dict[str, Host]
+    pods: dict[str, Host]
+    client: Host
+
+    def flow(self, pod: str, family: int, dialled: str = "front") -> TcpFlow:
+        dial = (self.nodes[dialled].address(family), NODE_PORTS[pod])
+        return TcpFlow(self.pods[pod], self.client, family=family, port=POD_PORT, dial=dial)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Made]:
+    with Lab("kc-") as lab, contextlib.ExitStack() as stack:
+        net = lab.namespace("net")
+        net.ip("link add name br0 type bridge", "link set br0 up")
+        hosts = {role: _host(lab, net, role, number) for number, role in enumerate(("front", "back", "client"), 10)}
+        client = hosts.pop("client")
+        pods = {role: _pod(lab, host.namespace, number) for number, (role, host) in enumerate(hosts.items(), 1)}
+        services = tuple(
+            Service(role, NODE_PORTS[role], {4: pod.address4, 6: pod.address6}, POD_PORT) for role, pod in pods.items()
+        )
+        nodes = {role: {4: host.address4, 6: host.address6} for role, host in hosts.items()}
+        cluster = Cluster(nodes, {4: "172.18.0.0/16", 6: "fd00:18::/64"}, services)
+        cluster = Cluster.read(json.loads(json.dumps(cluster.as_json())))
+        for role, host in hosts.items():
+            for program in ("iptables", "ip6tables"):
+                host.namespace.run([program, "-P", "FORWARD", "DROP"])
+            stack.enter_context(ebpf_cluster.attached(host.namespace, cluster, role, {NODE_PORTS[role]: "pod0"}))
+        yield Made(hosts, pods, client)
+
+
+def _host(lab: Lab, net: Namespace, role: str, number: int) -> Host:
+    namespace = lab.namespace(role)
+    lab.link(namespace, "eth0", net, role)
+    net.ip(f"link set {role} master br0")
+    host = Host(namespace, "eth0", f"172.18.0.{number}", f"fd00:18::{number}")
+    namespace.ip(f"address add {host.address4}/16 dev eth0", f"address add {host.address6}/64 dev eth0 nodad")
+    namespace.sysctl({"ipv4.ip_forward": 1, "ipv6.conf.all.forwarding": 1, "ipv4.conf.all.rp_filter": 1})
+    return host
+
+
+def _pod(lab: Lab, node: Namespace, number: int) -> Host:
+    """A pod as the plugin ptp makes it."""
+    pod = Host(lab.namespace(f"pod{number}"), "eth0", f"10.244.{number}.2", f"fd00:244:{number}::2")
+    lab.link(pod.namespace, "eth0", node, "pod0")
+    for address, gateway, bits in (
+        (pod.address4, f"10.244.{number}.1", 32),
+        (pod.address6, f"fd00:244:{number}::1", 128),
+    ):
+        nodad = " nodad" if ":" in address else ""
+        node.ip(f"address add {gateway}/{bits} dev pod0{nodad}", f"route add {address} dev pod0")
+        pod.namespace.ip(f"address add {address}/{bits} dev eth0{nodad}", f"route add {gateway} dev eth0")
+        pod.namespace.ip(f"route add default via {gateway} dev eth0")
+    return pod
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("pod", ["front", "back"])
+@pytest.mark.parametrize("dialled", ["front", "back"])
+def test_a_node_port_reaches_its_pod_past_netfilter(made: Made, pod: str, family: int, dialled: str) -> None:
+    """On either node, whichever was dialled, though the rules of both drop what is forwarded."""
+    with made.flow(pod, family, dialled), WireMeter(made.client) as meter:
+        assert meter.measure(0.3) > PLENTY
+
+
+def test_nodes_and_their_own_pods_speak_as_ever(made: Made) -> None:
+    """A probe of the node, and what is asked of a node by another one, are not translated."""
+    node, pod = made.nodes["front"], made.pods["front"]
+    for family in (4, 6):
+        with TcpFlow(pod, node, family=family, port=POD_PORT, dial=(pod.address(family), POD_PORT)):
+            assert _arrives(node, "pod0")
+        with TcpFlow(node, made.nodes["back"], family=family, port=NODE_PORTS["front"]):
+            assert _arrives(made.nodes["back"], "eth0")
+
+
+def _arrives(host: Host, interface: str) -> bool:
+    with WireMeter(dataclasses.replace(host, interface=interface)) as meter:
+        return meter.measure(0.3) > PLENTY

@@ -1,0 +1,101 @@
+"""An eBPF datapath in a kind cluster, a DaemonSet: it leads the NodePorts of chosen pods past netfilter on all nodes.
+
+What it stands for: Cilium with eBPF host routing, GKE Dataplane V2, Calico's eBPF. No part of the product.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from bandwidth_lab import ebpf_cluster
+from bandwidth_lab.kind import services, shell
+from bandwidth_lab.kind.cluster import Cluster
+
+NAMESPACE = "datapath"
+NAME = "datapath"
+_PROGRAM = "kind/inside/datapath.py"
+_FILES = ("ebpf.py", "ebpf_translation.py", "ebpf_cluster.py", _PROGRAM)
+_LIBRARIES = "/opt/client-bandwidth/lib"  # in the agent's image
+_GONE_SECONDS = 60.0
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster, uploads: Collection[services.Upload], image: str) -> Iterator[None]:
+    """The datapath on all nodes while this lasts. `image`: the agent's, which has Python and is on all nodes."""
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    account = ("-n", NAMESPACE, "get", "serviceaccount", "default")
+    shell.eventually("the namespace has its service account", lambda: cluster.kubectl(*account))
+    try:
+        cluster.apply(*_objects(described(cluster, uploads), image))
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{NAME}", "--timeout=60s", timeout=70.0)
+        yield
+    finally:
+        cluster.kubectl("delete", "namespace", NAMESPACE, f"--timeout={_GONE_SECONDS:g}s", timeout=_GONE_SECONDS + 10)
+
+
+def described(cluster: Cluster, uploads: Collection[services.Upload]) -> ebpf_cluster.Cluster:
+    """The cluster as the datapath has to know it."""
+    subnets = shell.run(
+        ["docker", "network", "inspect", "kind", "--format", "{{range .IPAM.Config}}{{.Subnet}} {{end}}"]
+    )
+    made = []
+    for upload in uploads:
+        status = cluster.get("-n", services.NAMESPACE, "pod", upload.name)["status"]
+        pod = _by_family(one["ip"] for one in status["podIPs"])
+        made.append(ebpf_cluster.Service(upload.node, upload.node_port, pod, services.PORT))
+    nodes = {node.name: {family: node.address(family) for family in (4, 6)} for node in cluster.nodes}
+    return ebpf_cluster.Cluster(nodes, _by_family(subnets.split()), tuple(made))
+
+
+def _by_family(texts: Iterator[str] | Collection[str]) -> dict[int, str]:
+    return {6 if ":" in text else 4: text for text in texts}
+
+
+def _objects(described: ebpf_cluster.Cluster, image: str) -> list[Mapping[str, Any]]:
+    folder = importlib.resources.files("bandwidth_lab")
+    keys = {name.replace("/", "-"): name for name in _FILES}
+    data = {key: folder.joinpath(name).read_text() for key, name in keys.items()}
+    data["cluster.json"] = json.dumps(described.as_json())
+    files = [{"key": key, "path": f"bandwidth_lab/{name}"} for key, name in keys.items()]
+    inside = {"name": NAME, "items": [*files, {"key": "cluster.json", "path": "cluster.json"}]}
+    container = {
+        "name": NAME,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-Bu", f"/inside/bandwidth_lab/{_PROGRAM}", "/inside/cluster.json"],
+        "env": [
+            {"name": "PYTHONPATH", "value": f"/inside:{_LIBRARIES}"},
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
+        "securityContext": {"privileged": True},
+        "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1},  # noqa: S108
+        "volumeMounts": [
+            {"name": "inside", "mountPath": "/inside"},
+            {"name": "bpf", "mountPath": "/sys/fs/bpf", "mountPropagation": "Bidirectional"},
+        ],
+    }
+    pod = {
+        "hostNetwork": True,
+        "terminationGracePeriodSeconds": 5,
+        "tolerations": [{"operator": "Exists"}],
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "volumes": [
+            {"name": "inside", "configMap": inside},
+            {"name": "bpf", "hostPath": {"path": "/sys/fs/bpf", "type": "Directory"}},
+        ],
+    }
+    labels = {"app": NAME}
+    daemon_set = {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    }
+    place = {"name": NAME, "namespace": NAMESPACE}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": place, "data": data},
+        {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": place, "spec": daemon_set},
+    ]
