@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab import Host, Lab, Namespace, TcpFlow, WireMeter, ebpf_cluster
+from bandwidth_lab import Host, Lab, Namespace, TcpFlow, WireMeter, ebpf, ebpf_cluster
 from bandwidth_lab.ebpf_cluster import Cluster, Service
 
 pytestmark = pytest.mark.root
@@ -95,6 +95,16 @@ def test_nodes_and_their_own_pods_speak_as_ever(made: Made) -> None:
             assert _arrives(node, "pod0")
         with TcpFlow(node, made.nodes["back"], family=family, port=NODE_PORTS["front"]):
             assert _arrives(made.nodes["back"], "eth0")
+
+
+def test_the_programs_at_tcx_are_counted(made: Made) -> None:
+    """One to the net ends the walk there; another one behind it is told after it."""
+    node = made.nodes["front"].namespace
+    (ours,) = node.call(lambda: ebpf.at_tcx("eth0", "egress"))
+    with ebpf.attached(node, "eth0", "egress", ebpf.verdict(ebpf.NEXT)):
+        first, _ = node.call(lambda: ebpf.at_tcx("eth0", "egress"))
+        assert first == ours
+    assert node.call(lambda: ebpf.at_tcx("eth0", "egress")) == [ours]
 
 
 def _arrives(host: Host, interface: str) -> bool:

@@ -25,12 +25,13 @@ PASS, NEXT = 0, -1  # what a program says: the walk ends here and the packet goe
 R0, R1, R2, R3, R4, R5, R6, STACK = 0, 1, 2, 3, 4, 5, 6, 10
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280}[os.uname().machine]
-_PROG_LOAD, _LINK_CREATE = 5, 28
+_PROG_LOAD, _PROG_QUERY, _LINK_CREATE = 5, 16, 28
 _SCHED_CLS, _XDP = 3, 6
 _XDP_PASS = 2
 _ATTACH_TYPES: dict[Side, int] = {"ingress": 46, "egress": 47}
 _INSTRUCTION = struct.Struct("=BBhi")  # code, registers, offset, number
 _LOG_BYTES = 1 << 16
+_MANY, _COUNT_AT = 64, 24  # of a query: room for programs, and where it says how many there are
 
 _NEW_FILTER, _EVERY_PROTOCOL = 44, 0x0300
 _PARENTS: dict[Side, int] = {"ingress": 0xFFFF_FFF2, "egress": 0xFFFF_FFF3}
@@ -140,6 +141,21 @@ def attached(
             os.close(link)
     finally:
         os.close(descriptor)
+
+
+def at_tcx(interface: str, side: Side) -> list[int]:
+    """The programs at TCX in this namespace, by their numbers in the kernel, the first first."""
+    room = (ctypes.c_uint32 * _MANY)()
+    query = ctypes.create_string_buffer(
+        struct.pack(
+            "=IIIIQIIQQQQ",
+            *(socket.if_nametoindex(interface), _ATTACH_TYPES[side], 0, 0, ctypes.addressof(room), _MANY, 0),
+            *(0, 0, 0, 0),  # nothing is asked about flags, links and their flags
+        )
+    )
+    if _libc.syscall(_SYSCALL, _PROG_QUERY, query, len(query) - 1) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return list(room[: struct.unpack_from("=I", query, _COUNT_AT)[0]])
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 from bandwidth_lab import ebpf_cluster
 from bandwidth_lab.kind import services, shell
 from bandwidth_lab.kind.cluster import Cluster
+from bandwidth_lab.kind.node import Node
 
 NAMESPACE = "datapath"
 NAME = "datapath"
@@ -49,6 +50,14 @@ def described(cluster: Cluster, uploads: Collection[services.Upload]) -> ebpf_cl
         made.append(ebpf_cluster.Service(upload.node, upload.node_port, pod, services.PORT))
     nodes = {node.name: {family: node.address(family) for family in (4, 6)} for node in cluster.nodes}
     return ebpf_cluster.Cluster(nodes, _by_family(subnets.split()), tuple(made))
+
+
+def programs(cluster: Cluster, node: Node) -> str:
+    """The programs at TCX on the way out of a node, while the datapath runs."""
+    pods = cluster.get("-n", NAMESPACE, "pods", "--field-selector", f"spec.nodeName={node.name}")["items"]
+    (pod,) = (pod["metadata"]["name"] for pod in pods)
+    code = f"from bandwidth_lab import ebpf; print(*ebpf.at_tcx({ebpf_cluster.UPLINK!r}, 'egress'))"
+    return cluster.kubectl("-n", NAMESPACE, "exec", pod, "--", "python3", "-Bc", code)
 
 
 def _by_family(texts: Iterator[str] | Collection[str]) -> dict[int, str]:
