@@ -185,8 +185,8 @@ def test_bpf_brings_one_capability_one_mount_and_one_word(tmp_path: pathlib.Path
             (container,) = pod["containers"]
             container["securityContext"]["capabilities"]["add"].append("BPF")
             behind = container["args"].index("--iptables-backend=auto") + 1
-            container["args"].insert(behind, "--bpf-directory=/sys/fs/bpf")
-            mount = {"name": "bpf", "mountPath": "/sys/fs/bpf", "mountPropagation": "HostToContainer"}
+            container["args"].insert(behind, "--bpf-directory=/host/sys/fs/bpf")
+            mount = {"name": "bpf", "mountPath": "/host/sys/fs/bpf", "mountPropagation": "HostToContainer"}
             container["volumeMounts"].append(mount)
             pod["volumes"].append({"name": "bpf", "hostPath": {"path": "/sys/fs/bpf", "type": "Directory"}})
         assert allowed == document
