@@ -22,7 +22,8 @@ FAMILIES = {4: "iptables", 6: "ip6tables"}
 _LEGACY_TABLES = {4: "/proc/thread-self/net/ip_tables_names", 6: "/proc/thread-self/net/ip6_tables_names"}
 _NOT_NOW = 4  # exit code RESOURCE_PROBLEM: the lock is held, or the kernel was short of something
 _LOCK_WAIT_S = 10
-_TIMEOUT_S = 30
+_TIMEOUT_S = 30  # for a program to end, and for each line that it is given:
+_TIMEOUT_S_PER_LINE = 0.004  # ten times what one takes on two cores; the most there can be stay below the watchdog
 
 
 class Listing(NamedTuple):
@@ -130,6 +131,7 @@ def _path() -> str:
 
 
 def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    seconds = _TIMEOUT_S + _TIMEOUT_S_PER_LINE * text.count("\n")
     try:
         return subprocess.run(
             command,
@@ -137,10 +139,10 @@ def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
-            timeout=_TIMEOUT_S,
+            timeout=seconds,
             check=False,
             env={"PATH": _path(), "LC_ALL": "C"},
             close_fds=False,  # the lock is handed down: if we are killed, it is held until no program of ours goes on
         )
     except subprocess.TimeoutExpired as late:
-        raise TimeoutError(errno.ETIMEDOUT, f"{command[0]} did not end within {_TIMEOUT_S} s") from late
+        raise TimeoutError(errno.ETIMEDOUT, f"{command[0]} did not end within {seconds:.0f} s") from late
