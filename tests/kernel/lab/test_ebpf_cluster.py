@@ -1,16 +1,26 @@
-"""The eBPF datapath of the end-to-end tests, in namespaces: two nodes, a pod on each, and a client of one of them."""
+"""The eBPF datapath of the end-to-end tests, in namespaces: two nodes, a pod on each, and a client of one of them.
+
+Each node runs the program that a pod of the DaemonSet runs, from the files that are carried into it.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab import Host, Lab, Namespace, TcpFlow, WireMeter, ebpf, ebpf_cluster
+import bandwidth_agent
+from bandwidth_lab import Host, Lab, Namespace, TcpFlow, WireMeter, ebpf
 from bandwidth_lab.ebpf_cluster import Cluster, Service
+from bandwidth_lab.kind import datapath
 
 pytestmark = pytest.mark.root
 
@@ -33,8 +43,8 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[Made]:
-    with Lab("kc-") as lab, contextlib.ExitStack() as stack:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    with Lab("kc-") as lab:
         net = lab.namespace("net")
         net.ip("link add name br0 type bridge", "link set br0 up")
         hosts = {role: _host(lab, net, role, number) for number, role in enumerate(("front", "back", "client"), 10)}
@@ -45,12 +55,37 @@ def made() -> Iterator[Made]:
         )
         nodes = {role: {4: host.address4, 6: host.address6} for role, host in hosts.items()}
         cluster = Cluster(nodes, {4: "172.18.0.0/16", 6: "fd00:18::/64"}, services)
-        cluster = Cluster.read(json.loads(json.dumps(cluster.as_json())))
-        for role, host in hosts.items():
+        folder = _carried(tmp_path_factory.mktemp("carried"), cluster)
+        for host in hosts.values():
             for program in ("iptables", "ip6tables"):
                 host.namespace.run([program, "-P", "FORWARD", "DROP"])
-            stack.enter_context(ebpf_cluster.attached(host.namespace, cluster, role, {NODE_PORTS[role]: "pod0"}))
+        running = [_started(folder, role, host.namespace) for role, host in hosts.items()]
         yield Made(hosts, pods, client)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+        assert hosts["front"].namespace.call(lambda: ebpf.at_tcx("eth0", "egress")) == []
+
+
+def _carried(folder: pathlib.Path, cluster: Cluster) -> pathlib.Path:
+    for name, text in datapath.carried().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "cluster.json").write_text(json.dumps(cluster.as_json()))
+    return folder
+
+
+def _started(folder: pathlib.Path, role: str, node: Namespace) -> subprocess.Popen[str]:
+    ready = folder / f"{role}-ready"
+    libraries = pathlib.Path(bandwidth_agent.__file__).parents[1]
+    environment = {**os.environ, "NODE_NAME": role, "PYTHONPATH": f"{folder}:{libraries}"}
+    words = [sys.executable, "-SBu", str(folder / datapath.PROGRAM), str(folder / "cluster.json"), str(ready)]
+    process = node.start(words, env=environment)
+    deadline = time.monotonic() + 20
+    while not ready.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert ready.exists(), process.communicate(timeout=5)[0] if process.poll() is not None else "it does not get ready"
+    return process
 
 
 def _host(lab: Lab, net: Namespace, role: str, number: int) -> Host:

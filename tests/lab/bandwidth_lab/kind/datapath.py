@@ -18,9 +18,9 @@ from bandwidth_lab.kind.node import Node
 
 NAMESPACE = "datapath"
 NAME = "datapath"
-_PROGRAM = "kind/inside/datapath.py"
-_FILES = ("ebpf.py", "ebpf_translation.py", "ebpf_cluster.py", _PROGRAM)
+PROGRAM = "bandwidth_lab/kind/inside/datapath.py"
 _LIBRARIES = "/opt/client-bandwidth/lib"  # in the agent's image
+_READY = "/tmp/ready"  # noqa: S108
 _GONE_SECONDS = 60.0
 
 
@@ -36,6 +36,14 @@ def running(cluster: Cluster, uploads: Collection[services.Upload], image: str) 
         yield
     finally:
         cluster.kubectl("delete", "namespace", NAMESPACE, f"--timeout={_GONE_SECONDS:g}s", timeout=_GONE_SECONDS + 10)
+
+
+def carried() -> dict[str, str]:
+    """The files that a node's program is made of, and what is in each."""
+    modules = ("ebpf", "ebpf_translation", "ebpf_cluster")
+    folder = importlib.resources.files("bandwidth_lab")
+    names = [*(f"bandwidth_lab/{module}.py" for module in modules), PROGRAM]
+    return {name: folder.joinpath(name.removeprefix("bandwidth_lab/")).read_text() for name in names}
 
 
 def described(cluster: Cluster, uploads: Collection[services.Upload]) -> ebpf_cluster.Cluster:
@@ -65,23 +73,22 @@ def _by_family(texts: Iterator[str] | Collection[str]) -> dict[int, str]:
 
 
 def _objects(described: ebpf_cluster.Cluster, image: str) -> list[Mapping[str, Any]]:
-    folder = importlib.resources.files("bandwidth_lab")
-    keys = {name.replace("/", "-"): name for name in _FILES}
-    data = {key: folder.joinpath(name).read_text() for key, name in keys.items()}
+    keys = {name.replace("/", "-"): name for name in carried()}
+    data = {key: carried()[name] for key, name in keys.items()}
     data["cluster.json"] = json.dumps(described.as_json())
-    files = [{"key": key, "path": f"bandwidth_lab/{name}"} for key, name in keys.items()]
+    files = [{"key": key, "path": name} for key, name in keys.items()]
     inside = {"name": NAME, "items": [*files, {"key": "cluster.json", "path": "cluster.json"}]}
     container = {
         "name": NAME,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-Bu", f"/inside/bandwidth_lab/{_PROGRAM}", "/inside/cluster.json"],
+        "command": ["python3", "-Bu", f"/inside/{PROGRAM}", "/inside/cluster.json", _READY],
         "env": [
             {"name": "PYTHONPATH", "value": f"/inside:{_LIBRARIES}"},
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
         "securityContext": {"privileged": True},
-        "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1},  # noqa: S108
+        "readinessProbe": {"exec": {"command": ["test", "-e", _READY]}, "periodSeconds": 1},
         "volumeMounts": [
             {"name": "inside", "mountPath": "/inside"},
             {"name": "bpf", "mountPath": "/sys/fs/bpf", "mountPropagation": "Bidirectional"},

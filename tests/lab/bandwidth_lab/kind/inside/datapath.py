@@ -1,8 +1,8 @@
-"""The eBPF datapath of one node of a kind cluster, until it is asked to end. Usage: datapath.py FILE
+"""The eBPF datapath of one node of a kind cluster, until it is asked to end. Usage: datapath.py FILE READY
 
-The file is an `ebpf_cluster.Cluster`; NODE_NAME in the environment says which node this is. Needs the node's network,
-all capabilities, the modules of the laboratory that it imports beside it, and the agent's own for netlink. As the
-datapaths do that it stands for, it mounts the BPF file system where the node has none.
+FILE is an `ebpf_cluster.Cluster`, READY a file that is made when the datapath works; NODE_NAME in the environment says
+which node this is. Needs the node's network, all capabilities, the modules of the laboratory that it imports beside it,
+and the agent's own for netlink. Like the datapaths that it stands for, it mounts the BPF file system.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections.abc import Callable
 from bandwidth_lab import ebpf_cluster
 
 BPF = "/sys/fs/bpf"
-READY = pathlib.Path("/tmp/ready")  # noqa: S108
 _ROUTES = pathlib.Path("/proc/net/route")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,12 +51,12 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    node = os.environ["NODE_NAME"]
-    cluster = ebpf_cluster.Cluster.read(json.loads(pathlib.Path(sys.argv[1]).read_text()))
+    node, (description, ready) = os.environ["NODE_NAME"], map(pathlib.Path, sys.argv[1:])
+    cluster = ebpf_cluster.Cluster.read(json.loads(description.read_text()))
     pods = {one.node_port: device_of(one.pod[4]) for one in cluster.services if one.node == node}
     mount_bpf()
     with ebpf_cluster.attached(Here(), cluster, node, pods):
-        READY.touch()
+        ready.touch()
         print("attached", pods, flush=True)
         ended.wait()
 
