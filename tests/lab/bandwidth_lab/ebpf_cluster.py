@@ -44,6 +44,7 @@ class Cluster:
     nodes: Mapping[str, Mapping[int, str]]
     clients: Mapping[int, str]  # networks such as 172.18.0.0/16
     services: tuple[Service, ...]
+    direct: bool = False  # the node of a pod answers clients itself, whichever node they dialled (DSR)
 
     def as_json(self) -> dict[str, Any]:
         """The same for `read`."""
@@ -56,6 +57,7 @@ class Cluster:
             {name: _by_family(addresses) for name, addresses in data["nodes"].items()},
             _by_family(data["clients"]),
             tuple(Service(**{**one, "pod": _by_family(one["pod"])}) for one in data["services"]),
+            data["direct"],
         )
 
 
@@ -117,8 +119,12 @@ class _Hop:
             yield Translation(self._family, self._pod, End(_packed(addresses[self._family])))
         yield Translation(self._family, self._pod, self._clients, uplink, new_source=self._dialled(node))
         for other in self._others(node):
-            via = _packed(self._cluster.nodes[other][self._family])
-            yield Translation(self._family, self._pod, self._stand_in(other), uplink, via=via)
+            stand_in, dialled = self._stand_in(other), self._dialled(other)
+            if self._cluster.direct:
+                yield Translation(self._family, self._pod, stand_in, uplink, dialled, self._clients)
+            else:
+                via = _packed(self._cluster.nodes[other][self._family])
+                yield Translation(self._family, self._pod, stand_in, uplink, via=via)
 
     def to_another(self, node: str, uplink: int) -> Iterator[Translation]:
         """A client dialled this node, and the pod is on another one: there, and the answer back to the client."""
