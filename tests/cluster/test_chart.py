@@ -173,7 +173,7 @@ def test_without_questions_nothing_of_them_is_there(tmp_path: pathlib.Path) -> N
             assert not any(word in json.dumps(document) for word in words), document["metadata"]["name"]
 
 
-def test_bpf_brings_one_capability_one_mount_and_one_word(tmp_path: pathlib.Path) -> None:
+def test_bpf_brings_one_capability_and_one_mount(tmp_path: pathlib.Path) -> None:
     """With agent.ebpf.enabled the agents have BPF and the node's /sys/fs/bpf, and nothing else is different."""
     (on, off) = (
         yaml.safe_load_all(helm.template("--set", f"agent.ebpf.enabled={enabled}", home=tmp_path))
@@ -185,7 +185,8 @@ def test_bpf_brings_one_capability_one_mount_and_one_word(tmp_path: pathlib.Path
             (container,) = pod["containers"]
             container["securityContext"]["capabilities"]["add"].append("BPF")
             behind = container["args"].index("--iptables-backend=auto") + 1
-            container["args"].insert(behind, "--bpf-directory=/host/sys/fs/bpf")
+            container["args"].insert(behind, "--bpf-directory=$(BPF_DIRECTORY)")
+            container["env"].append({"name": "BPF_DIRECTORY", "value": "/host/sys/fs/bpf"})
             mount = {"name": "bpf", "mountPath": "/host/sys/fs/bpf", "mountPropagation": "HostToContainer"}
             container["volumeMounts"].append(mount)
             pod["volumes"].append({"name": "bpf", "hostPath": {"path": "/sys/fs/bpf", "type": "Directory"}})
