@@ -30,7 +30,8 @@ _SCHED_CLS, _XDP = 3, 6
 _XDP_PASS = 2
 _ATTACH_TYPES: dict[Side, int] = {"ingress": 46, "egress": 47}
 _INSTRUCTION = struct.Struct("=BBhi")  # code, registers, offset, number
-_LOG_BYTES = 1 << 16
+_LOAD = struct.Struct("=IIQQIIQIIQII")
+_LOG_BYTES = 1 << 20
 _MANY, _COUNT_AT = 64, 24  # of a query: room for programs, and where it says how many there are
 
 _NEW_FILTER, _EVERY_PROTOCOL = 44, 0x0300
@@ -184,19 +185,16 @@ def _set_xdp(interface: str, program: int) -> int:
 
 
 def _load(code: bytes, attach_type: int, kind: int = _SCHED_CLS) -> int:
+    """Load a program. Raises OSError with the end of what the kernel says of it."""
     program, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
-    log = ctypes.create_string_buffer(_LOG_BYTES)
+    begin = (kind, len(code) // _INSTRUCTION.size, ctypes.addressof(program), ctypes.addressof(licence))
+    end = (0, 0, 0, 0, attach_type)  # any kernel version, no flags, name or interface
     try:
-        return _bpf(
-            _PROG_LOAD,
-            struct.pack(
-                "=IIQQIIQIIQII",
-                *(kind, len(code) // _INSTRUCTION.size, ctypes.addressof(program), ctypes.addressof(licence)),
-                *(1, _LOG_BYTES, ctypes.addressof(log), 0, 0),  # any kernel version, no flags
-                *(0, 0, attach_type),  # name, interface
-            ),
-        )
+        return _bpf(_PROG_LOAD, _LOAD.pack(*begin, 0, 0, 0, *end))
     except OSError as error:
+        log = ctypes.create_string_buffer(_LOG_BYTES)  # too small for all that is said of a long program
+        with contextlib.suppress(OSError):
+            os.close(_bpf(_PROG_LOAD, _LOAD.pack(*begin, 1, _LOG_BYTES, ctypes.addressof(log), *end)))
         raise OSError(error.errno, f"{error.strerror}: {log.value.decode()[-2000:]}") from None
 
 

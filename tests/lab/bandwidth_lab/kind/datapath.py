@@ -21,7 +21,7 @@ NAME = "datapath"
 PROGRAM = "bandwidth_lab/kind/inside/datapath.py"
 _LIBRARIES = "/opt/client-bandwidth/lib"  # in the agent's image
 _READY = "/tmp/ready"  # noqa: S108
-_GONE_SECONDS = 60.0
+_READY_SECONDS = _GONE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
@@ -32,10 +32,19 @@ def running(cluster: Cluster, uploads: Collection[services.Upload], image: str) 
     shell.eventually("the namespace has its service account", lambda: cluster.kubectl(*account))
     try:
         cluster.apply(*_objects(described(cluster, uploads), image))
-        cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"daemonset/{NAME}", "--timeout=60s", timeout=70.0)
+        _wait_ready(cluster)
         yield
     finally:
         cluster.kubectl("delete", "namespace", NAMESPACE, f"--timeout={_GONE_SECONDS:g}s", timeout=_GONE_SECONDS + 10)
+
+
+def _wait_ready(cluster: Cluster) -> None:
+    rollout = ("rollout", "status", f"daemonset/{NAME}", f"--timeout={_READY_SECONDS:g}s")
+    try:
+        cluster.kubectl("-n", NAMESPACE, *rollout, timeout=_READY_SECONDS + 10)
+    except shell.FailedCommandError as late:
+        said = cluster.kubectl("-n", NAMESPACE, "logs", "--prefix", "-l", f"app={NAME}", check=False)
+        raise TimeoutError(f"{late}\n{said}") from None
 
 
 def carried() -> dict[str, str]:
