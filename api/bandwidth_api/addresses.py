@@ -121,15 +121,26 @@ def _read(text: str) -> Prefix | None:
     return Prefix(family, address >> (BITS[family] - length) << (BITS[family] - length), length)
 
 
+_WITH_PORT = re.compile(r"\[(?P<bracketed>[^]]*)\](?::[0-9]*)?|(?P<dotted>[0-9.]+):[0-9]+")
+_NAME = re.compile(r"(?i)(?:[a-z0-9_-]+\.)*[a-z0-9_-]*[a-z][a-z0-9_-]*\.?")
+
+
 def _hint(text: str) -> str:
     """Return what is probably meant, as a hint for the message."""
-    written, slash, length_text = text.partition("/")
+    with_port = _WITH_PORT.fullmatch(text.strip())
+    bare = (with_port["bracketed"] or with_port["dotted"] or "") if with_port else text.strip()
+    written, slash, length_text = bare.partition("/")
     without_zone = written.partition("%")[0]
     plain = re.sub(r"(?i)^::ffff:(?=[0-9]+\.)|\b0+(?=[0-9])", "", without_zone)
     prefix = _read(plain + slash + length_text)
-    if prefix is None or plain == written:
-        return "write for example 203.0.113.7 or 2001:db8:5::/48"
-    return f"write {write_cidr(prefix) if slash else write(prefix)}"
+    if prefix is not None:
+        return f"write {write_cidr(prefix) if slash else write(prefix)}"
+    if _NAME.fullmatch(written):
+        return "names are not looked up: write an address that it has, such as 203.0.113.7"
+    address = _read(plain) if slash else None
+    if address is not None:
+        return f"write the length of the network as a number up to {BITS[address.family]}"
+    return "write for example 203.0.113.7 or 2001:db8:5::/48"
 
 
 @functools.cache

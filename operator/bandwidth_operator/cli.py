@@ -23,7 +23,7 @@ _RATE = functools.partial(arguments.number, least=1, most=10_000, what="number o
 _STAND_BY = functools.partial(arguments.whole_number, least=10, most=3600, what="whole number of seconds")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> arguments.Command:
     """Return the parser of the whole command line."""
     top = arguments.CommandLine("bandwidth-operator", help_texts.DESCRIPTION, help_texts.EPILOG)
 

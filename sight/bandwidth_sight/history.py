@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import heapq
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -121,6 +122,11 @@ class History:
         self._ports: dict[bytes, dict[_Port, int]] = {}  # of the window that ports are of
         self._open: list[Sampled] = []
 
+    def start(self, began: float) -> None:
+        """Count from then on, unless something has been taken in: what comes first may have begun earlier."""
+        if not self._open and not self._windows[0].buckets:
+            self.began = self.ended = began
+
     def add(self, sampled: Sampled) -> None:
         """Take in what was sampled on one interface; it counts from the next `turn` on that returns True."""
         self.lost += sampled.lost
@@ -149,9 +155,7 @@ class History:
         """The second as it is kept. Little is done for each client of it: there may be thousands."""
         clients = _together([sampled.clients for sampled in self._open])
         kept = {key: _whole(clients[key]) for key in self._kept(clients)}
-        rest = [sums for key, sums in clients.items() if key not in kept] if len(kept) < len(clients) else []
-        others = _whole(tuple(map(sum, zip(*rest, strict=True)))) if rest else _NONE
-        everything = (others, *kept.values())
+        everything = (_rest(clients, kept), *kept.values())
         ports: dict[bytes, dict[_Port, int]] = {}
         for key in kept:
             for sampled in self._open:
@@ -166,7 +170,7 @@ class History:
             clients=kept,
             ports={key: _largest_ports(found) for key, found in ports.items()},
             everything=Sums(*map(sum, zip(*everything, strict=True))),
-            others=len(rest),
+            others=len(clients) - len(kept),
             sent_bytes=round(sum(known)) if len(known) == len(sent) and sent else None,
         )
 
@@ -174,10 +178,10 @@ class History:
         """Return the largest clients of a second, and of the others the largest that are known already."""
         if len(clients) <= LARGEST:
             return clients
-        size = {key: sums[0] for key, sums in clients.items()}
-        chosen = heapq.nlargest(LARGEST, size, key=size.__getitem__)
-        known = size.keys() & self._since.keys() - set(chosen)
-        return chosen + heapq.nlargest(KNOWN - LARGEST, sorted(known), key=size.__getitem__)
+        sizes = map(operator.itemgetter(0), clients.values())
+        chosen = [key for _, key in heapq.nlargest(LARGEST, zip(sizes, clients, strict=True))]
+        known = clients.keys() & self._since.keys() - set(chosen)
+        return chosen + heapq.nlargest(KNOWN - LARGEST, sorted(known), key=lambda key: clients[key][0])
 
     def _sum_ports(self, bucket: _Bucket, sign: int) -> None:
         for key, ports in bucket.ports.items():
@@ -258,6 +262,15 @@ def _together(found: Sequence[Mapping[bytes, _Estimate]]) -> Mapping[bytes, _Est
             had = clients.get(key, (0.0, 0, 0.0))
             clients[key] = had[0] + amount, had[1] + samples, had[2] + squares
     return clients
+
+
+def _rest(clients: Mapping[bytes, _Estimate], kept: Mapping[bytes, Sums]) -> Sums:
+    """The sums of all clients that are not kept: those of all without those of the few that are."""
+    if len(kept) == len(clients):
+        return _NONE
+    of_all = map(sum, zip(*clients.values(), strict=True))
+    of_kept = map(sum, zip(*(clients[key] for key in kept), strict=True))
+    return _whole([max(0.0, a - b) for a, b in zip(of_all, of_kept, strict=True)])
 
 
 def _whole(sums: Sequence[float]) -> Sums:

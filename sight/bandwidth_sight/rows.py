@@ -14,6 +14,7 @@ from bandwidth_api.plan import PortRange, Prefix
 
 WINDOWS_SECONDS = (2, 10, 60)  # the times that rates are averages of, in the order of `Rates`
 WINDOW_NAMES = tuple(f"{seconds}s" for seconds in WINDOWS_SECONDS)
+_NOT_IP_BITS_PER_SECOND = 20_000.0  # ARP, LLDP and the like, which no sample stands for: about 40 packets a second
 SHARE_WINDOW = 1  # the index of the window that shares, errors and ports are of
 
 
@@ -113,13 +114,14 @@ class Snapshot:
     def not_seen(self) -> float | None:
         """The share of what the devices sent that no sample stands for, 0 to 1; None: not known.
 
-        What lies within the error of the estimate counts as seen.
+        What lies within the error of the estimate counts as seen, and so does the little that is not IP.
         """
         if self.sent is None or self.sent[SHARE_WINDOW] <= 0:
             return None
         sent, seen = self.sent[SHARE_WINDOW], self.totals[SHARE_WINDOW]
         missing = sent - seen.bits_per_second
-        return min(1.0, missing / sent) if missing > 2 * math.sqrt(seen.variance) else 0.0
+        allowed = max(2 * math.sqrt(seen.variance), _NOT_IP_BITS_PER_SECOND)
+        return min(1.0, missing / sent) if missing > allowed else 0.0
 
 
 def add(one: Rates, other: Rates) -> Rates:

@@ -6,6 +6,7 @@ Owns the text forms of all options. Never prints and never exits: a wrong value 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import ipaddress
 import pathlib
@@ -164,11 +165,16 @@ def some_seconds(text: str) -> float:
 
 
 def address(text: str) -> plan.Prefix:
-    """Parse an address or a network in any unambiguous form; host bits are cleared."""
+    """Parse an address or a network in any unambiguous form; host bits are cleared, brackets of IPv6 left out."""
+    written = text.strip()
+    if written.startswith("[") and written.endswith("]"):
+        written = written[1:-1]
     try:
-        return addresses.network(text)
+        with contextlib.suppress(ValueError):
+            return addresses.network(written)
+        return addresses.parse(written)  # says what is probably meant
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; such as 203.0.113.7 or 2001:db8:7::/64") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def port(text: str) -> plan.PortRange:

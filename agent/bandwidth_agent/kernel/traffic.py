@@ -48,4 +48,4 @@ class Stretch:
     @property
     def seen_bytes(self) -> float:
         """The estimate of everything that was seen, as the device counts it; of `sent_bytes` the rest was not seen."""
-        return self.link_bytes + sum(estimate.bytes for estimate in self.clients.values())
+        return self.link_bytes + sum(each[0] for each in self.clients.values())

@@ -73,7 +73,7 @@ def test_a_ring_is_used_again_and_again(server: Namespace) -> None:
 def test_a_burst_after_silence(server: Namespace) -> None:
     """With the period of an idle device the ring runs over; what was lost is counted, and the sum is right."""
     with frames.opened(server, lambda: sampler.Sampler(["eth0"])) as sampled:
-        settle(sampled, 0.5)
+        settle(sampled, 1.5)
         assert sampled.take()["eth0"].period == period.LEAST
         frames.put(server, "eth0", *[UDP4, UDP6] * 20_000)
         stretch = sampled.take()["eth0"]

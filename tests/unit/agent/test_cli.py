@@ -176,10 +176,14 @@ def test_the_first_help_shows_a_whole_limit_that_is_accepted(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "required"),
+        ((), "name a program: run, plan, show, top, who, cleanup"),
         (("plan",), "--manifests"),
-        (("fly",), "invalid choice"),
-        (("run", "--manifest", "m"), "--manifest m"),
+        (("fly",), "'fly' is none of run, plan, show, top, who, cleanup\n"),
+        (("tpo",), "did you mean top?"),
+        (("--hepl",), "there is no option --hepl; did you mean --help?"),
+        (("run", "--manifest", "m"), "there is no option --manifest; did you mean --manifests?"),
+        (("top", "--ones=10"), "there is no option --ones; did you mean --once?"),
+        (("top", "10"), "bandwidth-agent top: error: '10' is one word too many"),
         (("run", "--report-interval", "1.5"), "seconds"),
         (("run", "--report-interval", "0"), "seconds"),
         (("show", "--bogus"), "--bogus"),
@@ -197,15 +201,41 @@ def test_the_first_help_shows_a_whole_limit_that_is_accepted(capsys: pytest.Capt
         (("run", "--manifests", "m", "--metrics-max-limits", "-1"), "whole number"),
         (("show", "--interval", "x"), "seconds"),
         (("top", "--once", "0"), "between 1 and 3600"),
-        (("top", "--once", "10", "-o", "yaml"), "invalid choice"),
+        (("top", "--once", "10", "-o", "yaml"), "'yaml' is none of text, json, csv"),
+        (("top", "--once", "10", "-o", "jsn"), "did you mean json?"),
         (("top", "--once", "10", "--top", "0"), "number of rows"),
-        (("top", "--once", "10", "--sort", "rate"), "invalid choice"),
-        (("plan", "--manifests", "m", "-o", "yaml"), "invalid choice"),
+        (("top", "--once", "10", "--sort", "rate"), "none of 2s, 10s, 60s, since"),
+        (("plan", "--manifests", "m", "-o", "yaml"), "none of text, json"),
+        (("who",), "ADDRESS"),
+        (("who", "example.com"), "names are not looked up"),
+        (("who", "203.0.113.7:993"), "write 203.0.113.7"),
+        (("who", "[2001:db8::7]:993"), "write 2001:db8::7"),
+        (("who", "fe80::1%eth0"), "write fe80::1"),
+        (("who", "203.0.113.7/33"), "a number up to 32"),
     ],
 )
 def test_a_wrong_call_is_refused_with_64(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Never with 2, which `plan --exit-code` uses for changes; and what is wrong is said on stderr."""
-    assert says in refused(capsys, *words)
+    """Never with 2, which `plan --exit-code` uses for changes; what is wrong is the first thing that stderr says."""
+    told = refused(capsys, *words)
+    assert says in told
+    assert "error: " in told.splitlines()[0]
+    assert len(told.splitlines()) == 2
+
+
+def test_the_version_is_told_without_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    """As every program does it."""
+    with pytest.raises(SystemExit) as caught:
+        cli.parser().parse_args(["--version"])
+    assert caught.value.code == 0
+    assert re.fullmatch(r"bandwidth-agent \d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("text", ["203.0.113.7", " 203.0.113.7", "203.0.113.7/32", "::ffff:203.0.113.7"])
+def test_who_takes_an_address_in_any_form(text: str) -> None:
+    """As programs, logs and people write it; of a network the host bits do not count."""
+    assert parsed("who", text).address == Prefix(4, 0xCB007107, 32)
+    assert parsed("who", "[2001:db8::7]").address == Prefix(6, 0x20010DB8 << 96 | 7, 128)
+    assert parsed("who", "203.0.113.7/24").address == Prefix(4, 0xCB007100, 24)
 
 
 def test_a_form_of_one_reading_needs_a_reading(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,12 @@ def row(client: str, bits_per_second: float, samples: int = 100, **more: object)
     return Row(addresses.network(client), (same, same, same), bits_per_second, **more)  # type: ignore[arg-type]
 
 
+def exact(bits_per_second: float) -> Row:
+    """A row of which every packet was a sample."""
+    same = Rate(bits_per_second, 100, 0.0)
+    return Row(addresses.network("192.0.2.1"), (same, same, same), bits_per_second)
+
+
 def snapshot(*of: Row, **more: object) -> Snapshot:
     return Snapshot(1e9, 60.0, of, **more)  # type: ignore[arg-type]
 
@@ -188,5 +194,8 @@ def test_what_is_not_seen_is_said_beyond_the_error_only() -> None:
     """Half of what the device sent has no samples; two per cent within an error of ten count as seen."""
     assert snapshot(row("192.0.2.1", 1e6), sent=(2e6, 2e6, 2e6)).not_seen == pytest.approx(0.5)
     assert snapshot(row("192.0.2.1", 1e6), sent=(1.02e6, 1.02e6, 1.02e6)).not_seen == 0.0
+    # Every packet of a quiet host is a sample, and its ARP is none.
+    assert snapshot(exact(1e4), sent=(2.5e4, 2.5e4, 2.5e4)).not_seen == 0.0
+    assert snapshot(exact(1e6), sent=(1.1e6, 1.1e6, 1.1e6)).not_seen == pytest.approx(1 / 11)
     assert snapshot(row("192.0.2.1", 1e6), sent=(0.0, 0.0, 0.0)).not_seen is None
     assert snapshot(row("192.0.2.1", 1e6)).not_seen is None

@@ -29,7 +29,7 @@ _OUTGOING = 4
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _VLANS = (0x8100, 0x88A8)  # a tag that is in the frame; the IP header is found all the same
 _NEXT_HEADER_OFFSET = 6  # in an IPv6 header
-_PLAIN = (6, 17, 58)  # TCP, UDP, ICMPv6: no extension header
+PLAIN = (6, 17, 58)  # TCP, UDP, ICMPv6: in an IPv6 header, that no extension header follows
 _END = "drop"
 
 
@@ -62,7 +62,7 @@ def sample(period: int, generation: int) -> bytes:
         _Line(_ADD, V4_BYTES - 20 + generation),
         _Line(_RETURN_A, 0),
         _Line(_LOAD_BYTE, _NEXT_HEADER_OFFSET, label="v6"),
-        *(_Line(_IF_EQUAL, protocol, yes="plain") for protocol in _PLAIN),
+        *(_Line(_IF_EQUAL, protocol, yes="plain") for protocol in PLAIN),
         _Line(_RETURN, HEADERS_BYTES + generation),
         _Line(_RETURN, V6_BYTES + generation, label="plain"),
     )

@@ -127,6 +127,11 @@ class Ring:
             words[first + 2 : end : _WORDS].tolist(),
         )
 
+    def shown(self, frames: Frames) -> memoryview:
+        """Return whole frames, FRAME_BYTES each, as they lie in the memory; the view must be released before them."""
+        begin, end = frames.starts.start - NETWORK_OFFSET, frames.starts.stop - NETWORK_OFFSET
+        return memoryview(self.memory)[begin:end]
+
     def release(self, frames: Frames) -> None:
         """Give these frames, the last that `filled` returned, back to the kernel."""
         if not frames or self._words is None:

@@ -1,35 +1,24 @@
 """Who gets how much: packets that leave, sampled with a probability of their length.
 
-    packet leaves ──▶ program: length ÷ period ──▶ ring ──▶ drain(): sums by client and port ──▶ take(): a stretch
+    packet leaves ──▶ program: length ÷ period ──▶ ring ──▶ drain(): a tally by client and port ──▶ take(): a stretch
 
-Owns the sums between two calls of `take`. A sample stands for as many bytes as its period then was, or for its own
-length where that is more; under which period it was taken is told by its copied length, never by a clock.
+Owns the period of each interface, and what was sampled between two calls of `take`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import operator
-import struct
 import time
 from collections.abc import Callable, Collection, Mapping
 
 from bandwidth_agent.kernel import traffic
-from bandwidth_agent.kernel.linux.packet import headers, period, programs, ring, uplinks
+from bandwidth_agent.kernel.linux.packet import period, programs, ring, tally, uplinks
 
 _FRAMES, _FEWEST_FRAMES, _ALL_FRAMES = 4096, 512, 32_768  # of one ring, of one of many, of all together: 8 MiB
-_FREE = 3  # interfaces of which each may take as many samples as one alone; more of them share what three take
+_FREE = 2  # interfaces of which each may take as many samples as one alone; more of them share what two take
 _SHORTEST_SECONDS = 0.05  # for which traffic is measured before the period follows it
 _CALMING_SECONDS = 0.5  # the period follows more traffic at once, and less traffic within about this time
-
-_V4 = struct.Struct("!B5xHxB6x6s")  # the first byte; fragment, protocol, destination with the source port behind it
-_PLAIN_V4 = 0x45  # a header without options
-_LATER_FRAGMENT = 0x1FFF
-_WITH_PORTS = frozenset({traffic.TCP, traffic.UDP})
-_NO_PORT = b"\0\0", -1
-
-_Key = tuple[bytes, int]  # destination and two bytes behind it, the source port of TCP and UDP; protocol
 
 
 @dataclasses.dataclass(slots=True)
@@ -38,8 +27,7 @@ class _Sums:
 
     began: float
     sent_bytes: int  # of the device, then
-    found: dict[_Key, list[float]] = dataclasses.field(default_factory=dict)  # bytes, samples, squares
-    link_bytes: float = 0.0
+    found: tally.Tally = dataclasses.field(default_factory=tally.Tally)
     lost: int = 0
 
 
@@ -135,55 +123,53 @@ class _Followed:
         if self._sums is None or not self._ring.follows(uplink.name):
             return None
         self.drain()
+        self._weigh()
         ended, sums = self._clock(), self._sums
         self._sums = _Sums(ended, uplink.sent_bytes)
-        return _stretch(sums, ended, uplink.sent_bytes, self._periods[self._generation])
+        sent = max(0, uplink.sent_bytes - sums.sent_bytes)  # a driver may begin again at 0
+        found, now = sums.found, self._periods[self._generation]
+        return traffic.Stretch(
+            began=sums.began,
+            ended=ended,
+            clients=found.clients,
+            ports=found.ports,
+            sent_bytes=sent,
+            lost=sums.lost,
+            period=now,
+            link_bytes=found.headers * self._link_bytes,
+        )
 
     def drain(self) -> None:
-        """Add what is in the ring to the sums, and let the period follow."""
+        """Count what is in the ring, and let the period follow."""
         if self._sums is None:
             return
         dropped = self._ring.dropped()
-        self._sums.lost += dropped
-        self._heard += dropped
-        # Samples are dropped while the ring is full, and since then nothing was taken out of it.
-        share = 1.0 + dropped / self._ring.frames
-        for _ in range(2):  # its end, and its beginning
-            frames = self._ring.filled()
-            if frames:
-                self._add(self._sums, frames, share)
+        if dropped:
+            self._weigh()  # what was there before stands for itself alone
+        taken = taken_bytes = 0
+        for _ in range(2):  # the end of the ring, and its beginning
+            if frames := self._ring.filled():
+                with self._ring.shown(frames) as shown:
+                    self._sums.found.add(shown, frames.lengths, frames.copied)
                 self._ring.release(frames)
-        self._adapt(self._clock())
+                taken += len(frames.lengths)
+                taken_bytes += sum(frames.lengths)
+        if dropped:
+            # Samples are dropped while the ring is full, and since then nothing was taken out of it.
+            self._weigh(1.0 + dropped / self._ring.frames)
+            self._sums.lost += dropped
+        self._heard += taken + dropped
+        self._adapt(self._clock(), taken_bytes / taken if taken else 0.0)
 
-    def _add(self, sums: _Sums, frames: ring.Frames, share: float) -> None:
-        """Add samples to the sums; `share`: for how many samples each stands, itself and those that were dropped."""
-        memory, found, periods, now = self._ring.memory, sums.found, self._periods, self._periods[self._generation]
-        headed, unpack = 0.0, _V4.unpack_from
-        for start, length, copied in zip(frames.starts, frames.lengths, frames.copied, strict=True):
-            # A packet that was copied whole is shorter than what tells the generation.
-            of_period = periods[copied & 3] if copied < length else now
-            weight = (length if length > of_period else of_period) * share
-            first, fragment, protocol, behind = unpack(memory, start)
-            key: _Key
-            if first == _PLAIN_V4 and copied >= programs.V4_BYTES and not fragment & _LATER_FRAGMENT:
-                key = behind, protocol
-            elif first >> 4 == 6 and programs.V6_BYTES <= copied < programs.HEADERS_BYTES:
-                key = memory[start + 24 : start + 42], memory[start + 6]
-            else:
-                key = _key(memory[start : start + copied])
-            had = found.get(key)
-            if had is None:
-                found[key] = [weight, 1, weight * (weight - length)]
-            else:
-                had[0] += weight
-                had[1] += 1
-                had[2] += weight * (weight - length)
-            headed += weight / length
-        sums.link_bytes += headed * self._link_bytes
-        self._heard += len(frames.lengths)
+    def _weigh(self, share: float = 1.0) -> None:
+        if self._sums is not None:
+            self._sums.found.weigh(self._periods, self._generation, share)
 
-    def _adapt(self, now: float) -> None:
-        """Let the period follow the traffic: up at once, because the ring may be full before the next look."""
+    def _adapt(self, now: float, mean_bytes: float) -> None:
+        """Let the period follow the traffic: up at once, because the ring may be full before the next look.
+
+        `mean_bytes`: the mean length of the packets that were sampled last.
+        """
         elapsed = now - self._looked_at
         if elapsed < _SHORTEST_SECONDS:
             return
@@ -192,41 +178,10 @@ class _Followed:
         calmed = self._pace + (pace - self._pace) * min(1.0, elapsed / _CALMING_SECONDS)
         self._pace = max(pace, calmed)
         held = self._periods[self._generation]
-        fitting = period.following(held, self._pace * self._crowd)
+        fitting = period.following(held, self._pace * self._crowd, mean_bytes)
         if fitting != held:
+            self._weigh()  # before a generation gets another period
             self._pace = 0.0 if fitting > held else self._pace  # what comes now is not known: the next look tells
             self._generation = (self._generation + 1) % programs.GENERATIONS
             self._periods[self._generation] = fitting
             self._ring.attach(programs.sample(fitting, self._generation))
-
-
-def _key(copied: bytes) -> _Key:
-    """The key of a packet with options, extension headers, or less than a header."""
-    said = headers.read(copied)
-    if said is None:
-        return _NO_PORT
-    if said.source_port < 0:
-        return said.destination + _NO_PORT[0], _NO_PORT[1]
-    return said.destination + said.source_port.to_bytes(2, "big"), said.protocol
-
-
-def _stretch(sums: _Sums, ended: float, sent_bytes: int, of_period: int) -> traffic.Stretch:
-    """The sums as a stretch: by client, and of each client by port."""
-    clients: dict[bytes, traffic.Estimate] = {}
-    ports: dict[bytes, dict[tuple[int, int], float]] = {}
-    estimate = traffic.Estimate._make
-    for (behind, protocol), found in sums.found.items():
-        client = behind[:-2]
-        if not client:
-            continue
-        carried = found[0]
-        had = clients.get(client)
-        clients[client] = estimate(found if had is None else map(operator.add, had, found))
-        if protocol in _WITH_PORTS:
-            port = protocol, behind[-2] << 8 | behind[-1]
-            if client in ports:
-                ports[client][port] = carried
-            else:
-                ports[client] = {port: carried}
-    sent = max(0, sent_bytes - sums.sent_bytes)  # a driver may begin again at 0
-    return traffic.Stretch(sums.began, ended, clients, ports, sent, sums.lost, of_period, sums.link_bytes)
