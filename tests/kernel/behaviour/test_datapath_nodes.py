@@ -1,0 +1,36 @@
+"""Limits on the nodes of a cluster whose eBPF datapath leads NodePorts past netfilter."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from bandwidth_lab import ebpf_nodes
+from bandwidth_lab.node import Node
+
+pytestmark = pytest.mark.root
+
+FOUND_SECONDS = 5.0
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["by the dialled node", "direct"])
+def test_the_node_that_answers_finds_the_bypass(tmp_path: pathlib.Path, direct: bool) -> None:
+    """The dialled node where the answer comes by it, though the pod is elsewhere, else the pod's own; no other one."""
+    with ebpf_nodes.datapath_nodes(prefix="kb-", direct=direct) as made:
+        agents = {role: Node(host.namespace, tmp_path / role) for role, host in made.nodes.items()}
+        client = made.clients[0]
+        for agent in agents.values():
+            for family in (4, 6):
+                agent.limit(f"ipv{family}", [client.address(family)], "8Mbit")
+            agent.start()
+        for agent in agents.values():
+            agent.until_rate(client.address4, 8_000_000)
+        answers, other = (agents["back"], agents["front"]) if direct else (agents["front"], agents["back"])
+        answers.bypassed = True
+        with made.flow("back", 4), made.flow("back", 6):
+            for family in (4, 6):
+                answers.until(lambda: any(f'"ipv{family}"' in line for line in answers.alarms()), FOUND_SECONDS)  # noqa: B023
+        assert not other.alarms()
+        for agent in agents.values():
+            assert agent.stop() == 0
