@@ -160,5 +160,5 @@ NO_OPERATOR = (
 )
 OLD_OPERATOR = (
     "the client-bandwidth-operator of this cluster does not know {kind}: it is older than this plugin, or installed"
-    " without; bring its chart and its CRDs up to date"
+    " without (traffic.enabled: false); bring its chart and its CRDs up to date"
 )
