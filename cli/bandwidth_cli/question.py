@@ -48,12 +48,7 @@ class Question:
         self._asker = asker
         self.name = name(asker)
         self._lock = threading.Lock()
-        try:
-            self._object = self._first()
-        except KubectlError as error:
-            if error.kind is Kind.NOT_FOUND:
-                raise FailedError(failures.OLD_OPERATOR.format(kind=traffic_query.KIND)) from None
-            _end(error)
+        self._object: Json = {}
         self._renewed_at = time.monotonic()
         self._gone = False  # deleted by the operator, while we could not renew it
         self._failure: KubectlError | None = None  # that does not pass
@@ -64,7 +59,17 @@ class Question:
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._renewing = threading.Thread(target=self._keep, name="renewing", daemon=True)
-        self._renewing.start()
+        try:
+            self._object = self._first()
+            self._renewed_at = time.monotonic()
+            self._renewing.start()
+        except KubectlError as error:
+            if error.kind is Kind.NOT_FOUND:
+                raise FailedError(failures.OLD_OPERATOR.format(kind=traffic_query.KIND)) from None
+            _end(error)
+        except BaseException:  # interrupted: it may be there already
+            self.close()
+            raise
 
     @property
     def names_clients(self) -> bool:
