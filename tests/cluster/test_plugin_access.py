@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from bandwidth_lab.fault_proxy import FaultProxy
 from cluster.plugin import ROOT, Plugin
 from cluster.world import LIMITS, QUERIES, World, limit
 
@@ -258,6 +259,21 @@ def test_a_question_that_was_asked_at_the_moment_of_the_end_is_taken_back(
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert world.items(QUERIES) == []
+
+
+def test_whoever_leaves_does_not_wait_for_a_server_that_says_nothing(
+    world: World, plugin: Plugin, proxy: FaultProxy
+) -> None:
+    """One that neither answers nor refuses: the question ends by itself within a minute."""
+    path = config(plugin, {"token": token(plugin)}, server=proxy.server)
+    process = plugin.started("top", "--once", "50", kubeconfig=path)
+    name = world.wait(lambda: world.items(QUERIES), "the question is asked")[0]["metadata"]["name"]
+    world.wait(lambda: proxy.count("GET", "watch=1"), "its answer is waited for")
+    proxy.freeze()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)  # a request has 30 s otherwise
+    assert process.returncode == 130
+    world.api.request("DELETE", f"{QUERIES}/{name}")
 
 
 def command_of(pid: str) -> bytes:
