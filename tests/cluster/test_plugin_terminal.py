@@ -71,6 +71,32 @@ def test_a_client_is_found_and_slowed_from_the_screen(looking: World, plugin: Pl
     looking.wait(lambda: not looking.items(QUERIES), "the question is taken back", 10)
 
 
+def test_the_screen_says_when_and_why_nothing_comes(looking: World, plugin: Plugin, screen: Terminal) -> None:
+    """An operator that is gone, and an API server that is, each while the last rows stay; and both come back."""
+    typed(screen, f"{plugin.kubectl} cbl top")
+    screen.until("203.0.113.7")
+    looking.operators[-1].stop()
+    seen = screen.until("no newer answer for", 60)
+    assert "203.0.113.7" in seen
+    looking.operator("other")
+    screen.until(lambda seen: "203.0.113.7" in seen and "no newer answer" not in seen, 60)
+    with looking.outage():
+        screen.until("the API server: ", 60)
+    screen.until(lambda seen: "203.0.113.7" in seen and "note: " not in seen, 60)
+    screen.type("q")
+    looking.wait(lambda: not looking.items(QUERIES), "the question is taken back", 10)
+
+
+def test_without_an_operator_the_screen_does_not_wait_in_silence(
+    world: World, plugin: Plugin, screen: Terminal
+) -> None:
+    """It says within seconds that nobody answers, and what to look at."""
+    typed(screen, f"{plugin.kubectl} cbl top")
+    assert "kubectl cbl status" in screen.until("no answer for 5 s", 30)
+    screen.type("q")
+    world.wait(lambda: not world.items(QUERIES), "the question is taken back", 10)
+
+
 def test_slow_asks_for_what_is_missing_and_then_whether(world: World, plugin: Plugin, screen: Terminal) -> None:
     """A rate and a reason are asked for, a wrong one again; the manifest is shown; without a yes nothing is made."""
     typed(screen, f"{plugin.kubectl} cbl slow 203.0.113.7 --wait 0")
