@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from bandwidth_lab.control_plane import ControlPlane
 from cluster.plugin import Plugin
 from cluster.world import LIMITS, World, limit
 
 pytestmark = pytest.mark.xdist_group("plugin")  # they share an operator
 
 
-@pytest.fixture(scope="module")
-def leading(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A cluster whose operator runs all the time, as long as tests pass."""
-    made = World(plane, tmp_path_factory.mktemp("plugin"))
-    made.clean()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture
-def world(leading: World) -> Iterator[World]:
-    """That cluster without a limit, a node or an agent; what a test makes is gone when it ends."""
-    if not leading.operators or leading.operators[-1].process.poll() is not None:
-        leading.clean()
-        leading.operator(f"operator-{len(leading.operators)}")
-        leading.wait(leading.holder, "the operator leads")
-    yield leading
-    leading.leave()
-
-
-@pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file, in a PATH that holds nothing else but kubectl, sh and env, and a bare Python."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
+def world(led: World) -> World:
+    """One operator leads through all tests of this module."""
+    return led
 
 
 def test_slow_makes_a_limit_and_waits_until_it_is_in_force(world: World, plugin: Plugin) -> None:

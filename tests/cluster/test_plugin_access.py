@@ -17,17 +17,10 @@ from typing import Any
 
 import pytest
 
-from bandwidth_lab.control_plane import ControlPlane
 from cluster.plugin import ROOT, Plugin
 from cluster.world import LIMITS, World, limit
 
 pytestmark = pytest.mark.xdist_group("plugin access")
-
-
-@pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file in a PATH of its own."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
 
 
 def config(plugin: Plugin, user: dict[str, Any] | None, name: str = "test", **cluster: Any) -> str:

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import os
 import pathlib
-import random
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bandwidth_kube import connection
-from bandwidth_lab.control_plane import ControlPlane
-from bandwidth_lab.simulated_agents import SimulatedAgent
-from bandwidth_lab.simulated_sight import SimulatedSight, Ticker
 from bandwidth_lab.terminal import Terminal, terminal
+from cluster import sighted
 from cluster.plugin import Plugin
-from cluster.world import LIMITS, QUERIES, STATES, World
+from cluster.world import LIMITS, QUERIES, World
 
 pytestmark = pytest.mark.xdist_group("plugin terminal")
 
 NODES = 3
 GREEDY = bytes([203, 0, 113, 7])
-
-
-@pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file in a PATH of its own."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
 
 
 @pytest.fixture
@@ -49,19 +39,8 @@ def screen(plugin: Plugin, tmp_path: pathlib.Path) -> Iterator[Terminal]:
 @pytest.fixture
 def looking(world: World) -> Iterator[World]:
     """A cluster of three nodes, of which each sends 30 Mbit/s to one client."""
-    sights = [SimulatedSight({GREEDY: 30e6}, random.Random(number)) for number in range(NODES)]
-    ticker = Ticker(sights)
-    world.operator()
-    world.wait(world.holder, "the operator leads")
-    for number, sight in enumerate(sights):
-        name = f"node-{number}"
-        world.nodes(name)
-        where = connection.load(world.plane.kubeconfig("agent", token=world.agent_token(name)))
-        world.agents[name] = SimulatedAgent(where, name, sight=sight)
-        world.agents[name].start()
-    world.wait(lambda: len(world.items(STATES)) == NODES, "all nodes report")
-    yield world
-    ticker.close()
+    with sighted.nodes(world, [{GREEDY: 30e6}] * NODES):
+        yield world
 
 
 def typed(on: Terminal, line: str) -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import random
 import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_kube import connection
 from bandwidth_lab.control_plane import ControlPlane
-from bandwidth_lab.simulated_agents import SimulatedAgent
-from bandwidth_lab.simulated_sight import SimulatedSight, Ticker
+from cluster import sighted
 from cluster.plugin import ROOT, Plugin
-from cluster.world import LIMITS, QUERIES, STATES, TRAFFIC, World, limit
+from cluster.world import LIMITS, QUERIES, TRAFFIC, World, limit
 
 pytestmark = pytest.mark.xdist_group("plugin top")  # they share an operator
 
@@ -31,34 +28,14 @@ RATES = (
 
 
 @pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file in a PATH of its own."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
-
-
-@pytest.fixture(scope="module")
 def world(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A cluster of three nodes that see traffic, and a limit that holds one client."""
     made = World(plane, tmp_path_factory.mktemp("top"))
     made.clean()
-    sights = [SimulatedSight(rates, random.Random(number)) for number, rates in enumerate(RATES)]
-    ticker = Ticker(sights)
-    made.operator()
-    made.wait(made.holder, "the operator leads")
-    for number, sight in enumerate(sights):
-        name = f"node-{number}"
-        made.nodes(name)
-        where = connection.load(plane.kubeconfig("agent", token=made.agent_token(name)))
-        made.agents[name] = SimulatedAgent(where, name, sight=sight)
-        made.agents[name].start()
-    made.wait(lambda: len(made.items(STATES)) == len(sights), "all nodes report")
-    made.create(limit("slow-9", ["203.0.113.9"]))
-    made.wait_ready("slow-9")
-    try:
+    with contextlib.closing(made), sighted.nodes(made, RATES):
+        made.create(limit("slow-9", ["203.0.113.9"]))
+        made.wait_ready("slow-9")
         yield made
-    finally:
-        ticker.close()
-        made.close()
 
 
 def answered(world: World) -> int:

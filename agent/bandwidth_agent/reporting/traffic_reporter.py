@@ -176,7 +176,7 @@ class TrafficReporter:
             next_at = max(next_at, self._clock.monotonic() + seconds)
 
     def _report(self, report: StateObject, said: client_traffic.Traffic) -> float:
-        """Write the report; return the seconds in which there should be no other."""
+        """Write the report; return for how many seconds no other one should follow."""
         was_there = report.is_there
         try:
             report.write(client_traffic.write(said))

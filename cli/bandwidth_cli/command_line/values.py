@@ -12,10 +12,9 @@ from typing import Any
 
 from bandwidth_api import address_text, addresses, units
 from bandwidth_api.plan import PortRange, Prefix
-from bandwidth_sight import durations
+from bandwidth_sight import draft, durations
 
 FOREVER = "forever"
-REASON_MAX = 256
 NAME_MAX = 253
 PORTS_MAX = 7
 PRIORITY_MAX = 1000
@@ -94,14 +93,7 @@ def lasts(text: str) -> int | None:
 
 def reason(text: str) -> str:
     """Return why a limit is made."""
-    found = text.strip()
-    if not found:
-        raise ValueError("a reason is required; write why, for whoever finds the limit later")
-    if len(found) > REASON_MAX:
-        raise ValueError(f"the reason has {len(found)} characters; write at most {REASON_MAX}")
-    if not found.isprintable():
-        raise ValueError("the reason has characters that cannot be printed; write it without them")
-    return found
+    return draft.checked_reason(text.strip())
 
 
 def name(text: str) -> str:
