@@ -60,6 +60,8 @@ class History:
         """Count from then on, unless something has been taken in: what comes first may have begun earlier."""
         if not self._open and not self._windows[0].buckets:
             self.began = self.ended = began
+            if self._networks is not None:
+                self._networks.start(began)
 
     def add(self, sampled: Sampled) -> None:
         """Take in what was sampled on one interface; it counts from the next `turn` on that returns True."""

@@ -174,6 +174,17 @@ def test_who_changes_his_address_with_every_packet_is_one_network() -> None:
     assert [addresses.write(row.client) for row in merging.fold(seen).rows] == ["10.0.0.1"]
 
 
+def test_networks_begin_when_their_clients_do() -> None:
+    """A stretch that was under way already is as long for the network as for the clients in it."""
+    made = History(100.0)
+    made.start(98.0)
+    add(made, {1: 100})
+    assert made.turn(102.0)
+    seen = made.snapshot(0.0)
+    assert [row.rates for row in seen.networks] == [row.rates for row in seen.rows]
+    assert seen.rows[0].rates[1].bits_per_second == pytest.approx(100 * PERIOD * 8 / 4)
+
+
 def test_networks_of_limits_take_in_what_has_no_row() -> None:
     """A wider one all of it; of a narrower one only the clients that have a row are known to be in it."""
     made = History(100.0)

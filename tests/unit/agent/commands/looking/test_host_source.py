@@ -35,6 +35,7 @@ class Bench:
 
     def __init__(self, clock: Clock) -> None:
         self.kernel, self.clock = fake_kernel.FakeKernel(), clock
+        self.kernel.at = clock.now
         self.turns: list[Callable[[], None]] = []
         self.speed: int | None = 10**9
         self.sight = sight.Sight(self.kernel.sampler, lambda: ["eth0"], clock=clock, start=self.turns.append)
