@@ -209,15 +209,25 @@ class Check:
         self.trouble = ""
 
     def _number_of(self, then: InForce) -> Callable[[traffic.Packet], int | None]:
-        """Return the class number of a packet if it is the same before and after a pass that was made meanwhile."""
+        """Return the class number of a packet if it is the same before and after a pass that was made meanwhile.
+
+        Where our way is known to be missing, which is told otherwise and repaired, packets prove nothing.
+        """
         now = self._in_force
         if now is None:
             return lambda packet: None  # a pass left something undone, so what is in the kernel is not known
-        before = self._look_up(then.state)
-        if now.state is then.state:
+        before, after = self._look_up(then.state), None if now.state is then.state else self._look_up(now.state)
+        missing = _missing(then) | _missing(now)
+        if after is None and not missing:
             return before.number
-        after = self._look_up(now.state)
-        return lambda packet: found if (found := before.number(packet)) == after.number(packet) else None
+
+        def number(packet: traffic.Packet) -> int | None:
+            if packet.interface in missing:
+                return None
+            found = before.number(packet)
+            return found if after is None or after.number(packet) == found else None
+
+        return number
 
     def _look_up(self, state: model.State) -> expected_class.Expected:
         if self._expected is None or self._expected[0] is not state:
@@ -255,6 +265,13 @@ class Check:
         else:
             self.trouble = f"whether limits hold cannot be checked now: {refusals.words(error)}"
         return self._news()
+
+
+def _missing(in_force: InForce) -> frozenset[str]:
+    """Return the interfaces where limits should be enforced, and the way to the classes is known not to be there."""
+    ways = {"ifb": in_force.state.hooks, "interface": in_force.state.trees}
+    placed = in_force.context.placements.items()
+    return frozenset(name for name, place in placed if name not in ways.get(place.kind, (name,)))
 
 
 def _made_anew(change: objects.Change) -> Collection[int]:

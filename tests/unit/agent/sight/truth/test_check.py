@@ -353,3 +353,23 @@ def test_the_end_closes_what_is_open() -> None:
     node.reconciler.truth.close()
     node.reconciler.truth.close()
     assert not node.kernel.windows
+
+
+def test_while_our_hook_is_known_to_be_gone_packets_prove_nothing() -> None:
+    """Another program deletes it every time, which is told; when it is left alone it is repaired, and no bypass."""
+    node = Node()
+    node.send("203.0.113.7")
+    node.go(10.0)
+    told: set[Reason] = set()
+    for _ in range(60):
+        if not told or node.kernel.state.hooks:
+            node.kernel.state = dataclasses.replace(node.kernel.state, hooks={})
+        node.run()
+        told |= {problem.reason for problem in node.made.failing}
+        node.go(0.3)
+    assert told == {Reason.CONFLICTING_WRITER}
+    while not node.kernel.state.hooks:
+        node.run()
+        node.go(0.3)
+    node.run()
+    assert node.made.ok
