@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import time
 
 import pytest
 
-from bandwidth_lab import TcpFlow, UdpFlow, WireMeter, ebpf
+from bandwidth_lab import Network, TcpFlow, UdpFlow, WireMeter, ebpf
 from bandwidth_lab.ebpf_datapath import DatapathNode
 from bandwidth_lab.node import Node
 from bandwidth_lab.traffic import Flow
@@ -121,3 +122,21 @@ def test_a_hook_that_was_deleted_and_repaired_is_no_bypass(tmp_path: pathlib.Pat
                 time.sleep(QUIET_SECONDS)
             holding.assert_held(meter, RATE)
         assert node.stop() == 0
+
+
+def test_what_drains_from_a_deep_queue_behind_the_limit_is_no_bypass(network: Network, node: Node) -> None:
+    """It came out of its class long before it leaves, when its sender is gone and the class lets nothing out."""
+    client = network.clients[0]
+    node.namespace.tc("qdisc add dev eth0 root handle 1: tbf rate 4mbit burst 20k limit 8m")
+    node.limit("slow", [client.address4], "100Mbit")
+    node.limit("unmet", ["203.0.113.99"], "1Mbit")  # as long as nobody meets it, there are looks
+    node.start("--placement", "ifb")
+    node.until_rate(client.address4, 100_000_000)
+    time.sleep(QUIET_SECONDS)
+    with contextlib.ExitStack() as stack:
+        for _ in range(30):  # each may have some hundred kilobytes on the way
+            stack.enter_context(UdpFlow(network.server, client, rate_bits_per_second=2e6))
+        time.sleep(1.5)
+    time.sleep(2 * QUIET_SECONDS)
+    assert node.stop() == 0
+    assert not node.alarms()

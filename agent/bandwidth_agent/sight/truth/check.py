@@ -95,6 +95,11 @@ class Check:
         return found
 
     @property
+    def unconfirmed(self) -> bool:
+        """Whether a bypass was found that may come from our own objects not being there: a read-back tells."""
+        return self._judge.unconfirmed
+
+    @property
     def verified(self) -> frozenset[str]:
         """The limits that were seen to hold."""
         return self._told[1]
@@ -123,6 +128,7 @@ class Check:
             self.sign = datapath_sign.found(in_force.interfaces, uplinks)
             self._judge.shaped(uplinks)
             self._context = in_force.context
+        self._judge.confirm(now, sound=in_force is not None and not changes and not _missing(in_force))
         anew = frozenset(number for change in changes for number in _made_anew(change))
         self._judge.forget(anew)
         if changes:

@@ -373,3 +373,25 @@ def test_while_our_hook_is_known_to_be_gone_packets_prove_nothing() -> None:
         node.go(0.3)
     node.run()
     assert node.made.ok
+
+
+def test_a_bypass_is_reported_when_all_of_ours_was_seen_to_be_there() -> None:
+    """Our hook went and no event was heard yet: the read-back that is asked for repairs it, and nothing is reported."""
+    node = Node()
+    node.limit(A, B, entry("unmet", "203.0.113.99"))  # for the sake of which there are looks
+    node.send("203.0.113.7")
+    node.go(20.0)
+    node.kernel.state = dataclasses.replace(node.kernel.state, hooks={})
+    truth = node.reconciler.truth
+    while not truth.unconfirmed:
+        node.clock.now += STEP_SECONDS
+        node.kernel.at = node.clock.now
+        to = addresses.parse("203.0.113.7")
+        node.kernel.transmit(to.family, to.network, "TCP", 443, "eth0", packets=10)
+        truth.turn()
+    assert node.run().ok
+    assert not truth.unconfirmed
+    node.clock.now += 1.0  # for which whoever removed it is left alone
+    assert node.run().ok
+    assert node.kernel.state.hooks
+    assert node.go(5.0).ok
