@@ -1,10 +1,17 @@
-"""Makes the node's state in the cluster from the report of a pass. Pure; the time is added when it is written."""
+"""Makes the node's state in the cluster from the report of a pass, and tells whether two of them say the same.
+
+Pure; the time is added when it is written.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from bandwidth_agent import report
 from bandwidth_agent.limits import Wanted
 from bandwidth_api.crds import node_state
+
+Object = dict[str, Any]
 
 UNDONE = "the kernel is not as wanted yet; the agent tries again"
 
@@ -43,3 +50,22 @@ def state(
         verified_count=made.checked["verified"],
         bypassed=made.bypassed,
     )
+
+
+def same(there: Object, ours: Object) -> bool:
+    """Return whether a status in the cluster says what ours says, apart from the time and from verified limits.
+
+    What a server leaves out, because its CRD is older, counts as nothing. `why` is made of the other fields.
+    """
+    before, after = _gist(there), _gist(ours)
+    return all(before.get(key) == value for key, value in after.items() if value or key in before)
+
+
+def _gist(status: Object) -> Object:
+    kept = {key: value for key, value in status.items() if key not in ("lastReportTime", "why", "verified", "limits")}
+    limits = status.get("limits")
+    for key, value in limits.items() if isinstance(limits, dict) else ():
+        if key != "verified":
+            kept[f"limits.{key}"] = value
+    kept["datapathSign"] = bool(status.get("datapathSign"))  # another device of the same datapath is no news
+    return kept
