@@ -12,6 +12,7 @@ from bandwidth_agent.limits import Wanted
 from bandwidth_api.crds import node_state
 
 Object = dict[str, Any]
+
 _REMEDY = "; agent.ebpf.enabled=true helps"
 
 UNDONE = "the kernel is not as wanted yet; the agent tries again"
@@ -53,6 +54,13 @@ def state(
     )
 
 
+def _sign(made: report.Report) -> str:
+    """The sign of a datapath, with the value of the chart that helps against what it is about, if one does."""
+    if not made.ebpf_helps:
+        return made.datapath_sign
+    return made.datapath_sign[: node_state.SIGN_MAX - len(_REMEDY)] + _REMEDY
+
+
 def same(there: Object, ours: Object) -> bool:
     """Return whether a status in the cluster says what ours says, apart from the time and from verified limits.
 
@@ -70,10 +78,3 @@ def _gist(status: Object) -> Object:
             kept[f"limits.{key}"] = value
     kept["datapathSign"] = bool(status.get("datapathSign"))  # another device of the same datapath is no news
     return kept
-
-
-def _sign(made: report.Report) -> str:
-    """The sign of a datapath, with the value of the chart that helps against what it is about, if one does."""
-    if not made.ebpf_helps:
-        return made.datapath_sign
-    return made.datapath_sign[: node_state.SIGN_MAX - len(_REMEDY)] + _REMEDY

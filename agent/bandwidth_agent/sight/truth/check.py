@@ -286,7 +286,7 @@ class Check:
 
 def _missing(in_force: InForce) -> frozenset[str]:
     """Return the interfaces where limits should be enforced, and the way to the classes is known not to be there."""
-    ways = {"ifb": in_force.state.hooks, "interface": in_force.state.trees}
+    ways = {"ifb": in_force.state.hooks, "pair": in_force.state.programs, "interface": in_force.state.trees}
     placed = in_force.context.placements.items()
     return frozenset(name for name, place in placed if name not in ways.get(place.kind, (name,)))
 
