@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# What was compiled is kept, whatever the environment says: tests start the programs a thousand times, each of which would
+# compile all its modules again.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 VENV := .venv/.complete
 PYTEST := .venv/bin/pytest
@@ -21,8 +23,7 @@ WORKERS ?= 4
 # Each of these has an API server of its own beside it, which takes its part of the cores.
 CLUSTER_WORKERS ?= 3
 PYTEST_MANY = $(PYTEST) -n $(WORKERS) --maxschedchunk 4
-# Unit tests wait for nothing: one on each core is the fastest. What was compiled is kept from one run to the next, which
-# saves each worker some seconds.
+# Unit tests wait for nothing: one on each core is the fastest.
 UNIT_WORKERS ?= $(shell nproc)
 # Further words for pytest: make test-kernel ARGS='-k ports -x'
 ARGS ?=
@@ -55,7 +56,6 @@ test: setup ## all tests of the agent and of everything pure (root)
 	$(PYTEST_MANY) tests/unit tests/machine tests/contract tests/kernel tests/kernels $(ARGS)
 
 .PHONY: test-unit
-test-unit: export PYTHONDONTWRITEBYTECODE :=
 test-unit: $(VENV) ## the fast tests; no root, no network, no kernel
 	$(PYTEST) -n $(UNIT_WORKERS) tests/unit $(ARGS)
 

@@ -55,6 +55,7 @@ ROWS: dict[str, Callable[[stage.Extent], list[figures.Figure]]] = {
     "rest": resident.rest,
     "look": look.measure,
     "truth": truth.measure,
+    "truth-disturbed": truth.measure_disturbed,
     "screen": screen.measure,
     "versions": versions.measure,
     "sight-packets": sight_packets.measure,

@@ -23,7 +23,7 @@ from bandwidth_agent.planner.admission import protected_addresses
 from bandwidth_agent.planner.classifier import class_ids, ownership
 from bandwidth_agent.planner.placement import default_route_hold, hook_bypass, programs_needed
 from bandwidth_agent.settings import Settings
-from bandwidth_agent.sight.truth import check
+from bandwidth_agent.sight.truth import check, stored_findings
 from bandwidth_api import names, plan
 from bandwidth_api.conditions import Problem, Reason
 
@@ -54,8 +54,12 @@ class Reconciler:
         checkpoint: Callable[[objects.Change], None] | None = None,
         spared: Callable[[], Mapping[plan.Prefix, str]] = dict,
         jitter: Callable[[], float] = random.random,
+        findings: stored_findings.Store | None = None,
     ) -> None:
-        """`spared`: addresses that this host cannot do without, and what they are. `jitter`: as in `Schedule`."""
+        """`spared`: addresses that this host cannot do without, and what they are. `jitter`: as in `Schedule`.
+
+        `findings`: where it is kept which limits are bypassed; None: nowhere.
+        """
         self.spared = spared
         self._kernel = kernel
         self._settings = settings
@@ -69,7 +73,7 @@ class Reconciler:
         self._uplinks = default_route_hold.Uplinks()
         self._bypass = hook_bypass.Watch()
         self._ways = way_out.WayOut()
-        self.truth = check.Check(kernel, clock, jitter)  # whether the limits hold
+        self.truth = check.Check(kernel, clock, jitter, store=findings)  # whether the limits hold
         self._ask_again_at = 0.0
         self.read_seconds = 0.0  # what the last reading of the kernel took
 
@@ -204,6 +208,7 @@ class Reconciler:
             in_force = check.InForce(
                 self._believed, prepared.facts.interfaces, prepared.facts.features, prepared.context
             )
+        self.truth.recall(prepared.context, complete=wanted.complete)
         self.truth.passed(in_force, prepared.changes, self._clock() - started)
         return self._report(prepared, applied, self._clock() - started)
 

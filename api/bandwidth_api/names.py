@@ -15,6 +15,7 @@ GROUP = "clientbandwidth.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 LIMIT_KIND = "ClientBandwidthLimit"
+AUTHOR = f"{GROUP}/author"  # an annotation of limits and questions: the user, as the API server knows them
 
 # Links. An ifb is ours when its name and its group number are; the alias is for people.
 IFB_PREFIX = "cbl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -59,7 +60,8 @@ def _run(given: list[str]) -> int:
 
     with cluster.worded("run", "kubectl"):
         found = program.found()
-    return int(verb.run(options, program.Kubectl(found, split, terminal=page.interactive())))
+    with contextlib.closing(program.Kubectl(found, split, terminal=page.interactive())) as kubectl:
+        return int(verb.run(options, kubectl))
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

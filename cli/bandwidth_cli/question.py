@@ -16,8 +16,9 @@ import time
 from typing import NoReturn
 
 from bandwidth_api import names
-from bandwidth_api.crds import traffic_query
-from bandwidth_api.crds.traffic_query import Answer, Spec
+from bandwidth_api.crds import traffic_answer, traffic_query
+from bandwidth_api.crds.traffic_answer import Answer
+from bandwidth_api.crds.traffic_query import Spec
 from bandwidth_cli.kubectl import failures, paths
 from bandwidth_cli.kubectl.failures import Asked, Kind, KubectlError
 from bandwidth_cli.kubectl.program import Json, Kubectl
@@ -48,7 +49,7 @@ class Question:
         self.name = name(asker)
         self._lock = threading.Lock()
         try:
-            self._object = self._create()
+            self._object = self._first()
         except KubectlError as error:
             if error.kind is Kind.NOT_FOUND:
                 raise FailedError(failures.OLD_OPERATOR.format(kind=traffic_query.KIND)) from None
@@ -64,6 +65,11 @@ class Question:
         self._wake = threading.Event()
         self._renewing = threading.Thread(target=self._keep, name="renewing", daemon=True)
         self._renewing.start()
+
+    @property
+    def names_clients(self) -> bool:
+        """Whether it asks for single clients, and the cluster knows what that is."""
+        return bool(self._spec.clients)
 
     @property
     def trouble(self) -> str:
@@ -143,7 +149,7 @@ class Question:
             elif event.type in ("ADDED", "MODIFIED"):
                 self._reached()
                 self._object = event.object
-                newest = traffic_query.read_answer(event.object) or newest
+                newest = traffic_answer.read_answer(event.object) or newest
         return newest
 
     def _deleted(self) -> None:
@@ -196,6 +202,16 @@ class Question:
                 elif error.kind is not Kind.CONFLICT:
                     raise
         raise KubectlError(Kind.OTHER, "the question cannot be renewed: it is written too often")
+
+    def _first(self) -> Json:
+        """Ask for the first time; a cluster that knows no questions about single clients is asked for the largest."""
+        try:
+            return self._create()
+        except KubectlError as error:
+            if error.kind is not Kind.INVALID or not self._spec.clients:
+                raise
+        self._spec = dataclasses.replace(self._spec, clients=())
+        return self._create()
 
     def _create(self) -> Json:
         metadata: Json = {"name": self.name, "labels": {limits.MADE_BY: manifest.PROGRAM}}

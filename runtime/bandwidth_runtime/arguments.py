@@ -81,7 +81,14 @@ class CommandLine:
 
     def __init__(self, name: str, description: str, epilog: str) -> None:
         self.parser = Command(prog=name, **_texts(description, epilog))
-        self.parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+        self.parser.add_argument(
+            "--version",
+            action=_Version,
+            nargs=0,
+            dest=argparse.SUPPRESS,
+            default=argparse.SUPPRESS,
+            help="print the version and exit",
+        )
         self._programs = self.parser.add_subparsers(dest="command", metavar="PROGRAM", parser_class=_Program)
 
     def program(self, name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:

@@ -50,7 +50,7 @@ def read(client: Prefix, rate: str, ttl: str, reason: str, *, observe: bool = Fa
         client=client,
         rate_bits_per_second=_checked("rate", units.parse_rate, rate.strip()),
         ttl_seconds=_checked("ttl", durations.parse, ttl.strip()),
-        reason=_checked("reason", _reason, reason.strip()),
+        reason=_checked("reason", checked_reason, reason.strip()),
         mode=mode,
     )
 
@@ -126,7 +126,8 @@ def _checked(field: str, parse: Any, text: str) -> Any:
         raise FieldError(field, str(error)) from None
 
 
-def _reason(text: str) -> str:
+def checked_reason(text: str) -> str:
+    """Return why a limit is made; raises ValueError."""
     if not text:
         raise ValueError("a reason is required; write why, for those who find the limit later")
     if len(text) > REASON_MAX:

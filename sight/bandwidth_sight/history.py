@@ -122,6 +122,11 @@ class History:
         self._ports: dict[bytes, dict[_Port, int]] = {}  # of the window that ports are of
         self._open: list[Sampled] = []
 
+    def start(self, began: float) -> None:
+        """Count from then on, unless something has been taken in: what comes first may have begun earlier."""
+        if not self._open and not self._windows[0].buckets:
+            self.began = self.ended = began
+
     def add(self, sampled: Sampled) -> None:
         """Take in what was sampled on one interface; it counts from the next `turn` on that returns True."""
         self.lost += sampled.lost

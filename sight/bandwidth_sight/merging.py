@@ -120,7 +120,7 @@ def _sum(client: Prefix, parts: list[Row]) -> Row:
 
 
 def _vagueness(label: str) -> tuple[bool, str]:
-    """Return what sorts the name of a node, which the cluster knows, before what one node alone can tell."""
+    """Return a key for sorting that puts `node NAME`, which a cluster knows, before labels of one node's own."""
     return not label.startswith("node "), label
 
 

@@ -177,7 +177,7 @@ class _Screen:
             size = os.get_terminal_size(sys.stdout.fileno())
             if size.lines and size.columns:
                 curses.resizeterm(size.lines, size.columns)
-            self._window.clear()  # what was there may have moved: all of it is drawn anew
+            self._window.clear()  # what was there may have moved: all of it is drawn again
 
     # ── keys ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab import control_plane, node
+from bandwidth_lab import cluster_node, control_plane, node, previous
 from bandwidth_lab.fault_proxy import FaultProxy
+from bandwidth_lab.fleet import Fleet
+from cluster.plugin import Plugin
 from cluster.world import World
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -51,6 +53,51 @@ def world(plane: control_plane.ControlPlane, tmp_path: pathlib.Path) -> Iterator
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def _led(plane: control_plane.ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(plane, tmp_path_factory.mktemp("led"))
+    made.clean()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def led(_led: World) -> Iterator[World]:
+    """A cluster whose operator leads through all tests of a module, as long as they pass.
+
+    Without a limit, a node or an agent; what a test makes is gone when it ends.
+    """
+    if not _led.operators or _led.operators[-1].process.poll() is not None:
+        _led.clean()
+        _led.operator(f"operator-{len(_led.operators)}")
+        _led.wait(_led.holder, "the operator leads")
+    yield _led
+    _led.leave()
+
+
+@pytest.fixture
+def nodes(world: World, network: Fleet) -> list[cluster_node.ClusterNode]:
+    """The nodes of the network that a module makes, their agents not started."""
+    return [world.real_node(f"node-{number}", host) for number, host in enumerate(network.nodes)]
+
+
+@pytest.fixture(scope="session")
+def before(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder with the programs of the version before."""
+    try:
+        return previous.programs(tmp_path_factory.mktemp("previous"))
+    except LookupError as error:  # a clone without history
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def plugin(plane: control_plane.ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
+    """The plugin's single file, in a PATH that holds nothing else but kubectl, sh and env, and a bare Python."""
+    return Plugin(plane, tmp_path_factory.mktemp("path"))
 
 
 @pytest.fixture

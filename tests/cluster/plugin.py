@@ -65,7 +65,9 @@ class Plugin:
         """What kubectl's own completion finds for the last word."""
         return self._run(["__complete", *words], self.environment(), None)
 
-    def started(self, *words: str, kubeconfig: pathlib.Path | str | None = None) -> subprocess.Popen[str]:
+    def started(
+        self, *words: str, kubeconfig: pathlib.Path | str | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
         """Start `kubectl cbl`, which becomes the plugin; to be ended by the test."""
         return subprocess.Popen(
             [self.kubectl, "cbl", *words],
@@ -73,7 +75,7 @@ class Plugin:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=self.environment(kubeconfig),
+            env=self.environment(kubeconfig, **environment),
         )
 
     def _run(self, words: Sequence[str], environment: Mapping[str, str], stdin: str | None) -> Done:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bandwidth_api.crds import client_traffic, traffic_query
+from bandwidth_api.crds import client_rows, client_traffic, traffic_answer
 from bandwidth_api.plan import Prefix
 from bandwidth_kube import client, connection
 from bandwidth_lab.control_plane import ControlPlane
@@ -360,6 +360,10 @@ def question(**spec: Any) -> Object:
         ({"nodes": [f"n{n}" for n in range(65)]}, "spec.nodes"),
         ({"nodes": ["n" * 254]}, "spec.nodes"),
         ({"renewal": -1}, "spec.renewal"),
+        ({"clients": ["198.51.100.1"] * 2}, "spec.clients"),
+        ({"clients": [f"198.51.100.{n}" for n in range(5)]}, "spec.clients"),
+        ({"clients": ["198.51.100.0/33"]}, "write an address, or a network"),
+        ({"clients": ["mail.example"]}, "write an address, or a network"),
         ({"every": 1}, "spec.every"),
     ],
 )
@@ -376,21 +380,22 @@ def test_a_question_needs_nothing(asked: World) -> None:
 
 def test_the_bounds_of_the_crds_are_those_of_the_models(asked: World) -> None:
     """An answer and a report as large as the models make them pass the schema, and nothing of them is pruned."""
-    rates = (client_traffic.Amount(1e9, 1e9),) * 3
-    row = traffic_query.Row(
+    rates = (client_rows.Amount(1e9, 1e9),) * 3
+    row = traffic_answer.Row(
         "2001:db8::1", (10**9,) * 3, (1.5,) * 3, 10**12, ("TCP:993",) * 4, 99, "n" * 63, ("l",), "x"
     )
-    full = traffic_query.Answer(
+    full = traffic_answer.Answer(
         rows=(row,) * 50,
         silent=("n",) * 5,
         troubles=("t",) * 3,
         message="m" * 600,
-        total=traffic_query.Total(sent_bits_per_second=(1, 2, 3)),
+        total=traffic_answer.Total(sent_bits_per_second=(1, 2, 3)),
     )
-    rows = tuple(client_traffic.Row(Prefix(4, 0xC0000200 + n, 32), rates, 1e9) for n in range(50))  # type: ignore[arg-type]
-    found = tuple(client_traffic.Found(n, rates, 1e9) for n in range(100))  # type: ignore[arg-type]
+    rows = tuple(client_rows.Row(Prefix(4, 0xC0000200 + n, 32), rates, 1e9) for n in range(50))  # type: ignore[arg-type]
+    found = tuple(client_rows.Found(n, rates, 1e9) for n in range(100))  # type: ignore[arg-type]
+    named = (client_rows.Named(Prefix(4, 0xC0000100, 24), rates, 1e9, 60),) * 16  # type: ignore[arg-type]
     report = client_traffic.Traffic(
-        "node-of-the-bounds", 1, 1.7e9, rows=rows, found=found, message="m" * 200, sent=(1.0,) * 3
+        "node-of-the-bounds", 1, 1.7e9, rows=rows, found=found, message="m" * 200, sent=(1.0,) * 3, named=named
     )
     asked.nodes("node-of-the-bounds")
     made = {
@@ -401,7 +406,7 @@ def test_the_bounds_of_the_crds_are_those_of_the_models(asked: World) -> None:
     asked.api.request("POST", QUERIES, body=question())
     asked.api.request("POST", TRAFFIC, body=made)
     for path, status in (
-        (f"{QUERIES}/look", traffic_query.write_answer(full)),
+        (f"{QUERIES}/look", traffic_answer.write_answer(full)),
         (f"{TRAFFIC}/node-of-the-bounds", client_traffic.write(report)),
     ):
         merge = {"content_type": client.MERGE_PATCH}
@@ -444,6 +449,23 @@ def test_an_agent_writes_only_the_traffic_of_its_own_node(world: World) -> None:
         with pytest.raises(client.RefusedError) as refused:
             agent.api.request(method, path, body=what, **options)
         assert refused.value.status == 403, (method, path)
+
+
+def test_a_question_names_nobody_else_as_its_author(asked: World) -> None:
+    """Who asks may sign with the name that the API server knows, or not at all; a renewal keeps what is there."""
+
+    def signed(author: str, renewal: int = 0) -> Object:
+        made = question(renewal=renewal)
+        return made | {"metadata": made["metadata"] | {"annotations": {"clientbandwidth.io/author": author}}}
+
+    assert "names eve, and who asks is admin" in refusal(asked, f"{QUERIES}?dryRun=All", signed("eve"))
+    assert refusal(asked, f"{QUERIES}?dryRun=All", question()) == ""
+    assert refusal(asked, QUERIES, signed("admin")) == ""
+    merge = {"content_type": client.MERGE_PATCH}
+    assert refusal(asked, f"{QUERIES}/look", {"spec": {"renewal": 2}}, "PATCH", **merge) == ""
+    forged = {"metadata": {"annotations": {"clientbandwidth.io/author": "eve"}}}
+    assert "rule author" in refusal(asked, f"{QUERIES}/look", forged, "PATCH", **merge)
+    asked.api.request("DELETE", f"{QUERIES}/look")
 
 
 def test_who_may_ask(world: World) -> None:

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab.control_plane import ControlPlane
 from cluster.world import LIMITS, SLICES, World, limit
 
 pytestmark = pytest.mark.xdist_group("limits")  # they share an operator
 
 
-@pytest.fixture(scope="module")
-def leading(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A cluster whose operator runs all the time, as long as tests pass."""
-    made = World(plane, tmp_path_factory.mktemp("limits"))
-    made.clean()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture
-def world(leading: World) -> Iterator[World]:
-    """That cluster without a limit, a node or an agent; what a test makes is gone when it ends."""
-    if not leading.operators or leading.operators[-1].process.poll() is not None:
-        leading.clean()
-        leading.operator(f"operator-{len(leading.operators)}")
-        leading.wait(leading.holder, "the operator leads")
-    yield leading
-    leading.leave()
+def world(led: World) -> World:
+    """One operator leads through all tests of this module."""
+    return led
 
 
 def test_a_limit_reaches_every_node_and_its_status_says_so(world: World) -> None:

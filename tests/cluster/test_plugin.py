@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import yaml
 
-from bandwidth_lab.control_plane import ControlPlane
 from cluster.plugin import Plugin
 from cluster.world import LIMITS, World, limit
 
 pytestmark = pytest.mark.xdist_group("plugin")  # they share an operator
 
 
-@pytest.fixture(scope="module")
-def leading(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A cluster whose operator runs all the time, as long as tests pass."""
-    made = World(plane, tmp_path_factory.mktemp("plugin"))
-    made.clean()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.fixture
-def world(leading: World) -> Iterator[World]:
-    """That cluster without a limit, a node or an agent; what a test makes is gone when it ends."""
-    if not leading.operators or leading.operators[-1].process.poll() is not None:
-        leading.clean()
-        leading.operator(f"operator-{len(leading.operators)}")
-        leading.wait(leading.holder, "the operator leads")
-    yield leading
-    leading.leave()
-
-
-@pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file, in a PATH that holds nothing else but kubectl, sh and env, and a bare Python."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
+def world(led: World) -> World:
+    """One operator leads through all tests of this module."""
+    return led
 
 
 def test_slow_makes_a_limit_and_waits_until_it_is_in_force(world: World, plugin: Plugin) -> None:
@@ -141,7 +117,9 @@ def test_list_prints_a_table_objects_or_names(world: World, plugin: Plugin) -> N
     assert table[1].split()[:7] == ["a", "203.0.113.7", "all", "5Mbit", "Enforce", "True", "1/1"]
     assert table[1].split()[7:9] == ["in", "59m"]
     assert plugin.run("list", "-o", "name").out == [f"clientbandwidthlimit.clientbandwidth.io/{n}" for n in "ab"]
-    assert [i["metadata"]["name"] for i in json.loads(plugin.run("list", "-o", "json").text)["items"]] == ["a", "b"]
+    listed = json.loads(plugin.run("list", "-o", "json").text)["items"]
+    assert [i["metadata"]["name"] for i in listed] == ["a", "b"]
+    assert not any("managedFields" in i["metadata"] for i in listed)  # as kubectl does
     assert yaml.safe_load(plugin.run("list", "-o", "yaml").text)["items"][1]["spec"]["mode"] == "Disabled"
     assert plugin.run("list", "--holding", "2001:db8::7", "-o", "name").out[0].endswith("/b")
     assert plugin.run("list", "-l", "x=y").errors == "No such limits found"
@@ -191,6 +169,28 @@ def test_lift_deletes_what_is_named_and_nothing_wider(world: World, plugin: Plug
     assert "did you mean network?" in plugin.run("lift", "netwrok", "-y").errors
     assert plugin.run("lift", "clientbandwidthlimit.clientbandwidth.io/two", "-y").code == 0
     assert [item["metadata"]["name"] for item in world.items(LIMITS)] == ["network"]
+
+
+def test_lift_takes_many_or_none(world: World, plugin: Plugin) -> None:
+    """All are found before any is deleted; labels choose too, and one that cannot be deleted stops no other."""
+    mail = {"labels": {"team": "mail"}}
+    world.create(limit("a", ["203.0.113.7"]), limit("b", ["203.0.113.8"]), limit("c", ["203.0.113.9"]))
+    for name in "bc":
+        world.api.request(
+            "PATCH", f"{LIMITS}/{name}", body={"metadata": mail}, content_type="application/merge-patch+json"
+        )
+    missing = plugin.run("lift", "a", "203.0.113.8", "nobody", "-y")
+    assert missing.code == 1
+    assert "there is no limit nobody" in missing.errors
+    assert len(world.items(LIMITS)) == 3
+    assert plugin.run("lift", "-l", "team=nobody", "-y").errors == (
+        "error: no limit has the labels team=nobody; kubectl cbl list shows all of them"
+    )
+    assert plugin.run("lift", "-y").code == plugin.run("lift", "a", "-l", "team=mail").code == 64
+    assert len(plugin.run("lift", "-l", "team=mail", "--dry-run").out) == 2
+    done = plugin.run("lift", "-l", "team in (mail)", "-y", "-o", "name")
+    assert [line.rpartition("/")[2] for line in done.out] == ["b", "c"], done
+    assert [item["metadata"]["name"] for item in world.items(LIMITS)] == ["a"]
 
 
 def test_status_says_what_is_wrong_and_what_to_do(world: World, plugin: Plugin) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import select
+import shutil
+import signal
 import socket
 import socketserver
 import subprocess
@@ -15,17 +17,10 @@ from typing import Any
 
 import pytest
 
-from bandwidth_lab.control_plane import ControlPlane
 from cluster.plugin import ROOT, Plugin
 from cluster.world import LIMITS, World, limit
 
 pytestmark = pytest.mark.xdist_group("plugin access")
-
-
-@pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file in a PATH of its own."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
 
 
 def config(plugin: Plugin, user: dict[str, Any] | None, name: str = "test", **cluster: Any) -> str:
@@ -227,6 +222,32 @@ def test_the_roles_of_the_chart_give_what_they_say(world: World, plugin: Plugin)
         assert plugin.run("lift", "203.0.113.7", "-y", "--as=ed").code == 0
     finally:
         plane.kubectl("delete", "clusterrolebinding", "test-view", "test-edit")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_an_interrupted_call_leaves_no_kubectl(
+    world: World, plugin: Plugin, tmp_path: pathlib.Path, number: signal.Signals
+) -> None:
+    """Also those that were under way beside the first, and wait for a server that says nothing."""
+    wrapper, log = tmp_path / "kubectl", tmp_path / "pids"
+    wait = f"echo $$ >>{log}; exec {shutil.which('sleep')} 300"
+    slow = f'case "$*" in */api/v1/nodes*|*nodebandwidthstates*) {wait};; esac'
+    wrapper.write_text(f'#!/bin/sh\n{slow}\nexec {plugin.kubectl} "$@"\n')
+    wrapper.chmod(0o755)
+    process = plugin.started("status", KUBECTL=str(wrapper))
+    world.wait(lambda: log.exists() and len(log.read_text().split()) == 2, "both wait")
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not [pid for pid in log.read_text().split() if b"sleep" in command_of(pid)]
+
+
+def command_of(pid: str) -> bytes:
+    """The words of a process; nothing of one that has ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def test_a_cluster_that_is_away_is_told_in_one_line(world: World, plugin: Plugin) -> None:

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import os
 import pathlib
-import random
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bandwidth_kube import connection
-from bandwidth_lab.control_plane import ControlPlane
-from bandwidth_lab.simulated_agents import SimulatedAgent
-from bandwidth_lab.simulated_sight import SimulatedSight, Ticker
 from bandwidth_lab.terminal import Terminal, terminal
+from cluster import sighted
 from cluster.plugin import Plugin
-from cluster.world import LIMITS, QUERIES, STATES, World
+from cluster.world import LIMITS, QUERIES, World
 
 pytestmark = pytest.mark.xdist_group("plugin terminal")
 
 NODES = 3
 GREEDY = bytes([203, 0, 113, 7])
-
-
-@pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file in a PATH of its own."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
 
 
 @pytest.fixture
@@ -49,19 +39,8 @@ def screen(plugin: Plugin, tmp_path: pathlib.Path) -> Iterator[Terminal]:
 @pytest.fixture
 def looking(world: World) -> Iterator[World]:
     """A cluster of three nodes, of which each sends 30 Mbit/s to one client."""
-    sights = [SimulatedSight({GREEDY: 30e6}, random.Random(number)) for number in range(NODES)]
-    ticker = Ticker(sights)
-    world.operator()
-    world.wait(world.holder, "the operator leads")
-    for number, sight in enumerate(sights):
-        name = f"node-{number}"
-        world.nodes(name)
-        where = connection.load(world.plane.kubeconfig("agent", token=world.agent_token(name)))
-        world.agents[name] = SimulatedAgent(where, name, sight=sight)
-        world.agents[name].start()
-    world.wait(lambda: len(world.items(STATES)) == NODES, "all nodes report")
-    yield world
-    ticker.close()
+    with sighted.nodes(world, [{GREEDY: 30e6}] * NODES):
+        yield world
 
 
 def typed(on: Terminal, line: str) -> None:
@@ -90,6 +69,32 @@ def test_a_client_is_found_and_slowed_from_the_screen(looking: World, plugin: Pl
     assert looking.get(f"{LIMITS}/slow-203-0-113-7")["spec"]["reason"] == "mail loop"
     screen.type("q")
     looking.wait(lambda: not looking.items(QUERIES), "the question is taken back", 10)
+
+
+def test_the_screen_says_when_and_why_nothing_comes(looking: World, plugin: Plugin, screen: Terminal) -> None:
+    """An operator that is gone, and an API server that is, each while the last rows stay; and both come back."""
+    typed(screen, f"{plugin.kubectl} cbl top")
+    screen.until("203.0.113.7")
+    looking.operators[-1].stop()
+    seen = screen.until("no newer answer for", 60)
+    assert "203.0.113.7" in seen
+    looking.operator("other")
+    screen.until(lambda seen: "203.0.113.7" in seen and "no newer answer" not in seen, 60)
+    with looking.outage():
+        screen.until("the API server: ", 60)
+    screen.until(lambda seen: "203.0.113.7" in seen and "note: " not in seen, 60)
+    screen.type("q")
+    looking.wait(lambda: not looking.items(QUERIES), "the question is taken back", 10)
+
+
+def test_without_an_operator_the_screen_does_not_wait_in_silence(
+    world: World, plugin: Plugin, screen: Terminal
+) -> None:
+    """It says within seconds that nobody answers, and what to look at."""
+    typed(screen, f"{plugin.kubectl} cbl top")
+    assert "kubectl cbl status" in screen.until("no answer for 5 s", 30)
+    screen.type("q")
+    world.wait(lambda: not world.items(QUERIES), "the question is taken back", 10)
 
 
 def test_slow_asks_for_what_is_missing_and_then_whether(world: World, plugin: Plugin, screen: Terminal) -> None:

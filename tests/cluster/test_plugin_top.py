@@ -5,34 +5,26 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import random
 import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_kube import connection
 from bandwidth_lab.control_plane import ControlPlane
-from bandwidth_lab.simulated_agents import SimulatedAgent
-from bandwidth_lab.simulated_sight import SimulatedSight, Ticker
-from cluster.plugin import Plugin
-from cluster.world import LIMITS, QUERIES, STATES, TRAFFIC, World, limit
+from cluster import sighted
+from cluster.plugin import ROOT, Plugin
+from cluster.world import LIMITS, QUERIES, TRAFFIC, World, limit
 
 pytestmark = pytest.mark.xdist_group("plugin top")  # they share an operator
 
-GREEDY, LIMITED = bytes([203, 0, 113, 7]), bytes([203, 0, 113, 9])
+GREEDY, LIMITED, SMALL = (bytes([203, 0, 113, last]) for last in (7, 9, 200))
+CROWD = {bytes([192, 0, 2, last]): 1e6 for last in range(60)}  # more than a report has rows
 RATES = (
-    {GREEDY: 60e6, LIMITED: 5e6, bytes([198, 51, 100, 1]): 1e6},
+    {GREEDY: 60e6, LIMITED: 5e6, SMALL: 0.6e6} | CROWD,
     {GREEDY: 30e6, bytes([198, 51, 100, 2]): 2e6},
     {bytes([198, 51, 100, 3]): 3e6},
 )
-
-
-@pytest.fixture(scope="module")
-def plugin(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Plugin:
-    """The single file in a PATH of its own."""
-    return Plugin(plane, tmp_path_factory.mktemp("path"))
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +32,10 @@ def world(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A cluster of three nodes that see traffic, and a limit that holds one client."""
     made = World(plane, tmp_path_factory.mktemp("top"))
     made.clean()
-    sights = [SimulatedSight(rates, random.Random(number)) for number, rates in enumerate(RATES)]
-    ticker = Ticker(sights)
-    made.operator()
-    made.wait(made.holder, "the operator leads")
-    for number, sight in enumerate(sights):
-        name = f"node-{number}"
-        made.nodes(name)
-        where = connection.load(plane.kubeconfig("agent", token=made.agent_token(name)))
-        made.agents[name] = SimulatedAgent(where, name, sight=sight)
-        made.agents[name].start()
-    made.wait(lambda: len(made.items(STATES)) == len(sights), "all nodes report")
-    made.create(limit("slow-9", ["203.0.113.9"]))
-    made.wait_ready("slow-9")
-    try:
+    with contextlib.closing(made), sighted.nodes(made, RATES):
+        made.create(limit("slow-9", ["203.0.113.9"]))
+        made.wait_ready("slow-9")
         yield made
-    finally:
-        ticker.close()
-        made.close()
 
 
 def answered(world: World) -> int:
@@ -122,6 +100,33 @@ def test_who_shows_the_rate_on_each_node_against_the_limit(world: World, plugin:
     assert page[0].startswith("203.0.113.7 is held by no limit; it gets ")
     assert page[2].split()[:2] == ["NODE", "CLASS"]
     assert world.items(QUERIES) == []
+
+
+def test_who_knows_the_rate_of_a_small_client_also_while_others_look(world: World, plugin: Plugin) -> None:
+    """One that is behind all rows of its node has a rate of its own, with its error; and so has a network."""
+    process = plugin.started("top", "--once", "40")
+    try:
+        world.wait(lambda: world.items(QUERIES) and answered(world) == 3, "the nodes answer somebody else")
+        for address, truth in (("203.0.113.200", 0.6e6), ("192.0.2.0/27", 32e6)):
+            rate = json.loads(plugin.run("who", address, "-o", "json").text)["nodes"][0]["rate"]
+            assert not rate["atMost"], rate
+            assert rate["bitsPerSecond"] == pytest.approx(truth, rel=4 * rate["error"]), rate
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+def test_who_asks_a_cluster_of_an_older_version(world: World, plugin: Plugin) -> None:
+    """Whose CRD has no questions about single clients: the rows of the nodes say what they can."""
+    crd = "clienttrafficqueries.clientbandwidth.io"
+    path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/clients"
+    world.plane.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps([{"op": "remove", "path": path}]))
+    try:
+        done = plugin.run("who", "203.0.113.9", "-o", "json")
+        found = json.loads(done.text)["nodes"][0]["rate"]
+        assert 2e6 < found["bitsPerSecond"] < 9e6, done
+    finally:
+        world.plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy" / "crds"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from bandwidth_kube import connection
-from bandwidth_lab import control_plane, previous
+from bandwidth_lab import control_plane
 from bandwidth_lab.fleet import Fleet, fleet
 from bandwidth_lab.simulated_agents import SimulatedAgent
 from bandwidth_lab.simulated_sight import SimulatedSight, Ticker
@@ -111,15 +111,6 @@ def test_an_older_kind_of_the_plan(elsewhere: Elsewhere) -> None:
 
 
 # ── two versions ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The folder with the programs of the version before."""
-    try:
-        return previous.programs(tmp_path_factory.mktemp("previous"))
-    except LookupError as error:  # a clone without history
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -24,12 +24,6 @@ def network() -> Iterator[Fleet]:
         yield made
 
 
-@pytest.fixture
-def nodes(world: World, network: Fleet) -> list[ClusterNode]:
-    """Both nodes, their agents not started."""
-    return [world.real_node(f"node-{n}", host) for n, host in enumerate(network.nodes)]
-
-
 @pytest.mark.long
 def test_operators_that_die_and_freeze_while_limits_change(
     world: World, network: Fleet, nodes: list[ClusterNode]

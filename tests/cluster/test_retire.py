@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -231,20 +233,27 @@ def test_a_cluster_in_which_nothing_ever_worked(world: World) -> None:
     assert world.items(SLICES) == []
 
 
+@contextlib.contextmanager
+def retiring(world: World) -> Iterator[subprocess.Popen[str]]:
+    """A retirement that waits for a node; it has told all of them. Left running, unless the test has failed."""
+    running = start(world, "--timeout", "300")
+    try:
+        world.wait(lambda: world.get(f"{SLICES}/plan")["spec"].get("retire"), "the head says retire", DEADLINE_SECONDS)
+        yield running
+    except BaseException:
+        running.kill()
+        raise
+
+
 def test_the_api_server_may_go_away_meanwhile(world: World) -> None:
     """A retirement goes on when the API server is back."""
     installed(world)
     world.agents["node-1"].pause()
-    running = start(world, "--timeout", "300")
-    try:
-        world.wait(lambda: world.get(f"{SLICES}/plan")["spec"].get("retire"), "the head says retire", DEADLINE_SECONDS)
+    with retiring(world) as running:
         world.plane.stop_api()
         world.plane.start_api()
         assert running.poll() is None
         world.agents["node-1"].pause(False)
-    except BaseException:
-        running.kill()
-        raise
     said = ended(running)
     assert (said.code, said.err) == (0, "")
     assert world.items(SLICES) == []
@@ -254,9 +263,7 @@ def test_whoever_takes_the_lease_meanwhile_loses_it_again(world: World) -> None:
     """A retirement that was cut off for so long that another took its lease takes it back, and begins again."""
     installed(world, nodes=1)
     world.agents["node-0"].pause()
-    running = start(world, "--timeout", "300")
-    try:
-        world.wait(lambda: world.get(f"{SLICES}/plan")["spec"].get("retire"), "the head says retire", DEADLINE_SECONDS)
+    with retiring(world) as running:
         taken = {"spec": {"holderIdentity": "somebody", "leaseTransitions": 7}}
         world.api.request("PATCH", f"{LEASES}/{lease.NAME}", body=taken, content_type=client.MERGE_PATCH)
         world.wait(
@@ -264,9 +271,6 @@ def test_whoever_takes_the_lease_meanwhile_loses_it_again(world: World) -> None:
         )
         assert lease_of(world)["leaseTransitions"] > 7
         world.agents["node-0"].pause(False)
-    except BaseException:
-        running.kill()
-        raise
     said = ended(running)
     assert (said.code, said.err) == (0, "")
     assert world.items(SLICES) == []

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab import previous
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.fleet import Fleet, fleet
 from bandwidth_lab.node import PROGRAM
@@ -17,25 +16,10 @@ from cluster.world import LIMITS, OPERATOR, World, limit
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The folder with the programs of the version before."""
-    try:
-        return previous.programs(tmp_path_factory.mktemp("previous"))
-    except LookupError as error:  # a clone without history
-        pytest.skip(str(error))
-
-
 @pytest.fixture
 def network() -> Iterator[Fleet]:
     with fleet(2, 2, prefix="cu-") as made:
         yield made
-
-
-@pytest.fixture
-def nodes(world: World, network: Fleet) -> list[ClusterNode]:
-    """Two nodes whose agents do not run yet."""
-    return [world.real_node(f"node-{number}", host) for number, host in enumerate(network.nodes)]
 
 
 def rates(nodes: list[ClusterNode], address: str) -> list[int | None]:

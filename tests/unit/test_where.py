@@ -106,10 +106,21 @@ def test_the_architecture_lists_the_rooms_that_exist() -> None:
     assert listed == {str(path.parent.relative_to(ROOT)): text.splitlines()[0] for path, text in texts.items()}
 
 
+def test_each_rule_of_the_architecture_has_a_test() -> None:
+    """Below each rule of ARCHITECTURE.md stand the tests that hold it, which exist."""
+    rules = ARCHITECTURE.partition("\n## Rules, each with a test\n")[2].partition("\n## ")[0].strip()
+    for number, rule in enumerate(re.split(r"\n(?=\d+\. )", rules), 1):
+        named = re.findall(r"`(tests/[\w./]+)` \(([^)]*)\)", rule.partition("\n   — ")[2])
+        assert rule.startswith(f"{number}. ")
+        assert named, rule
+        for path, tests in named:
+            assert set(re.findall(r"`(\w+)`", tests)) <= defined(ROOT / path), (path, tests)
+
+
 def test_the_architecture_speaks_of_modules_that_exist() -> None:
     """Each module, room, function or file that ARCHITECTURE.md names in backquotes is in the code."""
     known = {path.stem for path in modules(*PROGRAMS)} | {path.parent.name for path in modules(*PROGRAMS)}
-    known |= {name for folder in PROGRAMS for name in defined(ROOT / folder)}
+    known |= {name for folder in (*PROGRAMS, "tests") for name in defined(ROOT / folder)}
     for word in re.findall(r"`([a-z_]+(?:\.[A-Za-z_]+)*|[a-z]+/[\w./-]+)`", ARCHITECTURE):
         if "/" in word:
             assert (ROOT / word).exists(), word

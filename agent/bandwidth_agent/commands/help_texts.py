@@ -60,7 +60,7 @@ exit codes:
   70  it was stuck and ended itself; start it again"""
 
 TOP = """\
-Shows who gets how much of what leaves this host, the largest first: a screen that is drawn anew every two seconds, or
+Shows who gets how much of what leaves this host, the largest first: a screen that is drawn again every two seconds, or
 with --once one table.
 
 Rates are estimates from samples of packets: of each client the more is sampled, the more it gets, and ± says how exact
@@ -142,7 +142,7 @@ exit codes:
   1   the kernel could not be read
   3   no limit holds it
   4   a limit should hold it, and does not: its packets leave past the class, or come to none
-  5   it cannot be told: CAP_NET_ADMIN is missing
+  5   it cannot be known: CAP_NET_ADMIN is missing
   64  wrong call"""
 
 CLEANUP = """\

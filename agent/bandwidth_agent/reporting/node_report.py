@@ -1,10 +1,17 @@
-"""Makes the node's state in the cluster from the report of a pass. Pure; the time is added when it is written."""
+"""Makes the node's state in the cluster from the report of a pass, and tells whether two of them say the same.
+
+Pure; the time is added when it is written.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from bandwidth_agent import report
 from bandwidth_agent.limits import Wanted
 from bandwidth_api.crds import node_state
+
+Object = dict[str, Any]
 
 _REMEDY = "; agent.ebpf.enabled=true helps"
 
@@ -52,3 +59,22 @@ def _sign(made: report.Report) -> str:
     if not made.ebpf_helps:
         return made.datapath_sign
     return made.datapath_sign[: node_state.SIGN_MAX - len(_REMEDY)] + _REMEDY
+
+
+def same(there: Object, ours: Object) -> bool:
+    """Return whether a status in the cluster says what ours says, apart from the time and from verified limits.
+
+    What a server leaves out, because its CRD is older, counts as nothing. `why` is made of the other fields.
+    """
+    before, after = _gist(there), _gist(ours)
+    return all(before.get(key) == value for key, value in after.items() if value or key in before)
+
+
+def _gist(status: Object) -> Object:
+    kept = {key: value for key, value in status.items() if key not in ("lastReportTime", "why", "verified", "limits")}
+    limits = status.get("limits")
+    for key, value in limits.items() if isinstance(limits, dict) else ():
+        if key != "verified":
+            kept[f"limits.{key}"] = value
+    kept["datapathSign"] = bool(status.get("datapathSign"))  # another device of the same datapath is no news
+    return kept

@@ -207,7 +207,7 @@ class Reporter:
         if state is None:
             return STEP_SECONDS
         due = self._heartbeat_at
-        if self._written is None or not _same(self._written, node_state.write(state, ())):
+        if self._written is None or not node_report.same(self._written, node_state.write(state, ())):
             due = max(self._change_at, self._quiet_until)
         elif self._names.news(state):
             due = min(due, max(self._news_at, self._change_at, self._quiet_until))
@@ -248,7 +248,7 @@ class Reporter:
             if refused.status == 404:
                 self._written = None
             raise
-        changed = self._written is None or not _same(self._written, status)
+        changed = self._written is None or not node_report.same(self._written, status)
         if not changed and self._names.news(state):
             self._space_news(now)
         self._space(changed=changed, now=now)
@@ -288,23 +288,4 @@ class Reporter:
         self._written = status
         self._names.written(state, known.verified & state.verified)
         self._heartbeat_at = self._clock.monotonic() + self._next_interval() - age
-        return _same(status, node_state.write(state, ())) and self._heartbeat_at > self._clock.monotonic()
-
-
-def _same(there: Object, ours: Object) -> bool:
-    """Return whether a status in the cluster says what ours says, apart from the time and from verified limits.
-
-    What a server leaves out, because its CRD is older, counts as nothing. `why` is made of the other fields.
-    """
-    before, after = _gist(there), _gist(ours)
-    return all(before.get(key) == value for key, value in after.items() if value or key in before)
-
-
-def _gist(status: Object) -> Object:
-    kept = {key: value for key, value in status.items() if key not in ("lastReportTime", "why", "verified", "limits")}
-    limits = status.get("limits")
-    for key, value in limits.items() if isinstance(limits, dict) else ():
-        if key != "verified":
-            kept[f"limits.{key}"] = value
-    kept["datapathSign"] = bool(status.get("datapathSign"))  # another device of the same datapath is no news
-    return kept
+        return node_report.same(status, node_state.write(state, ())) and self._heartbeat_at > self._clock.monotonic()

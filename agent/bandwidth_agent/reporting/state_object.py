@@ -59,14 +59,7 @@ class StateObject:
         if not self._there:
             self._create()
         try:
-            self._api.request(
-                "PATCH",
-                f"{self._path}/status",
-                query={"fieldManager": MANAGER},
-                body={"status": status},
-                content_type=client.MERGE_PATCH,
-                timeout_seconds=timeout_seconds,
-            )
+            self._patch(status, timeout_seconds)
         except client.RefusedError as refused:
             if refused.status == 404:
                 self._there = False  # deleted since; the next attempt creates it again
@@ -75,16 +68,20 @@ class StateObject:
     def empty(self) -> None:
         """Take away what was written, if the object is still there."""
         try:
-            self._api.request(
-                "PATCH",
-                f"{self._path}/status",
-                query={"fieldManager": MANAGER},
-                body={"status": None},
-                content_type=client.MERGE_PATCH,
-            )
+            self._patch(None, client.TIMEOUT_SECONDS)
         except client.RefusedError as refused:
             if refused.status != 404:
                 raise
+
+    def _patch(self, status: Object | None, timeout_seconds: float) -> None:
+        self._api.request(
+            "PATCH",
+            f"{self._path}/status",
+            query={"fieldManager": MANAGER},
+            body={"status": status},
+            content_type=client.MERGE_PATCH,
+            timeout_seconds=timeout_seconds,
+        )
 
     def _create(self) -> None:
         """Create it, owned by the Node, so that it is deleted with the Node."""

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, client_traffic
+from bandwidth_api.crds import asked, client_rows
 from bandwidth_api.crds.asked import Asked
-from bandwidth_api.crds.client_traffic import Amount, Found, Port, Rates, Row, Traffic
+from bandwidth_api.crds.client_rows import Amount, Found, Named, Port, Rates, Row
+from bandwidth_api.crds.client_traffic import Traffic
 from bandwidth_api.plan import Prefix
 from bandwidth_sight import merging, rows
 from bandwidth_sight.rows import Snapshot
 
 
-def made(node: str, question: Asked, seen: Snapshot | None, message: str = "") -> Traffic:
-    """Return the report. `seen`: the rows of single clients; None: nothing was seen yet, `message` may say why."""
+def made(
+    node: str,
+    question: Asked,
+    seen: Snapshot | None,
+    message: str = "",
+    named: Mapping[Prefix, Snapshot] = MappingProxyType({}),
+) -> Traffic:
+    """Return the report. `seen`: the rows of single clients; None: nothing was seen yet, `message` may say why.
+
+    `named`: what was seen of the clients that a question names.
+    """
     if seen is None:
         return Traffic(node, question.renewal, interval_seconds=question.interval_seconds, message=message)
     networks = merging.group(seen)
@@ -36,8 +47,14 @@ def made(node: str, question: Asked, seen: Snapshot | None, message: str = "") -
         lost=seen.lost_samples,
         rows=tuple(chosen),
         found=tuple(_found(question.candidates, seen, networks, {row.client for row in chosen})),
+        named=tuple(_named(client, of) for client, of in named.items()),
         message=message,
     )
+
+
+def _named(client: Prefix, of: Snapshot) -> Named:
+    since_bytes = sum(row.since_bytes for row in of.rows) + of.folded.since_bytes
+    return Named(client, _rates(of.totals), since_bytes, max(1, round(of.seconds)))
 
 
 def _found(candidates: Sequence[str], seen: Snapshot, networks: Snapshot, shown: set[Prefix]) -> list[Found]:
@@ -72,7 +89,7 @@ def _row(row: rows.Row) -> Row:
         for port in row.ports
         if everything > 0 and port.protocol in ("TCP", "UDP") and port.number >= 0
     )
-    return Row(row.client, _rates(row.rates), row.since_bytes, ports[: client_traffic.PORTS_MAX])
+    return Row(row.client, _rates(row.rates), row.since_bytes, ports[: client_rows.PORTS_MAX])
 
 
 def _rates(rates: rows.Rates) -> Rates:

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from bandwidth_agent.kernel import contract
 from bandwidth_agent.reporting import traffic_report
+from bandwidth_agent.reporting.named_clients import NamedClients
 from bandwidth_agent.reporting.state_object import StateObject
 from bandwidth_agent.sight import estimates
 from bandwidth_api import kinds
 from bandwidth_api.crds import asked, client_traffic
 from bandwidth_api.crds.asked import Asked
+from bandwidth_api.plan import Prefix
 from bandwidth_kube import client
 from bandwidth_runtime.clock import SYSTEM, Clock
 from bandwidth_sight.history import History
@@ -159,7 +161,7 @@ class TrafficReporter:
                 question, until = self._asked, self._until
                 if question is None or not self._looks(now):
                     return
-                look.hold(until - now)
+                look.hold(until - now, question.clients)
                 if now < next_at:
                     self._wait(min(next_at, until) - now)
                     continue
@@ -169,11 +171,12 @@ class TrafficReporter:
                 continue
             # From when it is written, not from when it was due: all nodes together never report more often.
             next_at = self._clock.monotonic() + question.interval_seconds
-            seconds = self._report(report, traffic_report.made(self._node, question, seen, look.trouble))
+            made = traffic_report.made(self._node, question, seen, look.trouble, look.named())
+            seconds = self._report(report, made)
             next_at = max(next_at, self._clock.monotonic() + seconds)
 
     def _report(self, report: StateObject, said: client_traffic.Traffic) -> float:
-        """Write the report; return the seconds in which there should be no other."""
+        """Write the report; return for how many seconds no other one should follow."""
         was_there = report.is_there
         try:
             report.write(client_traffic.write(said))
@@ -226,12 +229,15 @@ class _Look:
         self._clock = clock
         self._lock = threading.Lock()
         self._history = History(clock.monotonic())
+        self._named = NamedClients()
         self._new = False
         self._grant: Grant | None = None
         self.trouble = ""  # what keeps this node from looking
 
-    def hold(self, seconds: float) -> None:
-        """Look for so many seconds from now."""
+    def hold(self, seconds: float, clients: Sequence[str] = ()) -> None:
+        """Look for so many seconds from now; for these clients also where they get little."""
+        with self._lock:
+            self._named.want(clients)
         if self._grant is not None and self._grant.renew(seconds):
             return
         failure = self._grant.failure if self._grant is not None else None
@@ -247,12 +253,18 @@ class _Look:
         with self._lock:
             return self._history.snapshot(self._clock.wall()) if self._new else None
 
+    def named(self) -> Mapping[Prefix, Snapshot]:
+        """Return what was seen of the clients that are looked for by name."""
+        with self._lock:
+            return self._named.snapshots()
+
     def close(self) -> None:
         if self._grant is not None:
             self._grant.close()
 
     def _receive(self, stretches: contract.Stretches) -> None:
         with self._lock:
+            self._named.add(stretches, self._clock.monotonic())
             self._new |= estimates.add(self._history, stretches, self._clock.monotonic())
 
 

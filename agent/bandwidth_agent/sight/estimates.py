@@ -8,6 +8,9 @@ from bandwidth_sight import history
 
 def add(of: history.History, stretches: contract.Stretches, now: float) -> bool:
     """Take stretches in; return whether there is something new. `now`: where there is no stretch, monotonic seconds."""
+    if stretches:
+        # Where somebody else looks already, the first stretch began before this history did.
+        of.start(min(stretch.began for stretch in stretches.values()))
     for stretch in stretches.values():
         of.add(sampled(stretch))
     return of.turn(max((stretch.ended for stretch in stretches.values()), default=now))

@@ -19,10 +19,12 @@ REPORTS_PER_SECOND = 50  # of all nodes together
 TOP_MAX = 50
 NODES_MAX = 256  # names in the head; where more are asked for, all nodes are
 CANDIDATES_MAX = 100
+CLIENTS_MAX = 16  # of all questions together
 ADDRESS, NETWORK = "Address", "Network"  # what a row is
 GROUPS = (ADDRESS, NETWORK)
 TEXT_MAX = 43  # characters of an address or CIDR
 NAME_MAX = 253
+LISTS = ("nodes", "clients", "candidates")  # fields that are left out where they are empty
 RENEWAL_MAX = 1 << 53  # every JSON reader holds it exactly
 
 
@@ -38,6 +40,7 @@ class Asked:
     groups: tuple[str, ...] = (ADDRESS,)
     nodes: tuple[str, ...] = ()  # empty: all
     candidates: tuple[str, ...] = ()  # whose rates are asked for, however small
+    clients: tuple[str, ...] = ()  # addresses and networks that a question names, reported each by itself
 
     def asks(self, node: str) -> bool:
         """Return whether this node is asked."""
@@ -66,6 +69,8 @@ def write(asked: Asked) -> dict[str, Any]:
     }
     if asked.nodes:
         wire["nodes"] = list(asked.nodes)
+    if asked.clients:
+        wire["clients"] = list(asked.clients)
     if asked.candidates:
         wire["candidates"] = list(asked.candidates)
     return wire
@@ -87,6 +92,7 @@ def read(wire: object) -> Asked | None:
             top=json_values.within(wire.get("top", 20), 1, TOP_MAX),
             groups=groups or (ADDRESS,),
             nodes=_texts(wire.get("nodes"), NODES_MAX, NAME_MAX),
+            clients=_texts(wire.get("clients"), CLIENTS_MAX, TEXT_MAX),
             candidates=_texts(wire.get("candidates"), CANDIDATES_MAX, TEXT_MAX),
         )
     except (KeyError, TypeError, ValueError, RecursionError):

@@ -11,14 +11,15 @@ import contextlib
 import json
 import time
 
-from bandwidth_bench import deceptions, stage
+from bandwidth_bench import deceptions, disturbances, stage
 from bandwidth_bench.figures import Figure
-from bandwidth_lab import Host, TcpFlow
+from bandwidth_lab import Host, TcpFlow, star
 from bandwidth_lab.ebpf_datapath import POD_PORT, DatapathNode, datapath_node
 from bandwidth_lab.node import Node
 
 ROUNDS = 20
 FOUND_SECONDS = 5.0
+SETTLE_SECONDS = 0.5  # between two kinds of disturbance
 SHARD_FILLER = 520  # limits: what comes after them is on another ifb
 
 
@@ -47,6 +48,36 @@ def measure(extent: stage.Extent) -> list[Figure]:
         Figure({"trial": "all"}, "trials", (float(len(everything)),), ""),
         Figure({"trial": "all"}, "false alarms", (sum(everything),), "", high=0.0),
         Figure({"trial": "a real bypass beside them"}, "found after", tuple(found), "s", high=FOUND_SECONDS),
+    ]
+
+
+def measure_disturbed(extent: stage.Extent) -> list[Figure]:
+    """False alarms by what happens to a node meanwhile."""
+    alarms: dict[str, list[float]] = {kind.__name__: [] for kind in disturbances.KINDS}
+    for number in range(extent.rounds(ROUNDS)):
+        stage.say(f"round {number + 1}: {sum(map(sum, alarms.values())):g} false alarms so far")
+        options = ("--placement", "ifb" if number % 2 else "interface") if number % 3 else ()
+        with stage.folder() as folder, star(clients=3, prefix=stage.PREFIX) as network:
+            node = Node(network.server.namespace, folder, *options, "--resync", "5")
+            node.start()
+            with disturbances.traffic(network, node):
+                for kind in disturbances.KINDS:
+                    before = len(node.alarms())
+                    kind(disturbances.Stage(node, network, number))
+                    stage.pause(SETTLE_SECONDS)
+                    alarms[kind.__name__].append(float(len(node.alarms()) - before))
+                    if alarms[kind.__name__][-1]:
+                        stage.say(f"{kind.__name__}: {node.alarms()[before:]}")
+            node.stop()
+    trials = [
+        Figure({"trial": name.replace("_", " ")}, "false alarms", tuple(values), "", high=0.0)
+        for name, values in alarms.items()
+    ]
+    everything = [value for values in alarms.values() for value in values]
+    return [
+        *trials,
+        Figure({"trial": "all of these"}, "trials", (float(len(everything)),), ""),
+        Figure({"trial": "all of these"}, "false alarms", (sum(everything),), "", high=0.0),
     ]
 
 

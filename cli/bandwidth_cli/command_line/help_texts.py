@@ -91,19 +91,21 @@ examples:
   kubectl cbl list -o name | xargs kubectl delete   all of them"""
 
 LIFT = """\
-Lets a client go again: deletes the limit of this name, or the one that names this address. Where several name it, or
-the limit has other clients too, it says which there are, and wants a name."""
+Lets clients go again: deletes the limits of these names, or those that name these addresses. Where several name one, or
+the limit has other clients too, it says which there are, and wants a name. All are found before any is deleted."""
 
 LIFT_EPILOG = """\
 examples:
   kubectl cbl lift slow-203-0-113-7
   kubectl cbl lift 203.0.113.7
+  kubectl cbl lift 203.0.113.7 198.51.100.0/24 crawler
+  kubectl cbl lift -l team=mail                     all limits with this label
   kubectl cbl lift slow-203-0-113-7 --dry-run
   kubectl cbl lift slow-203-0-113-7 -y              in a script
 
 exit codes:
   0   lifted
-  1   not lifted; the message says why
+  1   not lifted, or not all; the message says why
   64  wrong call"""
 
 STATUS = """\

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from bandwidth_cli.command_line import help_texts, values
@@ -33,8 +33,14 @@ _MEANT = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\n")
+        # The usage of some verbs is a page of its own, behind which nobody finds what was wrong.
+        page = "" if "--help" in message else f"{'' if message.endswith('?') else ';'} see {self.prog} --help"
+        self.exit(USAGE_ERROR, f"error: {message}{page}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = list(map(str, action.choices))
+            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(choices)}{_near(value, choices)}")
 
 
 def parser(verb: str | None = None) -> argparse.ArgumentParser:
@@ -54,7 +60,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     verb = next((word for word in words if not word.startswith("-")), None)
     made = parser(verb)
     if verb is not None and verb not in VERBS:
-        made.error(f"there is no verb {verb!r}; {_hint(verb)}")
+        made.error(_no_verb(verb, words))
     options, further = made.parse_known_args(words)
     # argparse takes the addresses in one row only; here options may stand between them.
     if further and verb == "slow" and not any(word.startswith("-") for word in further):
@@ -62,18 +68,40 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
             options.clients += [values.client(word) for word in further]
         except ValueError as error:
             made.error(f"argument ADDRESS: {error}")
+    elif further and verb == "lift" and not any(word.startswith("-") for word in further):
+        options.what += further
     elif further:
-        made.error(f"{' '.join(further)}: not understood; kubectl cbl {verb or ''} --help has the options")
+        near = _near(further[0].partition("=")[0], _options(made, verb)) if further[0].startswith("-") else ""
+        made.error(f"{' '.join(further)}: not understood{near}; kubectl cbl {verb or ''} --help has the options")
     return options
 
 
-def _hint(verb: str) -> str:
-    meant = _MEANT.get(verb.lower())
-    if meant is None:
-        import difflib
+def _no_verb(word: str, words: Sequence[str]) -> str:
+    """Return in words that there is no such verb, and what is probably meant."""
+    later = next((each for each in words if each in VERBS), None)
+    if words[0].startswith("-") and later is not None:
+        return f"the verb comes first: kubectl cbl {later} …"
+    with contextlib.suppress(ValueError):
+        values.address(word)
+        return (
+            f"{word} is no verb; kubectl cbl who {word} says what holds it, and kubectl cbl slow {word} slows it down"
+        )
+    near = f"; did you mean {meant}?" if (meant := _MEANT.get(word.lower())) else _near(word.lower(), VERBS)
+    return f"there is no verb {word!r}{near or '; verbs are ' + ', '.join(VERBS)}"
 
-        meant = next(iter(difflib.get_close_matches(verb.lower(), VERBS, 1)), None)
-    return f"did you mean {meant}?" if meant else f"verbs are {', '.join(VERBS)}"
+
+def _near(word: str, known: Iterable[str]) -> str:
+    """Return the question whether one of these was meant; "" where none is like it."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _options(made: argparse.ArgumentParser, verb: str | None) -> list[str]:
+    verbs = next(action for action in made._actions if isinstance(action, argparse._SubParsersAction))
+    of = verbs.choices[verb] if verb is not None else made
+    return [option for action in of._actions for option in action.option_strings]
 
 
 def _texts(description: str, epilog: str) -> dict[str, Any]:
@@ -169,7 +197,12 @@ def _list(verb: argparse.ArgumentParser) -> None:
 
 
 def _lift(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("what", metavar="NAME|ADDRESS", help="the name of a limit, or the address that it holds")
+    verb.add_argument(
+        "what", nargs="*", metavar="NAME|ADDRESS", help="the names of limits, or the addresses that they hold"
+    )
+    verb.add_argument(
+        "-l", "--selector", default="", metavar="LABELS", help="instead: all limits with these labels, e.g. team=mail"
+    )
     _yes(verb)
     _output(verb, "text", "name")
 

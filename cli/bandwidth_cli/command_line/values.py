@@ -12,16 +12,47 @@ from typing import Any
 
 from bandwidth_api import address_text, addresses, units
 from bandwidth_api.plan import PortRange, Prefix
-from bandwidth_sight import durations
+from bandwidth_sight import draft, durations
 
 FOREVER = "forever"
-REASON_MAX = 256
 NAME_MAX = 253
 PORTS_MAX = 7
 PRIORITY_MAX = 1000
 CLIENTS_MAX = 64
 NODES_MAX = 64
 ROWS_MAX = 50
+
+# Names that people type for ports. Not taken: a service may have two, and a limit that leaves one out slows nobody who
+# uses the other.
+_SERVICES = {
+    "imap": "143, and 993 with TLS from the start (--ports 143,993)",
+    "imaps": "993",
+    "pop3": "110, and 995 with TLS from the start (--ports 110,995)",
+    "pop3s": "995",
+    "smtp": "25, and 587 and 465 for submission (--ports 25,465,587)",
+    "smtps": "465",
+    "submission": "587",
+    "submissions": "465",
+    "http": "80, and 443 with TLS (--ports 80,443)",
+    "https": "443, and 443/udp for HTTP/3 (--ports 443,443/udp)",
+    "quic": "443/udp",
+    "dns": "53,53/udp",
+    "domain": "53,53/udp",
+    "ssh": "22",
+    "sftp": "22",
+    "ftp": "21, and those of its data connections",
+    "rsync": "873",
+    "ldap": "389, and 636 with TLS (--ports 389,636)",
+    "ldaps": "636",
+    "nfs": "2049",
+    "smb": "445",
+    "mysql": "3306",
+    "postgres": "5432",
+    "postgresql": "5432",
+    "redis": "6379",
+    "tcp": "for example 993",
+    "udp": "for example 53/udp",
+}
 
 Reader = Callable[[str], Any]
 
@@ -62,14 +93,7 @@ def lasts(text: str) -> int | None:
 
 def reason(text: str) -> str:
     """Return why a limit is made."""
-    found = text.strip()
-    if not found:
-        raise ValueError("a reason is required; write why, for whoever finds the limit later")
-    if len(found) > REASON_MAX:
-        raise ValueError(f"the reason has {len(found)} characters; write at most {REASON_MAX}")
-    if not found.isprintable():
-        raise ValueError("the reason has characters that cannot be printed; write it without them")
-    return found
+    return draft.checked_reason(text.strip())
 
 
 def name(text: str) -> str:
@@ -122,8 +146,10 @@ def seconds(text: str) -> float:
 
 def _port(text: str) -> PortRange:
     match = _PORT.fullmatch(text)
+    if match is None and (known := _SERVICES.get(text.lower().partition("/")[0])) is not None:
+        raise ValueError(f"{text!r} is the name of a service; write its number: {known}")
     if match is None or (match[1] and match[4]):
-        raise ValueError(f"{text!r} is no port; write for example 993, 8000-8100 or 53/udp")
+        raise ValueError(f"{text[:60]!r} is no port; write for example 993, 8000-8100 or 53/udp")
     first = int(match[2])
     last = int(match[3] or first)
     if not 1 <= first <= last <= 65535:

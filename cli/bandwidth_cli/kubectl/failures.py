@@ -140,7 +140,10 @@ def explained(error: KubectlError, asked: Asked) -> str:
         case Kind.NOT_FOUND:
             return f"{asked.resource}/{asked.name} is not there; kubectl cbl list shows what is"
         case Kind.EXISTS:
-            return f"{asked.resource}/{asked.name} exists already; lift it first, or choose another name with --name"
+            return (
+                f"{asked.resource}/{asked.name} exists already; change it with --replace, let it go with kubectl cbl"
+                f" lift {asked.name}, or make another beside it with --name NAME"
+            )
         case Kind.CONFLICT:
             return f"{asked.resource}/{asked.name} was changed by somebody else meanwhile; look at it and try again"
         case Kind.CONFIGURATION:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bandwidth_cli.kubectl import failures, program
+from bandwidth_cli.kubectl import failures, process
 from bandwidth_cli.kubectl.failures import Kind, KubectlError
 
 EVENT_MAX_BYTES = 4 * 1024 * 1024
@@ -33,13 +33,13 @@ class Patience:
 class Watch:
     """The events of one watch. `close` ends it, whatever happened before."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._stdout = program.piped(process.stdout).fileno()
+    def __init__(self, kubectl: subprocess.Popen[bytes]) -> None:
+        self._process = kubectl
+        self._stdout = process.piped(kubectl.stdout).fileno()
         os.set_blocking(self._stdout, False)
         self._read = b""
-        self._listener = program.Listener(verbose=False, tell=lambda _text: None)
-        self._hearing = threading.Thread(target=self._listener.hear, args=(process.stderr,), daemon=True)
+        self._listener = process.Listener(verbose=False, tell=lambda _text: None)
+        self._hearing = threading.Thread(target=self._listener.hear, args=(kubectl.stderr,), daemon=True)
         self._hearing.start()
 
     def fileno(self) -> int:
@@ -57,8 +57,8 @@ class Watch:
                 events = self._events()
                 if events:
                     return events
-                self._hearing.join(program.END_SECONDS)
-                if self._process.wait(program.END_SECONDS) and self._listener.failure:
+                self._hearing.join(process.END_SECONDS)
+                if self._process.wait(process.END_SECONDS) and self._listener.failure:
                     raise failures.read(self._listener.failure)
                 return None
             self._read += chunk
@@ -79,7 +79,7 @@ class Watch:
 
     def close(self) -> None:
         """End the kubectl."""
-        program.end(self._process)
+        process.end(self._process)
 
     def __enter__(self) -> Watch:
         return self

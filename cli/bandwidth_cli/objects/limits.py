@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from bandwidth_api import addresses, units
+from bandwidth_api import addresses, names, units
 from bandwidth_api.conditions import ConditionType, Status
 from bandwidth_api.plan import Distribution, Mode, PlanEntry, PortRange, Prefix, SelectorTerm, Sharing
 from bandwidth_cli.text import ages
@@ -19,7 +19,7 @@ _Word = TypeVar("_Word", Mode, Sharing, Distribution)
 
 KIND = "ClientBandwidthLimit"
 MADE_BY = "clientbandwidth.io/made-by"  # a label: the program
-AUTHOR = "clientbandwidth.io/author"  # an annotation: the user, as the API server knows them
+AUTHOR = names.AUTHOR
 RESOURCE = "clientbandwidthlimits"
 FULL_NAME = "clientbandwidthlimit.clientbandwidth.io"  # as kubectl -o name writes it
 
@@ -137,6 +137,12 @@ def read(item: Json) -> Limit:
         annotations={str(k): str(v) for k, v in _object(metadata.get("annotations")).items()},
         raw=item,
     )
+
+
+def shown(limit: Limit) -> Json:
+    """Return the object as kubectl shows it: without the book that the API server keeps of who wrote which field."""
+    metadata = {key: value for key, value in _object(limit.raw.get("metadata")).items() if key != "managedFields"}
+    return limit.raw | {"metadata": metadata}
 
 
 def read_all(items: Iterable[Json]) -> list[Limit]:

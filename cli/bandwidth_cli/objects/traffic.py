@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, traffic_query
-from bandwidth_api.crds.traffic_query import Answer
-from bandwidth_api.plan import Mode, Prefix
+from bandwidth_api.crds import asked, traffic_answer, traffic_query
+from bandwidth_api.crds.traffic_answer import Answer
+from bandwidth_api.plan import Mode, PortRange, Prefix
 from bandwidth_cli.objects.limits import Limit
 from bandwidth_sight import rows
 from bandwidth_sight.rows import Folded, Hold, Port, Rate, Rates, Row, Snapshot
@@ -63,7 +63,7 @@ def node_counts(answer: Answer) -> Mapping[Prefix, int]:
     return {client: row.nodes for row in answer.rows if (client := _client(row.client)) is not None}
 
 
-def _row(row: traffic_query.Row, known: Mapping[str, Limit] | None) -> Row | None:
+def _row(row: traffic_answer.Row, known: Mapping[str, Limit] | None) -> Row | None:
     client = _client(row.client)
     if client is None:
         return None
@@ -74,7 +74,7 @@ def _row(row: traffic_query.Row, known: Mapping[str, Limit] | None) -> Row | Non
         rates=rates,
         since_bytes=float(row.since_bytes),
         ports=tuple(port for text in row.ports if (port := _port(text)) is not None),
-        holds=_holds(row.limits, known, rates[0].bits_per_second, max(1, row.nodes)),
+        holds=_holds(row, known, rates[0].bits_per_second),
         label=row.label,
         nodes=(row.node, *more) if row.node else (),
     )
@@ -87,19 +87,27 @@ def _client(text: str) -> Prefix | None:
         return None
 
 
-def _holds(
-    names: Sequence[str], known: Mapping[str, Limit] | None, bits_per_second: float, nodes: int
-) -> tuple[Hold, ...]:
+def _holds(row: traffic_answer.Row, known: Mapping[str, Limit] | None, bits_per_second: float) -> tuple[Hold, ...]:
     found: list[Hold] = []
-    for name in names:
+    for name in row.limits:
         limit = (known or {}).get(name)
         if limit is None:
             found.append(Hold(name, None, at_limit=False, observes=False))
             continue
         rate = limit.per_node_bits_per_second or limit.rate_bits_per_second
-        at_limit = rate > 0 and bits_per_second >= AT_LIMIT * rate * nodes
-        found.append(Hold(name, limit.rate_bits_per_second or None, at_limit, limit.mode is Mode.OBSERVE))
+        # What a client gets at other ports is not told apart, and says nothing about this limit.
+        is_all = not limit.ports or (row.ports and all(_within(text, limit.ports) for text in row.ports))
+        at_limit = bool(is_all) and rate > 0 and bits_per_second >= AT_LIMIT * rate * max(1, row.nodes)
+        observes = limit.mode is Mode.OBSERVE
+        found.append(Hold(name, limit.rate_bits_per_second or None, at_limit, observes, limit.ports))
     return tuple(found)
+
+
+def _within(text: str, ports: Sequence[PortRange]) -> bool:
+    port = _port(text)
+    return port is not None and any(
+        each.protocol == port.protocol and each.first <= port.number <= each.last for each in ports
+    )
 
 
 def _rates(bits_per_second: Sequence[int], error_percent: Sequence[float]) -> Rates:
@@ -143,12 +151,14 @@ def _folded(answer: Answer, totals: Rates, made: Sequence[Row]) -> Folded:
     return Folded(max(0, answer.total.clients - len(made)), (rest[0], rest[1], rest[2]), since)
 
 
-def spec(*, top: int, nodes: Sequence[str], exact: bool, grouped: bool, renewal: int) -> traffic_query.Spec:
-    """Return what is asked."""
+def spec(
+    *, top: int, nodes: Sequence[str] = (), exact: bool = False, grouped: bool = False, clients: Sequence[Prefix] = ()
+) -> traffic_query.Spec:
+    """Return what is asked. `clients`: those that alone are asked for."""
     return traffic_query.Spec(
         top=top,
         nodes=tuple(nodes),
         exact=exact,
         group=asked.NETWORK if grouped else asked.ADDRESS,
-        renewal=renewal,
+        clients=tuple(map(addresses.write, clients)),
     )

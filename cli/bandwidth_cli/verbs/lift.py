@@ -1,9 +1,10 @@
-"""`lift`: deletes the limit that was named, or the one that holds an address, after it was shown."""
+"""`lift`: deletes the limits that were named, or that hold the addresses, after they were shown."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 from bandwidth_api import addresses
 from bandwidth_api.plan import Prefix
@@ -13,28 +14,34 @@ from bandwidth_cli.kubectl import paths
 from bandwidth_cli.kubectl.program import Kubectl
 from bandwidth_cli.objects import limits
 from bandwidth_cli.objects.limits import Limit
-from bandwidth_cli.outcome import FailedError
+from bandwidth_cli.outcome import FailedError, WrongCallError
 from bandwidth_cli.text import page
 from bandwidth_cli.verbs import list_limits
 
+SHOWN = 20  # limits that are shown before they are lifted
+
 
 def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
-    """Delete a limit; return the exit code."""
-    limit, more = _chosen(kubectl, _bare(options.what))
-    warnings = [*more, *_kept(limit)]
-    for warning in warnings:
+    """Delete limits; return the exit code."""
+    chosen, warnings = _all_chosen(options, kubectl)
+    for warning in [*warnings, *(each for limit in chosen for each in _kept(limit))]:
         page.note(f"warning: {warning}")
-    if not options.yes and not options.dry_run:
-        if page.interactive():
-            for line in list_limits.table([limit], time.time()):
-                page.note(line)
-            if page.ask(f"Lift {limit.name}? [y/N]").lower() not in ("y", "yes"):
-                page.note("nothing was lifted")
-                return outcome.FAILED
-        else:
-            raise FailedError(
-                "nobody can be asked here, as stdin is no terminal; look at it with --dry-run, then add -y"
-            )
+    if not options.yes and not options.dry_run and not _agreed(chosen):
+        page.note("nothing was lifted")
+        return outcome.FAILED
+    code = outcome.DONE
+    for limit in chosen:
+        try:
+            _lift(kubectl, limit, options)
+        except FailedError as error:
+            if len(chosen) == 1:
+                raise
+            page.note(f"error: {error}")
+            code = outcome.FAILED
+    return code
+
+
+def _lift(kubectl: Kubectl, limit: Limit, options: argparse.Namespace) -> None:
     # The limit that was looked at, and none that has its name since.
     body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": limit.uid}}
     with cluster.worded("delete", limits.RESOURCE, limit.name):
@@ -43,7 +50,34 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
         page.show([f"{limits.FULL_NAME}/{limit.name}"])
     else:
         page.show([f'{limits.FULL_NAME} "{limit.name}" deleted{" (dry run)" if options.dry_run else ""}'])
-    return outcome.DONE
+
+
+def _agreed(chosen: Sequence[Limit]) -> bool:
+    """Ask. Raises FailedError where nobody can be asked."""
+    if not page.interactive():
+        raise FailedError("nobody can be asked here, as stdin is no terminal; look at it with --dry-run, then add -y")
+    for line in list_limits.table(chosen[:SHOWN], time.time()):
+        page.note(line)
+    if len(chosen) > SHOWN:
+        page.note(f"… {len(chosen) - SHOWN} more")
+    what = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} limits"
+    return page.ask(f"Lift {what}? [y/N]").lower() in ("y", "yes")
+
+
+def _all_chosen(options: argparse.Namespace, kubectl: Kubectl) -> tuple[list[Limit], list[str]]:
+    """Return all limits that are meant, each once, and what else is to be known. Raises FailedError."""
+    if bool(options.what) == bool(options.selector):
+        raise WrongCallError(
+            "names, addresses or -l LABELS say what to lift, and not both; kubectl cbl list shows what there is"
+        )
+    if options.selector:
+        found = cluster.all_limits(kubectl, list_limits.selecting(options.selector))
+        if not found:
+            raise FailedError(f"no limit has the labels {options.selector}; kubectl cbl list shows all of them")
+        return found, []
+    one_by_one = [_chosen(kubectl, _bare(what)) for what in dict.fromkeys(options.what)]
+    by_name = {limit.name: limit for limit, _ in one_by_one}
+    return list(by_name.values()), [warning for _, more in one_by_one for warning in more]
 
 
 def chosen(found: list[Limit], address: Prefix, now: float) -> tuple[Limit, list[str]]:

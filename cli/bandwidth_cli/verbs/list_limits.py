@@ -19,11 +19,7 @@ NAME_MAX = 60
 
 def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
     """Print the limits; return the exit code."""
-    query = ""
-    if options.selector:
-        from urllib import parse
-
-        query = f"labelSelector={parse.quote(options.selector)}"
+    query = selecting(options.selector) if options.selector else ""
     found = cluster.all_limits(kubectl, query)
     now = time.time()
     if options.not_ready:
@@ -37,7 +33,7 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
         case "name":
             page.show(f"{limits.FULL_NAME}/{limit.name}" for limit in found)
         case "json" | "yaml":
-            items = [limit.raw for limit in found]
+            items = [limits.shown(limit) for limit in found]
             page.show_object({"apiVersion": "v1", "kind": "List", "items": items}, options.output)
         case _ if not found:
             page.note(
@@ -46,6 +42,13 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
         case _:
             page.show(table(found, now, wide=options.output == "wide"))
     return outcome.DONE
+
+
+def selecting(selector: str) -> str:
+    """Return the query for limits with these labels."""
+    from urllib import parse
+
+    return f"labelSelector={parse.quote(selector, safe='')}"
 
 
 def table(found: Sequence[Limit], now: float, *, wide: bool = False) -> list[str]:

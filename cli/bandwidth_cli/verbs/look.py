@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from bandwidth_api import address_text, addresses
 from bandwidth_api.crds import asked
-from bandwidth_api.crds.traffic_query import Answer, Spec
+from bandwidth_api.crds.traffic_answer import Answer
+from bandwidth_api.crds.traffic_query import Spec
 from bandwidth_api.plan import Prefix
 from bandwidth_cli import cluster
 from bandwidth_cli.kubectl.program import Kubectl
@@ -30,7 +31,24 @@ from bandwidth_sight.source import Preview, SourceError
 
 LIMITS_SECONDS = 30.0  # after which the limits are read again, for their rates
 NEW_LIMITS_SECONDS = 5.0  # where an answer names one that is not known
+FIRST_SECONDS = 6.0  # until the first answer
+SILENT_SECONDS = 10.0  # and beyond two reports of a node, until an answer is late
+STEP_SECONDS = 5.0  # in which the time without one is told
+NOBODY_ANSWERS = "questions may be switched off in the operator, or it does not run; kubectl cbl status"
 WAIT_SECONDS = 3.0  # for a limit that was just made
+
+
+def silence(last: Answer | None, trouble: str, seconds: float) -> str:
+    """Return in words why nothing new has come for so long; "" where that is nothing to speak of."""
+    if trouble:
+        return f"the API server: {trouble}"
+    if last is not None and last.status == "False":
+        return ""  # it says itself why there is no more
+    patience = FIRST_SECONDS if last is None else SILENT_SECONDS + 2.0 * last.interval_seconds
+    if seconds < patience:
+        return ""
+    since = int(seconds // STEP_SECONDS * STEP_SECONDS)
+    return f"{'no answer' if last is None else 'no newer answer'} for {since} s: {NOBODY_ANSWERS}"
 
 
 class Look:
@@ -48,6 +66,9 @@ class Look:
         self._reading: cluster.Pending[tuple[list[Limit], tuple[str, ...]]] | None = None
         self._read_at = float("-inf")
         self._proposals: dict[str, Proposal] = {}
+        self._heard_at = time.monotonic()
+        self._last: Answer | None = None
+        self._told = ""  # why nothing new comes
         self._refresh(0.0)
 
     def descriptors(self) -> Sequence[int]:
@@ -63,15 +84,22 @@ class Look:
             raise SourceError(str(error)) from None
         self._collect()
         self._refresh(LIMITS_SECONDS)
-        return None if answer is None else self.shown(answer)
+        if answer is not None:
+            self._last, self._heard_at, self._told = answer, time.monotonic(), ""
+            return self.shown(answer)
+        why = silence(self._last, self.question.trouble, time.monotonic() - self._heard_at)
+        if why == self._told:
+            return None
+        self._told = why
+        return self.shown(self._last or Answer(observed_at=time.time()))
 
     def shown(self, answer: Answer) -> Snapshot:
-        """Return an answer as a snapshot."""
+        """Return an answer as a snapshot, with a note where nothing newer comes."""
         self._collect()
         if self._limits is not None and any(n not in self._limits for row in answer.rows for n in row.limits):
             self._refresh(NEW_LIMITS_SECONDS)
-        notes = [f"the API server: {self.question.trouble}"] if self.question.trouble else []
-        return traffic.snapshot(answer, self._limits, self._nodes, grouped=self._grouped, notes=notes)
+        why = self._told or silence(answer, self.question.trouble, 0.0)
+        return traffic.snapshot(answer, self._limits, self._nodes, grouped=self._grouped, notes=[why] if why else [])
 
     def networks(self) -> Collection[Prefix]:
         """Return the networks that limits name."""
@@ -143,6 +171,7 @@ class Look:
 
     def resume(self) -> None:
         """Ask anew. Raises SourceError."""
+        self._heard_at = time.monotonic()
         try:
             self.question = Question(self._kubectl, self._spec, self._asker)
         except FailedError as error:

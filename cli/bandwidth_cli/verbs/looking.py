@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from bandwidth_api.crds import asked
-from bandwidth_api.crds.traffic_query import Answer
+from bandwidth_api.crds.client_traffic import Traffic
+from bandwidth_api.crds.traffic_answer import Answer
 from bandwidth_api.plan import Prefix
 from bandwidth_cli import cluster
 from bandwidth_cli.kubectl import paths
@@ -18,12 +19,14 @@ from bandwidth_cli.outcome import FailedError
 from bandwidth_cli.question import Question
 
 PATIENCE_SECONDS = 8.0
+NAMED_SECONDS = 6.0  # for nodes that look already to report of this client too
+AGAIN_SECONDS = 1.0
 LEAST_SECONDS = 2  # that the nodes must have looked
 
 
 def rates_now(kubectl: Kubectl, client: Prefix, nodes: Sequence[str]) -> tuple[Mapping[str, Now], list[str]]:
     """Return what a client gets from each node now, and in words why that is not known, or not everywhere."""
-    spec = traffic.spec(top=asked.TOP_MAX, nodes=(), exact=False, grouped=False, renewal=0)
+    spec = traffic.spec(top=asked.TOP_MAX, clients=[client])
     try:
         question = Question(kubectl, spec, cluster.who_am_i(kubectl))
     except FailedError as error:
@@ -31,8 +34,10 @@ def rates_now(kubectl: Kubectl, client: Prefix, nodes: Sequence[str]) -> tuple[M
     try:
         answer = _settled(question)
         if answer is None:
-            return {}, [f"how fast it is now is not known: no node answered within {PATIENCE_SECONDS:g} s"]
-        reports = rates.read(kubectl.listed(paths.TRAFFIC))
+            return {}, [
+                f"how fast it is now is not known: no node answered within {PATIENCE_SECONDS:g} s: kubectl cbl status"
+            ]
+        reports = _reports(kubectl, client, named=question.names_clients)
     except FailedError as error:
         return {}, [f"how fast it is now is not known: {error}"]
     except KubectlError as error:
@@ -45,6 +50,16 @@ def rates_now(kubectl: Kubectl, client: Prefix, nodes: Sequence[str]) -> tuple[M
     if missing and not notes:
         notes.append(f"no rate from {', '.join(missing[:5])}" + (" …" if len(missing) > 5 else ""))
     return found, notes
+
+
+def _reports(kubectl: Kubectl, client: Prefix, *, named: bool) -> list[Traffic]:
+    """Return what the nodes report; `named`: of this client by itself, as far as they can. Raises KubectlError."""
+    ends = time.monotonic() + NAMED_SECONDS
+    while True:
+        reports = rates.read(kubectl.listed(paths.TRAFFIC))
+        if not named or all(rates.is_settled(report, client) for report in reports) or time.monotonic() >= ends:
+            return reports
+        time.sleep(AGAIN_SECONDS)
 
 
 def _settled(question: Question) -> Answer | None:

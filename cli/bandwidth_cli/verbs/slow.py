@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
     if options.output == "name":
         page.show([f"{limits.FULL_NAME}/{made.name}"])
     elif options.output != "text":
-        page.show_object((cluster.one_limit(kubectl, made.name) or made).raw, options.output)
+        page.show_object(limits.shown(cluster.one_limit(kubectl, made.name) or made), options.output)
     return code
 
 

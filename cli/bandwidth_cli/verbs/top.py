@@ -6,14 +6,14 @@ import argparse
 import json
 import time
 
-from bandwidth_api.crds import traffic_query
-from bandwidth_api.crds.traffic_query import Answer
+from bandwidth_api.crds import traffic_answer
+from bandwidth_api.crds.traffic_answer import Answer
 from bandwidth_cli import cluster, outcome
 from bandwidth_cli.kubectl.program import Json, Kubectl
 from bandwidth_cli.objects import traffic
 from bandwidth_cli.outcome import FailedError, WrongCallError
 from bandwidth_cli.text import page
-from bandwidth_cli.verbs.look import Look
+from bandwidth_cli.verbs.look import NOBODY_ANSWERS, Look
 from bandwidth_sight.rows import Snapshot
 
 PATIENCE_SECONDS = 15.0  # until the first answer, with `--once`
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
 def begin(options: argparse.Namespace, kubectl: Kubectl) -> Look:
     """Ask, and return what shows the answers. Raises FailedError."""
     asker = cluster.who_am_i(kubectl)  # the first request: it may log in
-    spec = traffic.spec(top=options.top, nodes=options.nodes, exact=options.exact, grouped=options.prefix, renewal=0)
+    spec = traffic.spec(top=options.top, nodes=options.nodes, exact=options.exact, grouped=options.prefix)
     return Look(kubectl, spec, asker)
 
 
@@ -74,7 +74,7 @@ def once(look: Look, seconds: float) -> tuple[Answer, Snapshot]:
             # The nodes may have looked for others already, who asked for other rows; rates are averages of that time.
             if began is None and (answer.rows or time.monotonic() - asked_at >= NOTHING_SECONDS):
                 began = time.monotonic() - min(answer.seconds, seconds)
-        if answer.status == "False" and answer.reason in (traffic_query.NO_NODE, traffic_query.TOO_MANY):
+        if answer.status == "False" and answer.reason in (traffic_answer.NO_NODE, traffic_answer.TOO_MANY):
             raise FailedError(answer.message or answer.reason)
     if found is None:
         raise FailedError(silence(look, PATIENCE_SECONDS))
@@ -85,10 +85,7 @@ def silence(look: Look, seconds: float) -> str:
     """Return in words that no answer came, and why that may be."""
     if look.question.trouble:
         return f"no answer within {seconds:g} s: {look.question.trouble}"
-    return (
-        f"no node answered within {seconds:g} s; questions may be switched off in the operator, or it does not run:"
-        " kubectl cbl status"
-    )
+    return f"no node answered within {seconds:g} s; {NOBODY_ANSWERS}"
 
 
 def _print(form: str, answer: Answer, snapshot: Snapshot) -> None:

@@ -81,10 +81,17 @@ TITLES = ("alone", "beside the greedy client", "the greedy client limited", "the
 
 
 def phases(recorded: Recording) -> list[Phase]:
-    """Return what was measured before, between and after the events, without the seconds just after each."""
-    starts = [recorded.started_at, *(event.at + SETTLE_SECONDS for event in recorded.events)]
+    """Return what was measured before, between and after the events, without the seconds just after each.
+
+    A limit begins when the command that made it says that it is in force: on a busy machine that takes its time.
+    """
+    starts = [recorded.started_at, *(_done(recorded, event) + SETTLE_SECONDS for event in recorded.events)]
     ends = [*(event.at for event in recorded.events), recorded.ended_at]
     return [_phase(recorded, *bounds) for bounds in zip(TITLES, starts, ends, strict=True)]
+
+
+def _done(recorded: Recording, event: Event) -> float:
+    return event.at + (recorded.kubectl_seconds if event.limit_bits_per_second is not None else 0.0)
 
 
 def _phase(recorded: Recording, title: str, start: float, end: float) -> Phase:

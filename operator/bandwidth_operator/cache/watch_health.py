@@ -1,4 +1,4 @@
-"""Detects watches that do not bring changes which are known by other means. Pure, except for a clock that is handed in.
+"""Detects watches that do not bring changes which are known by other means. Does no I/O.
 
     our own write was answered           ─▶ expected ─▶ the watch brings it: done
     a whole list found what the watch    ─▶ expected ─▶ the watch brings neither it nor anything else of this kind for

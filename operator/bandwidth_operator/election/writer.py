@@ -16,8 +16,6 @@ LEFT = {
     "question": 0.25,
     "event": 0.5,
 }  # the part of the token bucket that a kind of write leaves to others
-RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # after failed writes; the last one again and again
-RETRY_AFTER_MAX_SECONDS = 30.0  # whatever a server asks for
 WRITE_SECONDS = 3.0  # a write that takes longer is given up: it must not outlive the lease
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from bandwidth_api.kinds import Kind
-from bandwidth_operator.election.writer import RETRY_AFTER_MAX_SECONDS, RETRY_SECONDS
+from bandwidth_operator.election.pauses import RETRY_AFTER_MAX_SECONDS, RETRY_SECONDS
 from bandwidth_runtime import clock
 
 QUIET_SECONDS = 0.05  # without a change, before a plan is made

@@ -16,7 +16,7 @@ from bandwidth_kube import client
 from bandwidth_operator.cache import lists
 from bandwidth_operator.cache.cache import Cache
 from bandwidth_operator.election.fence import LeadershipLostError
-from bandwidth_operator.election.writer import RETRY_SECONDS
+from bandwidth_operator.election.pauses import RETRY_SECONDS
 from bandwidth_operator.leader.watch_restarts import GIVE_UP_SECONDS, CannotFollowError
 from bandwidth_runtime.clock import Clock
 

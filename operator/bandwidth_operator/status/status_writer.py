@@ -18,7 +18,8 @@ from bandwidth_kube import client
 from bandwidth_operator.cache import objects
 from bandwidth_operator.cache.cache import Cache
 from bandwidth_operator.election.fence import LeadershipLostError
-from bandwidth_operator.election.writer import RETRY_AFTER_MAX_SECONDS, RETRY_SECONDS, Writer
+from bandwidth_operator.election.pauses import RETRY_AFTER_MAX_SECONDS, RETRY_SECONDS
+from bandwidth_operator.election.writer import Writer
 from bandwidth_operator.reporting.metrics import Metrics
 from bandwidth_operator.status import events, limit_status
 from bandwidth_operator.status.rollup import Outcome

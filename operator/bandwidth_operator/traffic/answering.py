@@ -20,10 +20,10 @@ from typing import TypeVar
 import structlog
 
 from bandwidth_api import kinds
-from bandwidth_api.crds import asked, client_traffic, slices, traffic_query
+from bandwidth_api.crds import client_traffic, traffic_answer, traffic_query
 from bandwidth_api.crds.asked import Asked
-from bandwidth_api.crds.traffic_query import Answer, Query
-from bandwidth_api.kinds import Kind
+from bandwidth_api.crds.traffic_answer import Answer
+from bandwidth_api.crds.traffic_query import Query
 from bandwidth_api.plan import PlanEntry, Prefix
 from bandwidth_kube import client
 from bandwidth_kube.collection import Collection, Reading
@@ -33,40 +33,30 @@ from bandwidth_operator.cache.cache import Cache
 from bandwidth_operator.election.fence import LeadershipLostError
 from bandwidth_operator.election.writer import Writer
 from bandwidth_operator.traffic import answers, questions
+from bandwidth_operator.traffic.answer_writer import AnswerWriter
+from bandwidth_operator.traffic.asking import Asking
+from bandwidth_operator.traffic.leftovers import Leftovers
 from bandwidth_operator.traffic.limit_names import LimitNames
 from bandwidth_operator.traffic.reading import Listener, Reports
 from bandwidth_runtime.clock import SYSTEM, Clock
 
-QUERIES_MAX = 1000  # that are kept of very many; the rest comes when these have been deleted
+QUERIES_MAX = 10_000  # that are kept of very many; the rest comes when these have been deleted
 REPORTS_MAX = 20_000
 ABSENT_SECONDS = 60.0  # until a kind that the API server does not know is asked for again
 QUIET_SECONDS = 0.1  # after an event, for what comes together
 AT_ONCE = 50  # questions that are refused or deleted, before the others have their turn again
-EARLY_SECONDS = 0.5  # between two answers while nodes are still missing in them
-PART_OF_TIME = 5.0  # an answer that takes a second to make is made every five at most
 RETRY_SECONDS = 2.0
 ERROR_SECONDS = 30.0
-SWEEP_SECONDS = 2.0  # after the end of the last question, when agents have heard of it, its reports are deleted
-SWEEP_LAST_SECONDS = 60.0  # and once more, for agents that did not hear of it
-CANDIDATES_FIRST_SECONDS = 4.0  # after the first answer, at the latest
-CANDIDATES_SECONDS = 20.0
 OLD_PLAN = "the CRD of BandwidthPlanSlice has no spec.traffic, so no node is asked; apply deploy/crds"
-SURPLUS = f"{questions.QUESTIONS_MAX} older questions live; delete one: kubectl get clienttrafficqueries"
+SURPLUS = (
+    f"{questions.QUESTIONS_MAX} questions live already, the first of each author before the second of anyone; delete"
+    " one: kubectl get clienttrafficqueries"
+)
 ENDED = "it was not renewed, and is deleted soon; to go on write another number into spec.renewal"
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-
-@dataclasses.dataclass(slots=True)
-class _Written:
-    """The last status of a question that was written, and when."""
-
-    uid: str
-    at: float = -math.inf
-    answer: Answer | None = None
-    took: float = 0.0  # seconds to make it
 
 
 class Answering:
@@ -82,7 +72,6 @@ class Answering:
     ) -> None:
         """`server_time`: the API server's clock, seconds since the epoch, if it is known."""
         self._api = api
-        self._writer = writer
         self._cache = cache
         self._server_time = server_time
         self._clock = clock
@@ -99,15 +88,10 @@ class Answering:
         self._reports_reader: Reader[client_traffic.Traffic | None] | None = None
         # From here on the thread's own.
         self._questions = questions.Questions()
-        self._candidates: tuple[str, ...] = ()
-        self._candidates_at = math.inf  # when they are chosen again
-        self._first_renewal = 0  # of those who ask now; reports that answer an earlier one are left of others
-        self._asked_candidates: dict[int, tuple[str, ...]] = {}  # by renewal
-        self._written: dict[str, _Written] = {}
+        self._asking = Asking(writer, cache, self._questions)
+        self._answers = AnswerWriter(writer, clock)
+        self._leftovers = Leftovers(api, writer)
         self._limit_names = LimitNames({})
-        self._old_plan = False
-        self._sweep_at: float = -math.inf  # what an earlier term left
-        self._last_sweep_at = math.inf
 
     def start(self) -> None:
         self._reader.start()
@@ -166,14 +150,14 @@ class Answering:
         now = self._clock.monotonic()
         self._questions.note(self._queries, now, self._server_time())
         census = self._questions.census(now)
-        head = self._head()
+        head = self._asking.head()
         if head is None or head.retire:
             return RETRY_SECONDS if self._queries else math.inf
-        if not census.living and head.traffic is None and not (census.ended or census.dead or census.surplus):
-            return self._rest(now)
+        if not census.living and head.traffic is None and not (census.ended or census.dead or census.flood):
+            return self._leftovers.sweep(now)
         snapshot = self._cache.snapshot()
         agents = frozenset(n for n, s in snapshot.states.items() if n in snapshot.nodes and not objects.is_gone(s))
-        self._ask(census.living, agents, head.traffic, now)
+        self._asking.ask(census.living, agents, head.traffic, now, self._clock.wall())
         if census.living:
             self._start_reports()
         else:
@@ -182,57 +166,12 @@ class Answering:
         if not self._tell_others(census, now):
             due_at = now
         if census.living:
-            self._sweep_at = now + SWEEP_SECONDS  # moves on while somebody asks
-            self._last_sweep_at = now + SWEEP_LAST_SECONDS
+            self._leftovers.wait_for_the_end(now)
             rest = math.inf
         else:
-            rest = self._rest(now)
+            rest = self._leftovers.sweep(now)
         ask_at = self._questions.ask_next_at(census.living, now)
         return min(census.next_at - now, due_at - now, ask_at - now, rest, math.inf)
-
-    def _head(self) -> slices.Head | None:
-        found = self._cache.slice(slices.HEAD)
-        return found.content if found is not None and isinstance(found.content, slices.Head) else None
-
-    # ── what is asked ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def _ask(self, living: tuple[Query, ...], agents: frozenset[str], before: Asked | None, now: float) -> None:
-        """Have the head of the plan carry what is asked now."""
-        exact = any(query.spec.exact for query in living)
-        candidates, first = self._candidates if exact else (), int(self._clock.wall())
-        wanted = self._questions.to_ask(living, agents, candidates, before, now, first)
-        if wanted == before:
-            return
-        empty = {"nodes": None, "candidates": None}  # what a merge leaves out would stay
-        wire = None if wanted is None else empty | asked.write(wanted)
-        mark = self._cache.mark()
-        try:
-            answer = self._writer.write(
-                "question",
-                "PATCH",
-                f"{Kind.SLICE.path}/{slices.HEAD}",
-                {"spec": {"traffic": wire}},
-                client.MERGE_PATCH,
-            )
-        except client.RefusedError as refused:
-            if refused.status == 404:
-                return  # it will be written again
-            raise
-        self._cache.learn(Kind.SLICE, answer, mark, own=True)
-        if wanted is None:
-            self._asked_candidates.clear()
-            self._candidates, self._candidates_at = (), math.inf
-            log.info("nobody asks about traffic any more")
-            return
-        there = slices.read(answer)
-        self._old_plan = not isinstance(there, slices.Head) or there.traffic is None
-        if before is None:
-            self._first_renewal = wanted.renewal
-        self._questions.was_asked(wanted, now)
-        self._asked_candidates[wanted.renewal] = wanted.candidates
-        while len(self._asked_candidates) > 4:
-            del self._asked_candidates[min(self._asked_candidates)]
-        log.info("nodes are asked about traffic", questions=len(living), seconds=wanted.seconds)
 
     def _start_reports(self) -> None:
         if self._reports_reader is None:
@@ -255,53 +194,45 @@ class Answering:
         self, census: questions.Census, agents: frozenset[str], snapshot: objects.Snapshot, now: float
     ) -> float:
         """Write the answers that are due; return when the next one is, monotonic."""
-        there = {q.name for q in (*census.living, *census.ended, *census.surplus)}
-        self._written = {name: each for name, each in self._written.items() if name in there}
-        head = self._head()
-        stream = head.traffic if head is not None and head.traffic is not None else Asked(0, 0)
-        merged: dict[tuple[str, frozenset[str]], answers.Merged] = {}
+        self._answers.keep({q.name for q in (*census.living, *census.ended, *census.surplus)})
+        stream = self._asking.stream()
+        merged: dict[tuple[str, frozenset[str], tuple[Prefix, ...]], answers.Merged] = {}
         next_at = math.inf
-        reports = [heard for heard in self._reports.heard() if heard.traffic.renewal >= self._first_renewal]
+        reports = [heard for heard in self._reports.heard() if heard.traffic.renewal >= self._asking.first_renewal]
         for query in census.living:
-            known = self._known(query)
-            due_at = known.at + max(self._pace(query, known), PART_OF_TIME * known.took)
-            if due_at > now:
-                next_at = min(next_at, due_at)
+            if self._answers.due_at(query) > now:
+                next_at = min(next_at, self._answers.due_at(query))
                 continue
             began = self._clock.monotonic()
             nodes = questions.nodes_of(query, agents)
-            key = (query.spec.group, nodes)
+            named = answers.named(query)
+            key = (query.spec.group, nodes, named)
             if key not in merged:
                 merged[key] = answers.merge(
-                    reports, nodes, query.spec.group, stream.interval_seconds, now, self._asked_candidates
+                    reports, nodes, query.spec.group, stream.interval_seconds, now, self._asking.candidates, named
                 )
             if query.spec.exact:
-                self._choose_candidates(merged[key], nodes, now)
-            self._write(query, self._made(query, nodes, merged[key], stream, snapshot), now)
-            known.took = self._clock.monotonic() - began
-            next_at = min(next_at, known.at + max(self._pace(query, known), PART_OF_TIME * known.took))
+                self._asking.choose_candidates(merged[key], nodes, now)
+            self._answers.write(query, self._made(query, nodes, merged[key], stream, snapshot), now)
+            self._answers.took(query, self._clock.monotonic() - began)
+            next_at = min(next_at, self._answers.due_at(query))
         return next_at
 
     def _tell_others(self, census: questions.Census, now: float) -> bool:
         """Tell questions that are not answered why not, and delete dead ones; return whether that was all of them."""
         for query in census.ended:
-            last = self._known(query).answer
+            last = self._answers.last(query)
             if last is not None:  # else another replica has answered it, and its answer stays
-                ended = dataclasses.replace(last, status="False", reason=traffic_query.ENDED, message=ENDED)
-                self._write(query, ended, now)
-        untold = [query for query in census.surplus if self._known(query).answer is None]
+                ended = dataclasses.replace(last, status="False", reason=traffic_answer.ENDED, message=ENDED)
+                self._answers.write(query, ended, now)
+        untold = [query for query in census.surplus if self._answers.last(query) is None]
         for query in untold[:AT_ONCE]:
-            self._write(query, answers.refused(query, traffic_query.TOO_MANY, SURPLUS), now)
+            self._answers.write(query, answers.refused(query, traffic_answer.TOO_MANY, SURPLUS), now)
         for query in census.dead[:AT_ONCE]:
-            self._delete(query)
-        return max(len(untold), len(census.dead)) <= AT_ONCE
-
-    def _choose_candidates(self, merged: answers.Merged, nodes: frozenset[str], now: float) -> None:
-        """Choose the clients that all nodes are asked for, rarely: every node reads the list."""
-        if self._candidates_at == math.inf:
-            self._candidates_at = now + CANDIDATES_FIRST_SECONDS
-        if now >= self._candidates_at or (not self._candidates and merged.answered == nodes):
-            self._candidates, self._candidates_at = answers.candidates_of(merged), now + CANDIDATES_SECONDS
+            self._answers.delete(query)
+        for query in census.flood[:AT_ONCE]:
+            self._answers.delete(query, even_if_renewed=True)
+        return max(len(untold), len(census.dead), len(census.flood)) <= AT_ONCE
 
     def _made(
         self,
@@ -311,84 +242,12 @@ class Answering:
         stream: Asked,
         snapshot: objects.Snapshot,
     ) -> Answer:
-        if self._old_plan:
-            return answers.refused(query, traffic_query.OLD_PLAN, OLD_PLAN)
-        shown = merged.ranked[: query.spec.top]
+        if self._asking.old_plan:
+            return answers.refused(query, traffic_answer.OLD_PLAN, OLD_PLAN)
+        shown = answers.shown(query, merged)
         if self._limit_names.of is not self._entries:
             self._limit_names = LimitNames(self._entries)
         return answers.answer(query, nodes, merged, stream, _labels(snapshot, shown), self._limit_names.holding(shown))
-
-    def _known(self, query: Query) -> _Written:
-        known = self._written.get(query.name)
-        if known is None or known.uid != query.uid:
-            known = self._written[query.name] = _Written(query.uid)
-        return known
-
-    def _pace(self, query: Query, known: _Written) -> float:
-        waiting = known.answer is None or known.answer.answered < known.answer.asked
-        return min(EARLY_SECONDS, query.spec.interval_seconds) if waiting else float(query.spec.interval_seconds)
-
-    def _write(self, query: Query, answer: Answer, now: float) -> None:
-        """Write the status of a question if it says something else than before."""
-        known = self._known(query)
-        before, known.at = known.answer, now
-        if before is not None:
-            same = (before.status, before.reason) == (answer.status, answer.reason)
-            answer = dataclasses.replace(answer, observed_at=before.observed_at, since=before.since if same else "")
-            if answer == before:
-                return
-        wall = self._clock.wall()
-        answer = dataclasses.replace(answer, observed_at=wall, since=answer.since or traffic_query.rfc3339(wall))
-        try:
-            self._writer.write(
-                "question",
-                "PATCH",
-                f"{kinds.QUERIES_PATH}/{query.name}/status",
-                {"status": traffic_query.write_answer(answer)},
-                client.MERGE_PATCH,
-            )
-        except client.RefusedError as refused:
-            if refused.status != 404 and refused.temporary:
-                raise
-            if refused.status != 404:
-                log.warning("the API server refuses an answer", question=query.name, error=str(refused))
-        known.answer = answer
-
-    # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _delete(self, query: Query) -> None:
-        """Delete a question, if nobody has renewed it meanwhile."""
-        body = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "preconditions": {"uid": query.uid, "resourceVersion": query.version},
-        }
-        try:
-            self._writer.write("question", "DELETE", f"{kinds.QUERIES_PATH}/{query.name}", body)
-        except client.RefusedError as refused:
-            if refused.status not in (404, 409):
-                raise
-
-    def _rest(self, now: float) -> float:
-        """Delete reports that nobody waits for; return the seconds until that is due again."""
-        if now >= self._sweep_at:
-            self._sweep_at = math.inf if self._swept() else now + SWEEP_SECONDS
-        if now >= self._last_sweep_at:
-            self._last_sweep_at, self._sweep_at = math.inf, math.inf if self._swept() else now + SWEEP_SECONDS
-        return min(self._sweep_at, self._last_sweep_at) - now
-
-    def _swept(self) -> bool:
-        """Delete all reports; return whether there were none."""
-        try:
-            page = self._api.request("GET", kinds.TRAFFIC_PATH, query={"limit": "1"})
-            if not page.get("items"):
-                return True
-            self._writer.write("question", "DELETE", kinds.TRAFFIC_PATH, {"apiVersion": "v1", "kind": "DeleteOptions"})
-        except client.RefusedError as refused:
-            if refused.status in (403, 404):
-                return True  # an installation without questions
-            raise
-        return False
 
 
 def _collection(name: str, path: str, decode: Callable[[client.Object, T | None], T], most: int) -> Collection[T]:

@@ -2,17 +2,20 @@
 
     asked or renewed ──▶ lives for spec.seconds ──▶ ended ──▶ deleted LIFE_SECONDS after the last renewal
 
-At most QUESTIONS_MAX live, the oldest ones. All share one stream of reports: the nodes are asked for the union. What
-is asked is written into the head of the plan, which every node reads, so it is written rarely: when something else is
-asked, and when the time that the nodes were given is about to end. Nodes get no more time than is left since the last
-renewal, so they end by themselves if nobody writes any more.
+At most QUESTIONS_MAX live: the oldest of each author before the second of anyone, so that nobody keeps others from
+asking. What one author has beyond PER_AUTHOR_MAX is deleted at once. All share one stream of reports: the nodes are
+asked for the union. What is asked is written into the head of the plan, which every node reads, so it is written
+rarely: when something else is asked, and when the time that the nodes were given is about to end. Nodes get no more
+time than is left since the last renewal, so they end by themselves if nobody writes any more.
 
 Times are monotonic seconds.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -22,6 +25,7 @@ from bandwidth_api.crds.asked import Asked
 from bandwidth_api.crds.traffic_query import Query
 
 QUESTIONS_MAX = 16
+PER_AUTHOR_MAX = 32
 ASK_AGAIN_SECONDS = 15.0  # of the time of the nodes; renewals before that are not handed on
 ASK_SPACING_SECONDS = 2.0  # between two writes of what is asked, whatever people do
 
@@ -34,12 +38,13 @@ class _Seen:
 
 
 class Census(NamedTuple):
-    """The questions at one moment, each kind the oldest first."""
+    """The questions at one moment, each kind the oldest of each author first."""
 
     living: tuple[Query, ...]
     ended: tuple[Query, ...]
     surplus: tuple[Query, ...]  # beyond QUESTIONS_MAX
     dead: tuple[Query, ...]  # to be deleted
+    flood: tuple[Query, ...]  # beyond PER_AUTHOR_MAX, to be deleted even if they are renewed
     next_at: float  # when the next one ends or dies; infinite if there is none
 
 
@@ -72,13 +77,14 @@ class Questions:
         ordered = sorted(self._queries.values(), key=lambda query: (query.created, query.name))
         dead = [q for q in ordered if self._dies_at(q) <= now]
         ended = [q for q in ordered if self._ends_at(q) <= now < self._dies_at(q)]
-        living = [q for q in ordered if now < self._ends_at(q)]
+        living, flood = _in_turn_of_authors(q for q in ordered if now < self._ends_at(q))
         moments = [self._dies_at(q) for q in ended] + [self._ends_at(q) for q in living]
         return Census(
             tuple(living[:QUESTIONS_MAX]),
             tuple(ended),
             tuple(living[QUESTIONS_MAX:]),
             tuple(dead),
+            tuple(flood),
             min(moments, default=math.inf),
         )
 
@@ -141,6 +147,23 @@ def nodes_of(query: Query, agents: Collection[str]) -> frozenset[str]:
     return frozenset(agents).intersection(query.spec.nodes) if query.spec.nodes else frozenset(agents)
 
 
+def _in_turn_of_authors(queries: Iterable[Query]) -> tuple[list[Query], list[Query]]:
+    """Return the first of each author, then the second of each, and so on; and what any of them has too many of."""
+    counts: collections.Counter[str] = collections.Counter()
+    turns: list[list[Query]] = []
+    flood = []
+    for query in queries:
+        turn = counts[query.author]
+        counts[query.author] += 1
+        if turn >= PER_AUTHOR_MAX:
+            flood.append(query)
+            continue
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(query)
+    return list(itertools.chain.from_iterable(turns)), flood
+
+
 def _kept(union: Asked, before: Asked | None) -> Asked:
     """Return what is asked, in the same times as before where those will do: nodes come and go."""
     if before is None or not union.interval_seconds <= before.interval_seconds <= 1.25 * union.interval_seconds:
@@ -165,5 +188,13 @@ def _union(questions: tuple[Query, ...], agents: Collection[str], candidates: tu
         top=max(q.spec.top for q in questions),
         groups=tuple(group for group in asked.GROUPS if any(q.spec.group == group for q in questions)),
         nodes=nodes,
+        clients=_in_turn([q.spec.clients for q in questions], asked.CLIENTS_MAX),
         candidates=candidates,
     )
+
+
+def _in_turn(lists: Iterable[tuple[str, ...]], most: int) -> tuple[str, ...]:
+    """Return the first of each, then the second of each, each once, in the order of their names."""
+    rounds = itertools.chain.from_iterable(itertools.zip_longest(*lists))
+    found = dict.fromkeys(text for text in rounds if text is not None)
+    return tuple(sorted(itertools.islice(found, most)))

@@ -9,6 +9,7 @@ import pytest
 
 from bandwidth_lab import Network, star
 from bandwidth_lab.node import Node
+from kernel.behaviour.passes import Passes
 
 
 @pytest.fixture
@@ -20,3 +21,10 @@ def network() -> Iterator[Network]:
 @pytest.fixture
 def node(network: Network, tmp_path: pathlib.Path) -> Node:
     return Node(network.server.namespace, tmp_path)
+
+
+@pytest.fixture
+def passes(node: Node) -> Iterator[Passes]:
+    """Passes of the agent of that server, which end where a test wants."""
+    with Passes(node) as made:
+        yield made

@@ -97,12 +97,6 @@ def network() -> Iterator[Network]:
         yield made
 
 
-@pytest.fixture
-def passes(node: Node) -> Iterator[Passes]:
-    with Passes(node) as made:
-        yield made
-
-
 def written(node: Node, content: bytes) -> pathlib.Path:
     path = node.manifests / "mail.yaml"
     path.write_bytes(content)

@@ -55,12 +55,6 @@ def network() -> Iterator[Network]:
         yield made
 
 
-@pytest.fixture
-def passes(network: Network, node: Node) -> Iterator[Passes]:
-    with Passes(node) as made:
-        yield made
-
-
 def strangers(node: Node, backend: str) -> None:
     for command in STRANGERS:
         node.namespace.run(command.replace("-{}", f"-{backend}").split())

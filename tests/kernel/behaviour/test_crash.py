@@ -144,12 +144,6 @@ def network() -> Iterator[Network]:
         yield made
 
 
-@pytest.fixture
-def passes(network: Network, node: Node) -> Iterator[Passes]:
-    with Passes(node) as made:
-        yield made
-
-
 def write(node: Node, limits: Limits, options: str) -> None:
     """Make these the limits and options of the node, and no other."""
     node.options = tuple(options.split())

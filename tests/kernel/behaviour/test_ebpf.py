@@ -123,7 +123,7 @@ def test_auto_takes_programs_once_packets_were_seen_to_leave_past_rules(
     tmp_path: pathlib.Path, folder: pathlib.Path
 ) -> None:
     """Within seconds, by itself; the limit then holds, also over a restart; `--classifier mark` ends it."""
-    with node_with_pod(tmp_path, folder) as (made, node):
+    with node_with_pod(tmp_path, folder, way="cls_bpf") as (made, node):
         node.bypassed = True
         client = made.clients[0]
         node.limit("slow", [client.address4], "8Mbit")
@@ -140,6 +140,19 @@ def test_auto_takes_programs_once_packets_were_seen_to_leave_past_rules(
         assert node.once()["classifier"] == "mark"
         left = node.kernel()
         assert (left.programs, left.tables, left.pairs, bpffs.names(folder)) == ({}, {}, {}, [])
+
+
+def test_auto_takes_programs_at_once_where_a_datapath_shows(tmp_path: pathlib.Path, folder: pathlib.Path) -> None:
+    """Before the first packet of a limited client: none leaves past its limit, and no limit is in doubt."""
+    with node_with_pod(tmp_path, folder) as (made, node):
+        client = made.clients[0]
+        node.limit("slow", [client.address4], "8Mbit")
+        report = node.once()
+        assert (report["classifier"], report["datapathSign"]) == ("ebpf", "")
+        assert "a TCX program on eth0" in report["classifierReason"]
+        with from_pod(made), WireMeter(client) as meter:
+            holding.assert_held(meter, RATE)
+        assert node.once()["changes"] == 0
 
 
 def test_without_permission_nothing_is_loaded_and_the_status_says_what_would_help(

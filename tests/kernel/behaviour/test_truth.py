@@ -5,44 +5,21 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from bandwidth_lab import Network, TcpFlow, UdpFlow, WireMeter, ebpf
-from bandwidth_lab.ebpf_datapath import NODE_PORT, POD_PORT, DatapathNode, datapath_node
+from bandwidth_lab.ebpf_datapath import NODE_PORT, POD_PORT
 from bandwidth_lab.node import Node
 from kernel.behaviour import holding
+from kernel.behaviour.past_limits import FOUND_SECONDS, bypassed_node, found, from_pod
 
 pytestmark = pytest.mark.root
 
 RATE = 8_000_000
-FOUND_SECONDS = 5.0
 LOOK_SECONDS = 2.5  # in which a limit that nobody has met is looked at
 
 CILIUM = ("cil_from_container", "cil_from_netdev", "cil_to_netdev")
-
-
-@contextlib.contextmanager
-def bypassed_node(
-    tmp_path: pathlib.Path, *options: str, way: ebpf.Way = "tcx", **how: object
-) -> Iterator[tuple[DatapathNode, Node]]:
-    """A node whose pod's packets skip netfilter, and its agent, which is not started yet."""
-    with datapath_node(prefix="kb-", way=way, **how) as made:  # type: ignore[arg-type]
-        node = Node(made.node, tmp_path, *options)
-        node.bypassed = True
-        yield made, node
-
-
-def from_pod(made: DatapathNode, family: int = 4, rate: float | None = None) -> TcpFlow:
-    """A transfer from the pod to the client, who dialled the node port."""
-    return TcpFlow(
-        made.pod, made.clients[0], family=family, port=POD_PORT, dial=made.dial(family), rate_bits_per_second=rate
-    )
-
-
-def found(node: Node, name: str = "slow") -> bool:
-    return any(f'"limit": "{name}"' in line for line in node.alarms())
 
 
 @pytest.mark.parametrize("way", ["tcx", "cls_bpf"])
@@ -145,7 +122,7 @@ def test_what_the_node_itself_sends_is_held_beside_it(tmp_path: pathlib.Path) ->
 
 
 def test_an_agent_that_starts_again_finds_it_again(tmp_path: pathlib.Path) -> None:
-    """What it knew is gone with it; traffic shows it within seconds."""
+    """Also where it cannot know it from before; traffic shows it within seconds."""
     with bypassed_node(tmp_path) as (made, node), from_pod(made):
         node.limit("slow", [made.clients[0].address4], "8Mbit")
         for times in (1, 2):
@@ -153,6 +130,7 @@ def test_an_agent_that_starts_again_finds_it_again(tmp_path: pathlib.Path) -> No
             node.until(lambda times=times: node.log.read_text().count('"started"') == times)  # type: ignore[misc]
             node.until(lambda times=times: len(node.alarms()) == times, FOUND_SECONDS)  # type: ignore[misc]
             node.kill()
+            (node.state / "bypassed.json").unlink(missing_ok=True)
 
 
 def test_limits_that_hold_are_never_called_bypassed(network: Network, node: Node) -> None:

@@ -79,22 +79,25 @@ def datapath_node(
     way: ebpf.Way = "tcx",
     names: tuple[str, str, str] = ("", "", ""),
     ends_walk: bool = True,
+    uplinks: int = 1,
+    leaves_by: str = "eth0",
 ) -> Iterator[DatapathNode]:
     """A star whose server has a pod behind such a datapath. `names`: of the filters from the pod, from and to the net.
 
-    `ends_walk`: the program on the way to the net lets no later program or filter see the packet.
+    `ends_walk`: the program on the way to the net lets no later program or filter see the packet. `leaves_by`: the
+    uplink by which the pod's packets go; clients dial the first one.
     """
-    with star(clients, prefix=prefix) as network, contextlib.ExitStack() as stack:
+    with star(clients, uplinks=uplinks, prefix=prefix) as network, contextlib.ExitStack() as stack:
         node = network.server.namespace
         pod = _pod(network, pod_device)
         made = DatapathNode(network, Host(pod, "eth0", POD4, POD6), pod_device)
-        uplink, behind = (node.call(lambda n=name: socket.if_nametoindex(n)) for name in ("eth0", pod_device))  # type: ignore[misc]
+        uplink, behind = (node.call(lambda n=name: socket.if_nametoindex(n)) for name in (leaves_by, pod_device))  # type: ignore[misc]
         if way == "cls_bpf":
-            node.tc("qdisc add dev eth0 clsact", f"qdisc add dev {pod_device} clsact")
+            node.tc(*(f"qdisc add dev {name} clsact" for name in sorted({"eth0", leaves_by, pod_device})))
         programs: tuple[tuple[str, ebpf.Side, bytes], ...] = (
             (pod_device, "ingress", translated(source=True, onto=uplink)),
             ("eth0", "ingress", translated(source=False, onto=behind)),
-            ("eth0", "egress", ebpf.verdict(ebpf.PASS if ends_walk else ebpf.NEXT)),
+            (leaves_by, "egress", ebpf.verdict(ebpf.PASS if ends_walk else ebpf.NEXT)),
         )
         for (device, side, program), name in zip(programs, names, strict=True):
             stack.enter_context(ebpf.attached(node, device, side, program, way=way, name=name))

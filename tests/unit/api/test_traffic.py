@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, client_traffic, slices, traffic_query
+from bandwidth_api.crds import asked, client_rows, client_traffic, slices, traffic_answer, traffic_query
 from bandwidth_api.crds.asked import Asked
-from bandwidth_api.crds.client_traffic import Amount, Found, Port, Rates, Row, Traffic
-from bandwidth_api.crds.traffic_query import Answer, Spec, Total
+from bandwidth_api.crds.client_rows import Amount, Found, Port, Rates, Row
+from bandwidth_api.crds.client_traffic import Traffic
+from bandwidth_api.crds.traffic_answer import Answer, Total
+from bandwidth_api.crds.traffic_query import Spec
 from bandwidth_api.plan import Prefix
 
 CRDS = pathlib.Path(__file__).parents[3] / "deploy" / "crds"
@@ -50,6 +52,8 @@ FIELDS = st.dictionaries(
             "lost",
             "message",
             "candidates",
+            "named",
+            "annotations",
             "groups",
             "spread",
             "conditions",
@@ -83,7 +87,9 @@ def encoded(wire: object) -> int:
 
 def test_what_is_asked_comes_back() -> None:
     """All fields survive the head of the plan, and a head without them asks nothing."""
-    question = Asked(5, 56, 10, 7, 30, asked.GROUPS, ("a", "b"), ("198.51.100.7", "2001:db8::/64"))
+    question = Asked(
+        5, 56, 10, 7, 30, asked.GROUPS, ("a", "b"), ("198.51.100.7", "2001:db8::/64"), ("198.51.100.0/20",)
+    )
     assert asked.read(json.loads(json.dumps(asked.write(question)))) == question
     assert asked.read(asked.write(Asked(1, 2))) == Asked(1, 2)
     head = {"metadata": {"name": "plan"}, "spec": slices.write(slices.Head(("plan-00000",)))}
@@ -105,6 +111,7 @@ def test_what_is_asked_comes_back() -> None:
         {"renewal": 1, "seconds": 5, "interval": 0},
         {"renewal": 1, "seconds": 5, "nodes": ["n"] * 257},
         {"renewal": 1, "seconds": 5, "candidates": ["1"] * 101},
+        {"renewal": 1, "seconds": 5, "clients": ["1"] * 17},
         {"renewal": 1, "seconds": 5, "top": 10**6},
     ],
 )
@@ -138,7 +145,11 @@ def test_the_defaults_and_bounds_are_those_of_the_crd() -> None:
         assert (field["default"], (field["minimum"], field["maximum"])) == (value, bounds)
     assert properties["group"]["enum"] == list(asked.GROUPS)
     assert properties["nodes"]["maxItems"] == traffic_query.NODES_MAX
-    assert set(properties) == {"seconds", "interval", "top", "group", "nodes", "exact", "renewal"}
+    assert set(properties) == {"seconds", "interval", "top", "group", "nodes", "exact", "clients", "renewal"}
+    assert properties["clients"]["maxItems"] == traffic_query.CLIENTS_MAX
+    head = schema("bandwidthplanslices")["spec"]["properties"]["traffic"]["properties"]
+    assert head["clients"]["maxItems"] == asked.CLIENTS_MAX
+    assert schema("nodeclienttraffics")["status"]["properties"]["named"]["maxItems"] == client_traffic.NAMED_MAX
 
 
 @pytest.mark.parametrize("name", ["clienttrafficqueries", "nodeclienttraffics"])
@@ -160,7 +171,7 @@ def test_every_field_is_described(name: str) -> None:
 
 def test_a_spec_comes_back() -> None:
     """What a program writes as a question is what the operator reads."""
-    spec = Spec(30, 5, 10, asked.NETWORK, ("a",), True, 7)
+    spec = Spec(30, 5, 10, asked.NETWORK, ("a",), True, 7, ("198.51.100.7", "2001:db8::/48"))
     assert traffic_query.read({"spec": traffic_query.write_spec(spec)}).spec == spec
     assert traffic_query.write_spec(Spec()) == {"renewal": 0}
 
@@ -184,7 +195,7 @@ def test_the_last_renewal_is_the_last_write_of_the_spec() -> None:
 
 def test_an_answer_comes_back() -> None:
     """What the operator writes is what a plugin reads."""
-    row = traffic_query.Row("198.51.100.7", (1, 2, 3), (1.5, 2.5, 3.5), 4, ("TCP:993",), 2, "a", ("slow",), "node b")
+    row = traffic_answer.Row("198.51.100.7", (1, 2, 3), (1.5, 2.5, 3.5), 4, ("TCP:993",), 2, "a", ("slow",), "node b")
     answer = Answer(
         generation=3,
         observed_at=1_900_000_000.0,
@@ -201,22 +212,22 @@ def test_an_answer_comes_back() -> None:
         message="2 of 3 nodes answer",
         since="2030-01-01T00:00:00Z",
     )
-    assert traffic_query.read_answer({"status": json.loads(json.dumps(traffic_query.write_answer(answer)))}) == answer
-    assert traffic_query.read_answer({}) is None
+    assert traffic_answer.read_answer({"status": json.loads(json.dumps(traffic_answer.write_answer(answer)))}) == answer
+    assert traffic_answer.read_answer({}) is None
 
 
 def test_an_answer_has_eight_kilobytes_at_most() -> None:
     """However long names are, the largest rows stay and the smallest are left out."""
-    row = traffic_query.Row(
+    row = traffic_answer.Row(
         "x" * 43, (10**15,) * 3, (999.9,) * 3, 10**15, ("TCP:65535",) * 4, 5000, "n" * 253, ("l" * 253,) * 2
     )
-    wire = traffic_query.write_answer(
+    wire = traffic_answer.write_answer(
         Answer(rows=(row,) * 50, silent=("ü" * 253,) * 5, troubles=("t" * 999,) * 9, message="m" * 9999)
     )
-    assert 4000 < encoded(wire) <= traffic_query.STATUS_MAX_BYTES
+    assert 4000 < encoded(wire) <= traffic_answer.STATUS_MAX_BYTES
     assert wire["rows"]
-    usual = traffic_query.Row("2001:db8:1234:5678::1", (10**9,) * 3, (1.5,) * 3, 10**12, ("TCP:993",), 9, "worker-17")
-    assert len(traffic_query.write_answer(Answer(rows=(usual,) * 50))["rows"]) >= 20
+    usual = traffic_answer.Row("2001:db8:1234:5678::1", (10**9,) * 3, (1.5,) * 3, 10**12, ("TCP:993",), 9, "worker-17")
+    assert len(traffic_answer.write_answer(Answer(rows=(usual,) * 50))["rows"]) >= 20
 
 
 # ── reports ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +263,7 @@ def test_a_report_comes_back() -> None:
             assert other.variance == pytest.approx(one.variance)
     assert read.rows[0].ports == row.ports
     assert (read.sent, read.clients, read.networks, read.lost, read.message) == ((1e6, 2e6, 3e6), 7, 3, 1, "m")
-    assert client_traffic.samples(read.rows[0].rates[2]) == 600
+    assert client_rows.samples(read.rows[0].rates[2]) == 600
 
 
 @pytest.mark.parametrize("six", [False, True])
@@ -310,8 +321,8 @@ def test_nothing_that_anybody_writes_raises(one: dict[str, Any], other: dict[str
     item = {"metadata": {"name": "a"} | one, "spec": other, "status": {"schema": 1} | third}
     query = traffic_query.read(item)
     assert 5 <= query.spec.seconds <= 60
-    answer = traffic_query.read_answer(item)
-    assert answer is None or encoded(traffic_query.write_answer(answer)) <= traffic_query.STATUS_MAX_BYTES
+    answer = traffic_answer.read_answer(item)
+    assert answer is None or encoded(traffic_answer.write_answer(answer)) <= traffic_answer.STATUS_MAX_BYTES
     read = client_traffic.read(item)
     assert read is None or encoded(client_traffic.write(read)) <= client_traffic.STATUS_MAX_BYTES
     question = asked.read(other)
@@ -321,3 +332,30 @@ def test_nothing_that_anybody_writes_raises(one: dict[str, Any], other: dict[str
 def test_a_plugin_needs_no_pydantic() -> None:
     """The models of questions need nothing but the standard library: a plugin is one file."""
     assert "pydantic" not in pathlib.Path(str(traffic_query.__file__)).read_text()
+
+
+def test_the_clients_that_are_named_come_before_rows() -> None:
+    """Each with its own time; they keep their place where there is no room for all rows, in 1.5 KB."""
+    named = tuple(
+        client_rows.Named(addresses.parse(f"2001:db8:1234:5678:9abc:def0:1234:{n:x}"), rates(12e3, 3), 90e3, 7)
+        for n in range(1, 5)
+    )
+    rows = tuple(client_rows.Row(addresses.parse(f"198.51.100.{n}"), rates(5e6), 1e6) for n in range(1, 51))
+    wire = client_traffic.write(Traffic("a", 1, 0.0, 2, 60, rows=rows, named=named))
+    assert encoded(wire) <= 1500
+    read = client_traffic.read({"metadata": {"name": "a"}, "status": wire})
+    assert read is not None
+    assert [(each.client, each.seconds) for each in read.named] == [(each.client, 7) for each in named]
+    assert read.named[0].rates[2].bits_per_second == 12e3
+    assert client_rows.samples(read.named[0].rates[2]) == 3
+    assert 10 < len(read.rows) < 50
+
+
+@pytest.mark.parametrize(
+    "text", ["198.51.100.1 1 1 1/1 1", "x 1 1 1/1 1 5", "198.51.100.1 1 1 1/1 1 0", "198.51.100.1"]
+)
+def test_a_named_client_of_another_form_is_left_out(text: str) -> None:
+    """Nothing that a node writes is trusted."""
+    read = client_traffic.read({"metadata": {"name": "a"}, "status": {"schema": 1, "named": [text, 7]}})
+    assert read is not None
+    assert read.named == ()

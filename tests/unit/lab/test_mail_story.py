@@ -93,6 +93,13 @@ def test_the_time_until_slowed_counts_from_the_command_and_ignores_a_passing_dip
     assert recording.seconds_until_slowed(late) == pytest.approx(3.2, abs=0.11)
 
 
+def test_a_limit_counts_from_when_the_command_said_that_it_is_in_force() -> None:
+    """A busy machine takes its time until then, in which the client is as greedy as before."""
+    late = dataclasses.replace(told((0, 45, 5, 45), (0.4, 1.3, 0.42, 1.5)), kubectl_seconds=12.0)
+    late.events[1] = Event(148.0, "kubectl cbl slow", 5 * MEGABIT)
+    assert recording.complaints(late) == []
+
+
 def test_the_95th_percentile_is_a_reading_that_was() -> None:
     """Of a hundred readings it is the 95th, of one that one."""
     assert recording.Phase("", tuple(float(number) for number in range(1, 101)), 0, 0, 0).p95 == 95

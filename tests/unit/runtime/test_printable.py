@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -31,15 +30,6 @@ def test_what_is_hidden_is_shown_as_its_code() -> None:
     assert printable.line(HOSTILE) == shown
     assert printable.line("Grüße, 名前 ✓") == "Grüße, 名前 ✓"
     assert printable.lines("one\ntwo\x1b\n") == "one\ntwo\\x1b\n"
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    """Leave the logging of the test run as it was."""
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

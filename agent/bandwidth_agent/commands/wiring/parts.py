@@ -16,6 +16,7 @@ from bandwidth_agent.kernel.linux import real
 from bandwidth_agent.limits import failsafe
 from bandwidth_agent.planner.placement import decision
 from bandwidth_agent.sight.sight import Sight
+from bandwidth_agent.sight.truth import stored_findings
 from bandwidth_api import names, plan
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ def source(
     return manifest_source.ManifestSource(
         path, store, options.node_labels, in_force=functools.cache(lambda: limits_in(of)), refuse=refuse
     )
+
+
+def findings(options: Options) -> stored_findings.Store:
+    """Return where it is kept over a restart which limits are bypassed; nothing is read or written yet."""
+    of = options.node_name if options.manifests is None else f"{os.uname().nodename} {options.manifests.absolute()}"
+    return stored_findings.Store(options.state_dir, of)
 
 
 def sight(of: contract.Kernel, reconciler: reconcile.Reconciler, options: Options) -> Sight:

@@ -50,9 +50,12 @@ def node(options: Options) -> Iterator[tuple[real.RealKernel, reconcile.Reconcil
     kernel = parts.kernel(options)
     if xtables_lock.keep_private():
         log.info("the lock file of iptables was open to every user, who could have held it", file=xtables_lock.PATH)
+    findings = parts.findings(options)
     try:
-        yield kernel, reconcile.Reconciler(kernel, options.settings, spared=parts.spared(options))
+        spared = parts.spared(options)
+        yield kernel, reconcile.Reconciler(kernel, options.settings, spared=spared, findings=findings)
     finally:
+        findings.close()
         kernel.close()
 
 

@@ -205,8 +205,12 @@ class FakeKernel(rules.Acceptance):
         if verdict != "dropped":
             number, length = _PROTOCOLS.get(protocol, 0), size - window.LINK_BYTES
             packet = traffic.Packet(interface, family, address, number, port, length, destination_port)
+            devices = [interface]
+            if isinstance(verdict, tracer.ClassAddress) and verdict.device != interface:
+                devices.insert(0, verdict.device)  # it comes out of our own device first
             for each in self.windows:
-                each.see(packet, packets)
+                for device in devices:
+                    each.see(packet._replace(interface=device), packets)
         return verdict
 
     def hold_back(self, device: str, minor: int, backlog_bytes: int) -> None:

@@ -121,7 +121,7 @@ class Store:
             self._file.warning = f"cannot read {self._path}: {error.strerror}"
             return EMPTY
         except atomic_file.ODD as error:
-            self._file.warning = f"{self._path} is not usable and starts anew: {error}"[:300]
+            self._file.warning = f"{self._path} cannot be used and is begun again: {error}"[:300]
             return EMPTY
 
     def save_soon(

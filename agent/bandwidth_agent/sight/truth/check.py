@@ -1,21 +1,31 @@
-"""Looks from time to time whether limits hold: opens a capture, goes on, and reads it when it is due.
+"""Looks from time to time whether limits hold: opens captures, goes on, and reads them when they are due.
 
-Owns the one capture that may be open. Decides nothing: `schedule` says when, `judge` what it means. Never waits, and
-writes nothing to the kernel; killed, it leaves nothing.
+Owns the two captures that may be open: of what leaves, and of what comes out of our own devices. Decides nothing:
+`schedule` says when, `judge` what it means. Never waits, and writes nothing to the kernel; killed, it leaves nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import contract, model, objects, refusals, traffic
 from bandwidth_agent.planner import limit_status
 from bandwidth_agent.planner.classifier import class_ids
 from bandwidth_agent.planner.placement import datapath_sign
-from bandwidth_agent.sight.truth import advice, expected_class, judge, look, schedule
+from bandwidth_agent.sight.truth import (
+    advice,
+    expected_class,
+    judge,
+    look,
+    outflow,
+    parts,
+    schedule,
+    stored_findings,
+)
 from bandwidth_api.conditions import Problem
 from bandwidth_api.plan import ClassKey
 
@@ -37,9 +47,12 @@ class _Open(NamedTuple):
     """A look that has begun."""
 
     capture: contract.Capture
+    behind: contract.Capture | None  # of what comes out of our own devices; opened before the other
     in_force: InForce
     before: model.QueueReading
     stale_bytes: int
+    earlier: outflow.Earlier
+    waiting: Mapping[str, int]  # bytes before each uplink when `behind` was open and `capture` was not
     began: float
     cost_seconds: float
 
@@ -53,6 +66,7 @@ class Check:
         clock: Callable[[], float],
         jitter: Callable[[], float],
         busy: Callable[[], float] = time.thread_time,
+        store: stored_findings.Store | None = None,
     ) -> None:
         """`jitter`: as in `schedule.Schedule`. `busy`: how long this thread has used a core, in seconds."""
         self._kernel = kernel
@@ -60,13 +74,16 @@ class Check:
         self._busy = busy
         self._schedule = schedule.Schedule(clock(), jitter)
         self._judge = judge.Judge()
+        self._memory = stored_findings.Memory(store) if store is not None else None
+        self._outflow = outflow.Outflow()
         self._in_force: InForce | None = None
+        self._context: limit_status.PassContext | None = None  # of the last pass that left nothing undone
         self._open: _Open | None = None
         self._changed_at = clock()
         self._first: model.QueueReading | None = None  # the first reading since then
         self._expected: tuple[model.State, expected_class.Expected] | None = None
         self._owners: tuple[object, object, Mapping[int, ClassKey]] | None = None
-        self._told: tuple[Mapping[ClassKey, judge.Finding], frozenset[str], str] = ({}, frozenset(), "")
+        self._told: tuple[Mapping[ClassKey, Sequence[judge.Finding]], frozenset[str], str] = ({}, frozenset(), "")
         self.sign = ""  # what on this node shows that packets may skip netfilter
         self.ebpf_helps = False  # permission for programs of ours would end what this sign is about
         self.remedy = ""  # what would let the agent meet such packets
@@ -94,6 +111,12 @@ class Check:
             return None
         return self._schedule.due(self._clock())
 
+    def recall(self, context: limit_status.PassContext, *, complete: bool) -> None:
+        """Take the limits that a pass is about, be it clean or not. `complete`: there are no others."""
+        if self._memory is not None:
+            for key, finding in self._memory.recall(context, complete=complete):
+                self._judge.recall(key, finding)
+
     def passed(self, in_force: InForce | None, changes: Collection[objects.Change], seconds: float) -> None:
         """Take what a pass has left in the kernel, and what it took; None where it left something undone."""
         now = self._clock()
@@ -106,12 +129,15 @@ class Check:
             self.ebpf_helps = of_ebpf and not first and "ebpf" in in_force.features.denied
             just_put = any(isinstance(change, objects.PutProgram) for change in changes)
             self.remedy = advice.PUT if just_put else advice.remedy(in_force.features, in_force.state)
+            self._judge.shaped(uplinks)
+            self._context = in_force.context
         anew = frozenset(number for change in changes for number in _made_anew(change))
         self._judge.forget(anew)
         if changes:
             self._schedule.changed(now, seconds)
         if anew or not all(isinstance(change, objects.PutClasses) for change in changes):
             self._changed_at, self._first = now, None
+            self._outflow.forget()
         if self._in_force is None and in_force is not None:
             self._judge.owned({})
         self._news()
@@ -137,33 +163,54 @@ class Check:
         """Close what is open."""
         if self._open is not None:
             self._open.capture.close()
+            if self._open.behind is not None:
+                self._open.behind.close()
             self._open = None
 
     def _begin(self, in_force: InForce, busy: float) -> None:
         elapsed = self._clock() - self._changed_at
         self._judge.owned(self._owned(in_force.context))
         uplinks = self._uplinks(in_force)
-        before = self._kernel.queues(in_force.state.trees, uplinks)
+        trees = in_force.state.trees
+        before = self._kernel.queues(trees, uplinks)
         self._judge.count(before)
+        earlier = self._outflow.read(before)
         if self._first is None:
             self._first = before
-        stale = look.stale_bytes(before, self._first, elapsed, in_force.state.trees)
-        capture = self._kernel.capture(uplinks, MOST_PACKETS)
+        stale = look.stale_bytes(before, self._first, elapsed, trees) + earlier.waiting_bytes
+        with contextlib.ExitStack() as undo:
+            behind, waiting = None, {}
+            if devices := trees.keys() - uplinks:
+                behind = self._kernel.capture(sorted(devices), MOST_PACKETS)
+                undo.callback(behind.close)
+                now = self._kernel.queues((), [name for name in uplinks if name not in trees])
+                waiting = {name: uplink.backlog_bytes for name, uplink in now.uplinks.items()}
+            capture = self._kernel.capture(uplinks, MOST_PACKETS)
+            undo.pop_all()
         began = self._clock()
-        self._open = _Open(capture, in_force, before, stale, began, self._busy() - busy)
+        self._open = _Open(capture, behind, in_force, before, stale, earlier, waiting, began, self._busy() - busy)
 
     def _end(self, opened: _Open, busy: float) -> None:
         ended = self._clock()
         seen = opened.capture.take()
         lost = opened.capture.lost
+        came_out = opened.behind.take() if opened.behind is not None else ()
+        missed = opened.behind is None or opened.behind.lost > 0
         self.close()
         after = self._kernel.queues(opened.in_force.state.trees, ())
-        passages = look.passages(seen, lost, self._number_of(opened.in_force), opened.before, after, opened.stale_bytes)
+        number_of = self._number_of(opened.in_force)
+        flows, share = look.flows(seen, number_of), look.share(len(seen), lost)
+        readings, stale = (opened.before, after), opened.stale_bytes
+        passages = look.of_flows(flows, share, *readings, stale, opened.earlier.of)
+        out = None if missed else parts.came_out(came_out, number_of)
+        uplinks = self._uplinks(opened.in_force)
+        of_parts = parts.passages(flows, share, out, *readings, uplinks, opened.waiting, stale)
         if self._in_force is not None:
             self._judge.owned(self._owned(self._in_force.context))
-        self._judge.note(passages, opened.began, ended)
+        self._judge.note(passages, opened.began, ended, of_parts)
         self._judge.count(after)
-        cost = opened.cost_seconds + self._busy() - busy + (len(seen) + lost) * _PACKET_SECONDS
+        packets = len(seen) + lost + len(came_out)
+        cost = opened.cost_seconds + self._busy() - busy + packets * _PACKET_SECONDS
         self._schedule.looked(ended, cost, unverified=self._judge.unverified, sign=bool(self.sign))
         if self._judge.in_doubt:
             self._schedule.doubted(ended)
@@ -200,7 +247,9 @@ class Check:
 
     def _news(self) -> bool:
         """Return whether the findings differ from those of the last call."""
-        told = dict(self._judge.bypassed), self._judge.verified, self.trouble
+        told = self._judge.findings, self._judge.verified, self.trouble
+        if self._memory is not None and self._context is not None:
+            self._memory.keep(told[0], self._context, self._clock())
         news = told != self._told
         if news:
             self._told = told

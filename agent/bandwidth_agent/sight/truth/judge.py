@@ -8,6 +8,8 @@
     of 32 packets that left, half of the bytes or more came out of it      no longer bypassed
     anything else: too few packets, a class made anew, old packets         as it was
 
+The same is asked of what leaves by each of several uplinks, and of each kind of packet that is enough of itself in one
+look: what was found of such a part ends when as much of the same part was seen to come out.
 What few packets show adds up over looks. Where a capture was full, what was seen is the least that can have left: that
 proves a bypass, and what is proven held must hold for what was not seen as well.
 """
@@ -15,8 +17,8 @@ proves a bypass, and what is proven held must hold for what was not seen as well
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 from bandwidth_agent.kernel import model
 from bandwidth_agent.sight.truth import look
@@ -26,6 +28,7 @@ PACKETS = 32  # on the wire; fewer prove nothing
 _SEEN = 4  # at the tap: one GSO packet of many is no proof either
 APART_SECONDS = 1.0  # between the two looks that find a limit bypassed
 FORGET_SECONDS = 600.0  # what few packets showed is no part of a judgement any more
+MOST_PARTS = 8  # of one class, that are followed at a time
 _SUSPICIOUS_PACKETS = 4  # so many that went past the class are enough not to call it verified yet
 
 
@@ -37,6 +40,7 @@ class Finding(NamedTuple):
     through_bytes: int
     interface: str
     client: tuple[int, int]
+    scope: look.Scope = look.WHOLE
 
 
 @dataclasses.dataclass(slots=True)
@@ -50,6 +54,7 @@ class _Evidence:
     through_bytes: int = 0
     unseen_bytes: float = 0.0  # that left too if the packets without room were like the others
     stale_bytes: int = 0
+    earlier_bytes: int = 0
 
     def add(self, passage: look.Passage) -> None:
         self.seen += passage.seen
@@ -58,6 +63,7 @@ class _Evidence:
         self.through_bytes += passage.through_bytes
         self.unseen_bytes += passage.left_bytes * (1.0 / passage.share - 1.0)
         self.stale_bytes += passage.stale_bytes
+        self.earlier_bytes += passage.earlier_bytes
 
     @property
     def enough(self) -> bool:
@@ -65,7 +71,7 @@ class _Evidence:
 
     @property
     def past(self) -> bool:
-        return 2 * self.through_bytes < self.left_bytes - self.stale_bytes
+        return 2 * (self.through_bytes + self.earlier_bytes) < self.left_bytes - self.stale_bytes
 
     @property
     def held(self) -> bool:
@@ -79,21 +85,26 @@ class Judge:
         self._owners: Mapping[int, ClassKey] = {}
         self._counted: dict[int, int] = {}  # packets of each class when it was first read
         self._verified: set[int] = set()
-        self._evidence: dict[int, _Evidence] = {}
-        self._doubts: dict[int, float] = {}  # class → when a look first showed its packets to go past it
-        self._bypassed: dict[ClassKey, Finding] = {}
+        self._evidence: dict[int, dict[look.Scope, _Evidence]] = {}  # by class
+        self._doubts: dict[int, dict[look.Scope, float]] = {}  # → when a look first showed it to go past the class
+        self._found: dict[ClassKey, dict[look.Scope, Finding]] = {}
         self._names: frozenset[str] | None = frozenset()  # of verified limits; None: to be worked out again
 
     @property
     def bypassed(self) -> Mapping[ClassKey, Finding]:
-        """The classes that are bypassed."""
-        return self._bypassed
+        """The classes that are bypassed, each with the first finding."""
+        return {key: next(iter(found.values())) for key, found in self._found.items()}
+
+    @property
+    def findings(self) -> Mapping[ClassKey, tuple[Finding, ...]]:
+        """All that was found of the classes that are bypassed."""
+        return {key: tuple(found.values()) for key, found in self._found.items()}
 
     @property
     def verified(self) -> frozenset[str]:
         """The limits of which a class was seen to hold its packets, and none is bypassed."""
         if self._names is None:
-            against = {key.limit for key in self._bypassed}
+            against = {key.limit for key in self._found}
             self._names = frozenset({self._owners[number].limit for number in self._verified} - against)
         return self._names
 
@@ -120,7 +131,20 @@ class Judge:
             self._drop(number)
         self._owners, self._names = owners, None
         keys = set(owners.values())
-        self._bypassed = {key: finding for key, finding in self._bypassed.items() if key in keys}
+        self._found = {key: found for key, found in self._found.items() if key in keys}
+
+    def recall(self, key: ClassKey, finding: Finding) -> None:
+        """Take what an earlier process has found of a class."""
+        self._found.setdefault(key, {})[finding.scope] = finding
+        self._names = None
+
+    def shaped(self, uplinks: Collection[str]) -> None:
+        """Take the interfaces on which limits are enforced; what was found of a part on another is forgotten."""
+        for key, found in list(self._found.items()):
+            kept = {scope: each for scope, each in found.items() if scope.interface in ("", *uplinks)}
+            if len(kept) < len(found):
+                self._names = None
+                self._found = {**self._found, key: kept} if kept else _without(self._found, key)
 
     def _drop(self, number: int) -> None:
         if number in self._verified:
@@ -129,34 +153,98 @@ class Judge:
         for known in (self._counted, self._evidence, self._doubts):
             known.pop(number, None)
 
-    def note(self, passages: Mapping[int, look.Passage], began: float, ended: float) -> None:
-        """Take what one look shows."""
+    def note(
+        self,
+        passages: Mapping[int, look.Passage],
+        began: float,
+        ended: float,
+        parts: Mapping[int, Mapping[look.Scope, look.Passage]] | None = None,
+    ) -> None:
+        """Take what one look shows of classes, and of parts of them."""
         for number, passage in passages.items():
             key = self._owners.get(number)
             if key is None:
                 continue
-            evidence = self._evidence.get(number)
-            if evidence is None or began - evidence.since > FORGET_SECONDS:
-                evidence = self._evidence[number] = _Evidence(began)
-            evidence.add(passage)
-            if evidence.enough:
-                del self._evidence[number]
-                self._judge(number, key, evidence, passage, ended)
+            self._note_parts(number, key, passage, (parts or {}).get(number, {}), began, ended)
+            self._note(number, key, look.WHOLE, passage, began, ended)
 
-    def _judge(self, number: int, key: ClassKey, evidence: _Evidence, last: look.Passage, ended: float) -> None:
+    def _note_parts(
+        self,
+        number: int,
+        key: ClassKey,
+        whole: look.Passage,
+        parts: Mapping[look.Scope, look.Passage],
+        began: float,
+        ended: float,
+    ) -> None:
+        """Take what a look shows of the parts of one class: each uplink, and kinds of packets that matter."""
+        wider_past = {scope for scope, passage in parts.items() if not scope.narrow and _shows_past(passage)}
+        if _shows_past(whole):
+            wider_past.add(look.WHOLE)
+        # The narrow ones first: a doubt about one of them keeps what is found of a wider one.
+        for scope, passage in sorted(parts.items(), key=lambda part: not part[0].narrow):
+            if scope.narrow and not self._follows(number, key, scope):
+                covered = bool(wider_past & {look.WHOLE, look.Scope(scope.interface)})
+                if covered or not _shows_past(passage) or self._full(number, began):
+                    continue
+            self._note(number, key, scope, passage, began, ended)
+
+    def _follows(self, number: int, key: ClassKey, scope: look.Scope) -> bool:
+        return scope in self._doubts.get(number, {}) or scope in self._found.get(key, {})
+
+    def _full(self, number: int, now: float) -> bool:
+        """Return whether as many parts of a class are followed as may be; old doubts make room."""
+        doubts = self._doubts.get(number, {})
+        for scope in [scope for scope, first in doubts.items() if scope.narrow and now - first > FORGET_SECONDS]:
+            self._settle(number, scope)
+            self._evidence.get(number, {}).pop(scope, None)
+        found = self._found.get(self._owners[number], {})
+        return sum(scope.narrow for scope in {*self._doubts.get(number, {}), *found}) >= MOST_PARTS
+
+    def _note(
+        self, number: int, key: ClassKey, scope: look.Scope, passage: look.Passage, began: float, ended: float
+    ) -> None:
+        by_scope = self._evidence.setdefault(number, {})
+        evidence = by_scope.get(scope)
+        if evidence is None or began - evidence.since > FORGET_SECONDS:
+            evidence = by_scope[scope] = _Evidence(began)
+        evidence.add(passage)
+        if evidence.enough:
+            del by_scope[scope]
+            self._judge(number, key, scope, evidence, passage, ended)
+
+    def _judge(
+        self, number: int, key: ClassKey, scope: look.Scope, evidence: _Evidence, last: look.Passage, ended: float
+    ) -> None:
         self._names = None
-        if evidence.past and key not in self._bypassed:
-            first = self._doubts.get(number)
+        found = self._found.get(key, {})
+        if evidence.past and scope not in found:
+            doubts = self._doubts.setdefault(number, {})
+            first = doubts.get(scope)
             if first is None or evidence.since - first > FORGET_SECONDS:
-                self._doubts[number] = ended
+                doubts[scope] = ended
             elif evidence.since - first >= APART_SECONDS:
-                del self._doubts[number]
+                self._settle(number, scope)
                 self._verified.discard(number)
                 shown = evidence.packets, evidence.left_bytes, evidence.through_bytes
-                self._bypassed.setdefault(key, Finding(*shown, last.interface, last.client))
+                self._found[key] = {**found, scope: Finding(*shown, last.interface, last.client, scope)}
         elif evidence.held:
+            self._settle(number, scope)
+            if scope in found and not self._doubts_within(number, scope):
+                kept = _without(found, scope)
+                self._found = {**self._found, key: kept} if kept else _without(self._found, key)
+
+    def _settle(self, number: int, scope: look.Scope) -> None:
+        """End a doubt."""
+        doubts = self._doubts.get(number, {})
+        doubts.pop(scope, None)
+        if not doubts:
             self._doubts.pop(number, None)
-            self._bypassed.pop(key, None)
+
+    def _doubts_within(self, number: int, scope: look.Scope) -> bool:
+        """Return whether a part of this part is in doubt: what holds besides it does not end a finding."""
+        inside = (each for each in self._doubts.get(number, {}) if each != scope)
+        return any(scope.interface in ("", each.interface) for each in inside)
 
     def count(self, reading: model.QueueReading) -> None:
         """Take what the classes have counted: who counted enough, and has nothing against it, is verified."""
@@ -174,9 +262,24 @@ class Judge:
                 self._names = None
 
     def _suspicious(self, number: int) -> bool:
-        evidence = self._evidence.get(number)
+        against = (e for e in self._evidence.get(number, {}).values() if e.packets >= _SUSPICIOUS_PACKETS)
         return (
             number in self._doubts
-            or self._owners[number] in self._bypassed
-            or (evidence is not None and evidence.packets >= _SUSPICIOUS_PACKETS and not evidence.held)
+            or self._owners[number] in self._found
+            or any(not evidence.held for evidence in against)
         )
+
+
+def _shows_past(passage: look.Passage) -> bool:
+    """Return whether one look is enough to show that a part went past its class."""
+    evidence = _Evidence(0.0)
+    evidence.add(passage)
+    return evidence.enough and evidence.past
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _without(found: Mapping[_Key, _Value], key: _Key) -> dict[_Key, _Value]:
+    return {each: value for each, value in found.items() if each != key}

@@ -16,8 +16,8 @@ import pytest
 from bandwidth_agent.kernel import traffic
 from bandwidth_agent.reporting import traffic_reporter
 from bandwidth_agent.reporting.traffic_reporter import TrafficReporter
-from bandwidth_api import kinds
-from bandwidth_api.crds import asked, client_traffic
+from bandwidth_api import addresses, kinds
+from bandwidth_api.crds import asked, client_rows, client_traffic
 from bandwidth_api.crds.asked import Asked
 from bandwidth_api.kinds import Kind
 from bandwidth_kube import client
@@ -150,7 +150,7 @@ def test_a_question_is_answered_until_its_time_is_over() -> None:
     read = client_traffic.read({"metadata": {"name": NODE}, "status": node.statuses[5][1]})
     assert read is not None
     assert [row.rates[1].bits_per_second for row in read.rows] == [8 * MBIT, MBIT]
-    assert read.rows[0].ports == (client_traffic.Port("TCP", 993, 1.0),)
+    assert read.rows[0].ports == (client_rows.Port("TCP", 993, 1.0),)
     assert read.sent[1] == 9 * MBIT
     assert (read.renewal, read.clients, read.networks) == (1, 2, 1)
 
@@ -336,3 +336,31 @@ def test_the_client_that_reports_uses_what_traffic_reporter_promises() -> None:
     """The first report waits for a whole second of samples, and for no more than the interval of 2 s."""
     assert 1.0 < traffic_reporter.FIRST_SECONDS <= asked.INTERVAL_LEAST_SECONDS
     assert issubclass(client.RefusedError, client.ApiError)
+
+
+def test_a_client_that_is_named_is_reported_however_small() -> None:
+    """Among a thousand larger ones, which push it out of every table; a network with all of its addresses."""
+    node = Node()
+    node.clients = {bytes([10, 0, n >> 8, n & 255]): MBIT + n for n in range(1000)}
+    node.clients |= {bytes([203, 0, 113, 7]): 16_000, bytes([203, 0, 113, 8]): 8_000}
+    node.asked_first(Asked(1, 20, clients=("203.0.113.0/24", "203.0.113.7", "198.51.100.1", "nonsense")))
+    read = client_traffic.read({"metadata": {"name": NODE}, "status": node.statuses[5][1]})
+    assert read is not None
+    found = {addresses.write(each.client): each for each in read.named}
+    assert found["203.0.113.7"].rates[1].bits_per_second == 16_000
+    assert found["203.0.113.0/24"].rates[1].bits_per_second == 24_000
+    assert found["198.51.100.1"].rates[2].bits_per_second == 0
+    assert found["203.0.113.7"].since_bytes > 0
+    assert addresses.parse("203.0.113.7") not in {row.client for row in read.rows}
+
+
+def test_a_client_that_is_named_later_has_its_own_time() -> None:
+    """Its rate is over the seconds since then, and not too high for what came in the second before."""
+    node = Node()
+    node.at(10.5, Asked(2, 20, clients=("198.51.100.1",)))
+    node.asked_first(Asked(1, 20))
+    first = next(s for _, s in node.statuses if s is not None and s["named"])
+    read = client_traffic.read({"metadata": {"name": NODE}, "status": first})
+    assert read is not None
+    assert read.named[0].rates[0].bits_per_second == pytest.approx(8 * MBIT, rel=0.01)
+    assert read.named[0].seconds < read.seconds

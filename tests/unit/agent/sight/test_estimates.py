@@ -39,3 +39,12 @@ def test_several_interfaces_are_one_second() -> None:
     assert not made.snapshot(0.0).not_seen
     assert estimates.add(made, {}, 2.0)
     assert made.ended == 2.0
+
+
+@pytest.mark.parametrize("asked_at", [0.05, 0.5, 0.9, 1.0])
+def test_who_comes_while_others_look_sees_no_more_than_there_is(asked_at: float) -> None:
+    """The second that is under way then belongs to both, from its beginning on."""
+    made = History(asked_at)
+    for second in range(3):
+        estimates.add(made, {"eth0": stretch(float(second), second + 1.0)}, second + 1.0)
+    assert [rate.bits_per_second for rate in made.snapshot(0.0).rows[0].rates] == pytest.approx([8 * 150_000] * 3)

@@ -52,8 +52,16 @@ def test_examples_are_calls_that_are_understood(text: str) -> None:
         (["slow", "203.0.113.0/33"], "no IPv4 or IPv6 address"),
         (["slow", "203.0.113.7", "--bogus"], "--bogus: not understood"),
         (["slow", "203.0.113.7", "--rate", "5Mbit", "bogus"], "bogus"),
-        (["list", "-o", "xml"], "xml"),
-        (["lift"], "NAME"),
+        (["slow", "203.0.113.7", "--rates", "5Mbit"], "did you mean --rate?"),
+        (["slow", "203.0.113.7", "--reson=x"], "did you mean --reason?"),
+        (["list", "--not-redy"], "did you mean --not-ready?"),
+        (["list", "-o", "xml"], "'xml' is none of text, wide, json, yaml, name"),
+        (["list", "-o", "jsn"], "did you mean json?"),
+        (["completion", "zhs"], "did you mean zsh?"),
+        (["slow", "203.0.113.7", "--ports", "993,imap"], "--ports 143,993"),
+        (["slow", "203.0.113.7", "--ports", "DNS/udp"], "53,53/udp"),
+        (["--rate", "5Mbit", "slow", "203.0.113.7"], "the verb comes first: kubectl cbl slow"),
+        (["203.0.113.7"], "kubectl cbl who 203.0.113.7"),
         (["who", "not-an-address"], "no IPv4"),
         (["top", "--nodes", ","], "names 0 nodes"),
         (["top", "--top", "51"], "from 1 to 50"),
@@ -72,3 +80,9 @@ def test_options_may_stand_between_addresses() -> None:
     options = parser.parse(["slow", "203.0.113.7", "--rate", "5Mbit", "2001:db8::1", "-y"])
     assert [addresses.write(client) for client in options.clients] == ["203.0.113.7", "2001:db8::1"]
     assert options.yes
+
+
+def test_many_are_lifted_in_one_call() -> None:
+    """Options may stand between names."""
+    options = parser.parse(["lift", "a", "-y", "b", "203.0.113.7"])
+    assert options.what == ["a", "b", "203.0.113.7"]

@@ -10,6 +10,7 @@ import yaml
 from bandwidth_api import addresses
 from bandwidth_api.plan import PortRange
 from bandwidth_cli.command_line import values
+from bandwidth_sight import draft
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 
@@ -110,7 +111,7 @@ def test_the_bounds_are_those_of_the_crd() -> None:
     """What is refused here would be refused there, and nothing else."""
     crd = yaml.safe_load((ROOT / "deploy/crds/clientbandwidthlimits.yaml").read_text())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    assert spec["reason"]["maxLength"] == values.REASON_MAX
+    assert spec["reason"]["maxLength"] == draft.REASON_MAX
     assert spec["egress"]["properties"]["ports"]["maxItems"] == values.PORTS_MAX
     assert spec["priority"]["maximum"] == values.PRIORITY_MAX
     assert spec["clients"]["maxItems"] == values.CLIENTS_MAX

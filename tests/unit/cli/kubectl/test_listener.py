@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandwidth_cli.kubectl.program import MESSAGE_MAX_BYTES, Listener
+from bandwidth_cli.kubectl.process import MESSAGE_MAX_BYTES, Listener
 
 LOG = 'E1129 02:30:34.836433   26600 memcache.go:265] "Unhandled Error" err="x"'
 

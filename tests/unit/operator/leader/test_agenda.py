@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_api.kinds import Kind
-from bandwidth_operator.election.writer import RETRY_AFTER_MAX_SECONDS, RETRY_SECONDS
+from bandwidth_operator.election.pauses import RETRY_AFTER_MAX_SECONDS, RETRY_SECONDS
 from bandwidth_operator.leader import agenda
 from bandwidth_operator.leader.agenda import Agenda
 

@@ -15,8 +15,9 @@ from bandwidth_operator.cache import lists
 from bandwidth_operator.cache.cache import Cache
 from bandwidth_operator.election.fence import LeadershipLostError
 from bandwidth_operator.election.lease import RENEW_SECONDS, Lease
+from bandwidth_operator.election.pauses import RETRY_SECONDS
 from bandwidth_operator.election.token_bucket import TokenBucket
-from bandwidth_operator.election.writer import RETRY_SECONDS, Writer
+from bandwidth_operator.election.writer import Writer
 from bandwidth_operator.leader import watch_restarts
 from bandwidth_operator.leader.leader import Leader
 from bandwidth_operator.leader.watch_restarts import CannotFollowError

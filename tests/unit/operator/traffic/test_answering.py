@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from bandwidth_api import kinds
+from bandwidth_api import kinds, names
 from bandwidth_api.crds import client_traffic, slices, traffic_query
-from bandwidth_api.crds.client_traffic import Amount, Row, Traffic
+from bandwidth_api.crds.client_rows import Amount, Row
+from bandwidth_api.crds.client_traffic import Traffic
 from bandwidth_api.kinds import Kind
 from bandwidth_kube import client
 from bandwidth_kube.collection import Reading
@@ -47,8 +48,9 @@ class Term:
         self.answering = Answering(self.cluster, writer, self.cache, clock.wall, clock)
         self.cluster.requests.clear()
 
-    def ask(self, name: str = "q", **spec: Any) -> None:
-        self.cluster.put(f"{kinds.QUERIES_PATH}/{name}", {"metadata": {"generation": 1}, "spec": spec})
+    def ask(self, name: str = "q", author: str = "", **spec: Any) -> None:
+        metadata = {"generation": 1, "annotations": {names.AUTHOR: author}}
+        self.cluster.put(f"{kinds.QUERIES_PATH}/{name}", {"metadata": metadata, "spec": spec})
 
     def renew(self, name: str = "q") -> None:
         before = self.cluster.objects[f"{kinds.QUERIES_PATH}/{name}"]
@@ -228,7 +230,7 @@ def test_a_thousand_questions() -> None:
     """Sixteen are answered first; the others are told why not, once, fifty at a time, and all are gone in the end."""
     term = Term()
     for number in range(1000):
-        term.ask(f"q{number:04d}")
+        term.ask(f"q{number:04d}", author=f"user {number}")
     assert term.turn() == 0.0
     writes = term.cluster.writes()
     assert writes[:17] == ["PATCH plan", *["PATCH status"] * 16]
@@ -244,6 +246,40 @@ def test_a_thousand_questions() -> None:
     for _ in range(20):
         term.turn(0.1)
     assert not term.cluster.below(kinds.QUERIES_PATH)
+
+
+def test_one_who_asks_too_much_is_cut_down_and_others_are_answered() -> None:
+    """Renewed as fast as can be, under names that come first: the question of somebody else is answered at once, and
+    what is too much is deleted."""
+    term = Term()
+    for number in range(500):
+        term.ask(f"a{number:04d}", author="eve")
+    term.ask("z", author="ada")
+    term.turn()
+    term.report()
+    term.turn(1.0)
+    assert term.reason("z") == "Answered"
+    for _ in range(40):
+        for path in list(term.cluster.below(kinds.QUERIES_PATH)):
+            term.renew(path)
+        term.turn(0.1)
+    assert len(term.cluster.below(kinds.QUERIES_PATH)) == 33
+    assert term.reason("z") == "Answered"
+
+
+def test_clients_that_are_named_go_into_the_head_and_out_again() -> None:
+    """A question about one client is asked of all nodes; the next one without leaves nothing behind."""
+    term = Term()
+    term.ask(clients=["198.51.100.7"])
+    term.turn()
+    assert term.asked()["clients"] == ["198.51.100.7"]
+    term.report()
+    term.turn(1.0)
+    assert [(row["client"], row["bitsPerSecond"]) for row in term.status()["rows"]] == [("198.51.100.7", [0, 0, 0])]
+    del term.cluster.objects[f"{kinds.QUERIES_PATH}/q"]
+    term.ask("other")
+    term.turn(3.0)
+    assert "clients" not in {key for key, value in term.asked().items() if value}
 
 
 def test_an_older_schema_of_the_plan() -> None:

@@ -8,9 +8,10 @@ import random
 import pytest
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, client_traffic, traffic_query
+from bandwidth_api.crds import asked, client_traffic, lenient, traffic_answer
 from bandwidth_api.crds.asked import Asked
-from bandwidth_api.crds.client_traffic import Amount, Found, Port, Rates, Row, Traffic
+from bandwidth_api.crds.client_rows import Amount, Found, Named, Port, Rates, Row
+from bandwidth_api.crds.client_traffic import Traffic
 from bandwidth_api.crds.traffic_query import Query, Spec
 from bandwidth_api.plan import Prefix
 from bandwidth_operator.traffic import answers
@@ -88,7 +89,7 @@ def test_the_top_twenty_of_a_hundred_nodes(spread: int) -> None:
         got = found.sums[address(number)].rates[answers.RANKED_BY].bits_per_second
         assert got == pytest.approx(truth[number], rel=0.05)
     made = answers.answer(question(top=50), shares, found, STREAM, {}, {})
-    status = traffic_query.write_answer(made)
+    status = traffic_answer.write_answer(made)
     assert len(json.dumps(status, separators=(",", ":")).encode()) <= 8192
     assert len(status["rows"]) >= 20
     assert (made.asked, made.answered, made.reason) == (100, 100, "Answered")
@@ -196,6 +197,39 @@ def test_a_node_that_lies_is_bounded_and_named() -> None:
     found = merged(Heard(claims, 100.0), report("a", row(1, 1e6)))
     made = answers.answer(question(), "a", found, STREAM, {}, {})
     assert made.rows[0].node == "liar"
-    assert all(0 <= number <= traffic_query.NUMBER_MAX for each in made.rows for number in each.bits_per_second)
-    assert made.total.lost <= traffic_query.NUMBER_MAX
-    json.dumps(traffic_query.write_answer(made), allow_nan=False)
+    assert all(0 <= number <= lenient.NUMBER_MAX for each in made.rows for number in each.bits_per_second)
+    assert made.total.lost <= lenient.NUMBER_MAX
+    json.dumps(traffic_answer.write_answer(made), allow_nan=False)
+
+
+def test_a_node_that_lies_hides_the_clients_of_no_other() -> None:
+    """It may claim fifty clients at any rate: a quarter of the rows is left to the others, as far as they have any."""
+    claims = [row(100 + n, 9e12) for n in range(50)]
+    others = [report(f"n{n}", row(n, 1e6 * (1 + n)), row(50 + n, 1e3)) for n in range(12)]
+    found = merged(report("liar", *claims), *others)
+    made = answers.answer(question(top=20), "ab", found, STREAM, {}, {})
+    assert [each.node for each in made.rows].count("liar") == 15
+    assert [each.client for each in made.rows[15:]] == [f"198.51.100.{n}" for n in (11, 10, 9, 8, 7)]
+    assert sum(text.startswith("198.51.100.1") for text in answers.candidates_of(found)) >= 50
+
+
+def test_a_node_that_has_all_traffic_has_all_rows_that_others_do_not_fill() -> None:
+    """Where one node sends nearly everything, only rows that others have are given away."""
+    busy = report("busy", *(row(100 + n, 1e9 + n) for n in range(40)))
+    found = merged(busy, report("idle", row(1, 1e3), row(2, 2e3)))
+    shown = answers.shown(question(top=20), found)
+    assert shown[:18] == tuple(address(100 + n) for n in range(39, 21, -1))
+    assert shown[18:] == (address(2), address(1))
+    assert answers.shown(question(top=20), merged(busy)) == merged(busy).ranked[:20]
+
+
+def test_a_question_about_one_client_is_answered_from_what_was_looked_for() -> None:
+    """However small it is beside the others; a node of an older version counts with the rows that it has."""
+    client, network = address(7), addresses.parse("198.51.100.0/28")
+    new = report("new", row(1, 90e6), named=(Named(client, rates(20e3), 5e3, 10), Named(network, rates(91e6), 1e9, 10)))
+    old = report("old", row(7, 1e6), row(2, 3e6))
+    asks = question(clients=("198.51.100.7", "198.51.100.0/28", "nonsense"))
+    found = merged(new, old, clients=answers.named(asks))
+    made = answers.answer(asks, {"new", "old"}, found, STREAM, {}, {})
+    said = {each.client: (each.bits_per_second[1], each.nodes) for each in made.rows}
+    assert said == {"198.51.100.7": (1_020_000, 2), "198.51.100.0/28": (95_000_000, 2)}

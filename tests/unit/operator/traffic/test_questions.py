@@ -8,7 +8,13 @@ import math
 from bandwidth_api.crds import asked
 from bandwidth_api.crds.asked import Asked
 from bandwidth_api.crds.traffic_query import Query, Spec
-from bandwidth_operator.traffic.questions import ASK_AGAIN_SECONDS, QUESTIONS_MAX, Questions, nodes_of
+from bandwidth_operator.traffic.questions import (
+    ASK_AGAIN_SECONDS,
+    PER_AUTHOR_MAX,
+    QUESTIONS_MAX,
+    Questions,
+    nodes_of,
+)
 
 AGENTS = frozenset({"a", "b", "c"})
 
@@ -81,10 +87,25 @@ def test_one_that_is_asked_again_under_the_same_name_is_another() -> None:
 
 def test_no_more_than_sixteen_live() -> None:
     """The oldest ones are answered, however many there are; all others are surplus until these end."""
-    many = [query(f"q{n:03d}") for n in range(1000)]
+    many = [dataclasses.replace(query(f"q{n:03d}"), author=f"user {n}") for n in range(1000)]
     census = noted(*many).census(100.0)
     assert [q.name for q in census.living] == [f"q{n:03d}" for n in range(QUESTIONS_MAX)]
     assert len(census.surplus) == 1000 - QUESTIONS_MAX
+
+
+def test_nobody_keeps_others_from_asking() -> None:
+    """One who asks a thousand times, first and under names that come first, has one answer before others have theirs;
+    what is beyond a bound is deleted, whether it is renewed or not."""
+    many = [dataclasses.replace(query(f"a{n:04d}"), author="eve") for n in range(1000)]
+    others = [dataclasses.replace(query(f"z{n}"), author=f"user {n}") for n in range(5)]
+    questions = noted(*many, *others)
+    questions.note({q.name: dataclasses.replace(q, generation=2) for q in (*many, *others)}, 110.0, None)
+    census = questions.census(111.0)
+    assert [q.name for q in census.living[:6]] == ["a0000", "z0", "z1", "z2", "z3", "z4"]
+    assert len(census.living) == QUESTIONS_MAX
+    assert len(census.living) + len(census.surplus) == PER_AUTHOR_MAX + 5
+    assert len(census.flood) == 1000 - PER_AUTHOR_MAX
+    assert {q.author for q in census.flood} == {"eve"}
 
 
 # ── what is asked of the nodes ─────────────────────────────────────────────────────────────────────────────────
@@ -187,3 +208,12 @@ def test_nodes_that_come_and_go_do_not_rewrite_the_head() -> None:
     fewer = asking(questions, head, 110.0, frozenset(f"n{n}" for n in range(2000)))
     assert fewer is not None
     assert fewer.interval_seconds == 40
+
+
+def test_clients_that_are_named_are_asked_for_in_turn() -> None:
+    """The first of each question before the second of any, up to sixteen, each once."""
+    many = [query(f"q{n:02d}", clients=(f"198.51.100.{n}", "203.0.113.7", f"192.0.2.{n}")) for n in range(10)]
+    union = asking(noted(*many), None, 100.0)
+    assert union is not None
+    assert len(union.clients) == asked.CLIENTS_MAX
+    assert {f"198.51.100.{n}" for n in range(10)} | {"203.0.113.7"} <= set(union.clients)

@@ -49,7 +49,7 @@ class Watch:
         self.close()
         try:
             if _remote(root):
-                self.error = "its file system does not tell of changes"
+                self.error = "its file system reports no changes"
                 return
             self._inotify = INotify(nonblocking=True)
             self._root = self._inotify.add_watch(root, _NAMES | _CONTENT | _SELF | flags.ONLYDIR)

@@ -160,7 +160,7 @@ def test_a_damaged_memory_costs_a_warning(place: manifests.Place) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     snapshot = place.restart()
     assert set(snapshot.entries) == {"a"}
-    assert "starts anew" in snapshot.warnings[0]
+    assert "begun again" in snapshot.warnings[0]
     place.source.close()
     assert place.restart().warnings == ()
 

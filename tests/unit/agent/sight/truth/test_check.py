@@ -330,9 +330,8 @@ def test_a_look_is_bounded() -> None:
     node.packets = 100_000
     node.send("203.0.113.99")
     node.go(1.1)
-    (opened,) = node.kernel.windows
-    assert isinstance(opened, window.Capture)
-    assert len(opened.take()) == check.MOST_PACKETS
+    taken = [len(opened.take()) for opened in node.kernel.windows if isinstance(opened, window.Capture)]
+    assert sorted(taken) == [0, check.MOST_PACKETS]  # what came out of our own device, and what left
 
 
 def test_in_a_flood_of_others_a_bypass_is_found() -> None:

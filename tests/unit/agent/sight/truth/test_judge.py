@@ -194,3 +194,102 @@ def test_one_limit_says_nothing_about_another(watched: Watched) -> None:
     for shown, number in itertools.product([PAST, PAST], OWNERS):
         watched.look(HELD if number == 2 else shown, number=number)
     assert watched.judge.bypassed.keys() == {OWNERS[1], OWNERS[3], OWNERS[4]}
+
+
+ETH0, ETH1 = look.Scope("eth0"), look.Scope("eth1")
+DNS = look.Scope("eth0", 4, 17, 53)
+
+
+class WithParts(Watched):
+    """A judge that is shown parts of class 1 as well."""
+
+    def parts(self, whole: look.Passage, *, times: int = 1, **shown: look.Passage) -> set[look.Scope]:
+        """Take so many looks of the same kind; the parts that are bypassed then."""
+        scopes = {"eth0": ETH0, "eth1": ETH1, "dns": DNS}
+        parts = {scopes[name]: each._replace(interface=scopes[name].interface) for name, each in shown.items()}
+        for _ in range(times):
+            self.judge.note({1: whole}, self.now, self.now + 0.25, {1: parts})
+            self.now += 1.35
+        return {finding.scope for finding in self.judge.findings.get(SLOW, ())}
+
+
+@pytest.fixture
+def by_parts() -> WithParts:
+    return WithParts()
+
+
+def test_an_uplink_is_judged_by_itself(by_parts: WithParts) -> None:
+    """Beside much that is held by another; few packets of it add up, and the finding names it."""
+    few = passage(900, 0, packets=9, seen=9)
+    assert by_parts.parts(HELD, times=4, eth0=HELD, eth1=few) == set()
+    assert by_parts.judge.in_doubt
+    assert by_parts.parts(HELD, times=4, eth0=HELD, eth1=few) == {ETH1}
+    assert by_parts.judge.bypassed[SLOW].interface == "eth1"
+
+
+def test_what_was_found_on_an_uplink_ends_by_packets_of_it(by_parts: WithParts) -> None:
+    """What the other holds is no proof; when it is not shaped any more, there is nothing to prove."""
+    by_parts.parts(HELD, times=2, eth1=PAST)
+    assert by_parts.parts(HELD, times=50, eth0=HELD) == {ETH1}
+    assert by_parts.parts(HELD, eth1=HELD) == set()
+    by_parts.parts(HELD, times=2, eth1=PAST)
+    by_parts.judge.shaped(["eth0", "eth1"])
+    assert SLOW in by_parts.judge.bypassed
+    by_parts.judge.shaped(["eth0"])
+    assert by_parts.judge.bypassed == {}
+
+
+def test_a_kind_of_packet_that_is_enough_of_itself_is_judged(by_parts: WithParts) -> None:
+    """In each of two looks; fewer do not add up."""
+    few = passage(3100, 0, packets=31, seen=31)
+    assert by_parts.parts(HELD, times=50, dns=few) == set()
+    assert by_parts.parts(HELD, dns=PAST) == set()
+    assert by_parts.parts(HELD, dns=PAST) == {DNS}
+    assert by_parts.parts(HELD, times=50) == {DNS}
+    assert by_parts.parts(HELD, dns=HELD) == set()
+
+
+def test_a_kind_of_packet_is_no_matter_where_the_whole_goes_past(by_parts: WithParts) -> None:
+    """One finding says it all, and ends by whatever is held."""
+    assert by_parts.parts(PAST, times=5, eth0=PAST, dns=PAST) == {look.WHOLE, ETH0}
+    assert by_parts.parts(HELD, eth0=HELD) == set()
+
+
+def test_the_whole_does_not_end_while_a_part_is_in_doubt(by_parts: WithParts) -> None:
+    """Or the limit would be in force for a second in between."""
+    by_parts.parts(PAST, times=2, eth0=PAST)
+    assert by_parts.parts(HELD, eth0=HELD, dns=PAST) == {look.WHOLE, ETH0}
+    assert by_parts.parts(HELD, times=2, eth0=HELD, dns=PAST) == {DNS}
+
+
+def test_few_kinds_are_followed(by_parts: WithParts) -> None:
+    """However many there are; doubts that led to nothing make room after ten minutes."""
+
+    def seen(first: int) -> None:
+        for port in range(first, first + 20):
+            scope = DNS._replace(port=port)
+            by_parts.judge.note({1: HELD}, by_parts.now, by_parts.now + 0.25, {1: {scope: PAST}})
+
+    seen(1)
+    by_parts.now += judge.FORGET_SECONDS + 1.0
+    assert by_parts.parts(HELD, times=2, dns=PAST) == {DNS}
+    seen(100)
+    by_parts.now += 1.5
+    seen(100)
+    assert len(by_parts.judge.findings[SLOW]) == judge.MOST_PARTS
+
+
+def test_a_limit_with_a_part_in_doubt_is_not_verified(by_parts: WithParts) -> None:
+    """Whatever its class counts."""
+    by_parts.judge.count(counted({1: 0}))
+    by_parts.parts(HELD, dns=PAST)
+    by_parts.judge.count(counted({1: 5000}))
+    assert by_parts.judge.verified == frozenset()
+
+
+def test_what_came_out_before_the_look_speaks_for_the_limit(watched: Watched) -> None:
+    """But does not prove that it holds."""
+    drained = passage(40_000, 0)._replace(earlier_bytes=30_000)
+    assert not watched.look(*[drained] * 5)
+    assert watched.look(PAST, PAST)
+    assert watched.look(*[drained] * 5)
