@@ -88,9 +88,9 @@ class Node:
         self.apply(*(objects.PutTable(names.set_name(t.family, t.ports), t) for t in tables))
 
     @contextlib.contextmanager
-    def stranger_first(self) -> Iterator[None]:
+    def stranger_first(self, verdict: int = ebpf.PASS) -> Iterator[None]:
         """A program of another at TCX on eth0's way out, before all that are there, while this lasts."""
-        program = system_call.load(ebpf.verdict(ebpf.PASS), "cil_to_netdev")
+        program = system_call.load(ebpf.verdict(verdict), "cil_to_netdev")
         try:
             index = self.namespace.call(lambda: socket.if_nametoindex("eth0"))
             link = self.namespace.call(lambda: system_call.link_first(program, index))

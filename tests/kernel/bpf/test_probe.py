@@ -16,15 +16,18 @@ pytestmark = pytest.mark.root
 def test_where_they_can(directory: pathlib.Path) -> None:
     """In a bpf file system, and below one."""
     (directory / "below").mkdir()
-    assert probe.missing(str(directory)) == probe.missing(str(directory / "below")) == ""
+    assert probe.lack(str(directory)) is None
+    assert probe.lack(str(directory / "below")) is None
     assert bpffs.names(directory) == ["below"]
 
 
 def test_where_they_cannot(tmp_path: pathlib.Path) -> None:
     """No directory, and one of another file system: what is missing is said."""
-    assert probe.missing("") == probe.NO_DIRECTORY
-    assert probe.missing(str(tmp_path)) == f"{tmp_path} is not in a bpf file system: mount one there"
-    assert "not in a bpf file system" in probe.missing(str(tmp_path / "nowhere"))
+    for where in ("", str(tmp_path), str(tmp_path / "nowhere")):
+        found = probe.lack(where)
+        assert found is not None
+        assert not found.permitted
+        assert ("mount -t bpf" if where else "--bpf-directory") in found.why
 
 
 def test_a_mount_with_a_blank_in_its_name(tmp_path: pathlib.Path) -> None:
@@ -40,20 +43,19 @@ def test_what_is_missing_is_asked_again(
     """After a minute; what is there is not asked again."""
     now = [0.0]
     made = server.call(lambda: driver.Driver(str(directory), monotonic=lambda: now[0]))
-    refused = OSError(1, "Operation not permitted")
+
+    def refuse(*_: object) -> int:
+        raise OSError(1, "Operation not permitted")
+
     with monkeypatch.context() as patched:
-
-        def refuse(*_: object) -> int:
-            raise refused
-
         patched.setattr(system_call, "load", refuse)
-        assert "CAP_BPF" in made.probe().missing
+        assert made.probe().lack is not None
     now[0] = 59.0
-    assert "CAP_BPF" in made.probe().missing
+    assert made.probe().lack is not None
     now[0] = 60.0
-    assert made.probe().missing == ""
+    assert made.probe().lack is None
     with monkeypatch.context() as patched:
         patched.setattr(system_call, "load", refuse)
         now[0] = 1e6
-        assert made.probe().missing == ""
+        assert made.probe().lack is None
     made.close()
