@@ -67,7 +67,7 @@ def _show(line: arguments.CommandLine) -> None:
         metavar="SECONDS",
         help="time between the two readings that the measured rate comes from (default: %(default)g)",
     )
-    option_groups.common(show)
+    option_groups.common(show, looks_only=True)
 
 
 def _top(line: arguments.CommandLine) -> None:
@@ -113,7 +113,7 @@ def _top(line: arguments.CommandLine) -> None:
         help="the directory of limits that the agent follows: the keys l, o and y write new limits there "
         "(default: they only show what to do)",
     )
-    option_groups.common(top)
+    option_groups.common(top, looks_only=True)
 
 
 def _who(line: arguments.CommandLine) -> None:
@@ -133,7 +133,7 @@ def _who(line: arguments.CommandLine) -> None:
         help="how long to look at what leaves for it (default: %(default)g)",
     )
     option_groups.output(who, "form of the answer")
-    option_groups.common(who)
+    option_groups.common(who, looks_only=True)
 
 
 def _cleanup(line: arguments.CommandLine) -> None:
@@ -141,7 +141,7 @@ def _cleanup(line: arguments.CommandLine) -> None:
         "cleanup", "remove all of ours from the kernel", help_texts.CLEANUP, help_texts.CLEANUP_EPILOG
     )
     option_groups.output(cleanup, "form of the output")
-    option_groups.common(cleanup)
+    option_groups.common(cleanup, looks_only=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from bandwidth_agent.limits import Wanted
 from bandwidth_agent.planner import apply, classifier, conflicts, diff, goal, limit_status, placement, way_out
 from bandwidth_agent.planner.admission import protected_addresses
 from bandwidth_agent.planner.classifier import class_ids, ownership
-from bandwidth_agent.planner.placement import default_route_hold, hook_bypass
+from bandwidth_agent.planner.placement import default_route_hold, hook_bypass, programs_needed
 from bandwidth_agent.settings import Settings
 from bandwidth_agent.sight.truth import check, stored_findings
 from bandwidth_api import names, plan
@@ -128,9 +128,12 @@ class Reconciler:
         return changed
 
     def uses(self, links: Collection[str]) -> bool:
-        """Return whether one of these devices is an ifb that we redirect to: while it is gone, its packets are lost."""
+        """Return whether one of these devices is one that we send packets to: while it is gone, they are lost."""
         believed = self._believed
-        return believed is not None and any(names.ifb(shard) in links for shard in believed.ifbs)
+        if believed is None:
+            return False
+        ends = (end(shard) for shard in believed.pairs for end in (names.pair, names.peer))
+        return any(name in links for name in (*map(names.ifb, believed.ifbs), *ends))
 
     def prepare(self, wanted: Wanted, *, read: bool) -> Prepared:
         """Prepare a pass without writing. The kernel is read with `read`, or if its state is not known.
@@ -161,13 +164,15 @@ class Reconciler:
         if spared != facts.spared:
             facts = dataclasses.replace(facts, spared=spared)
         bypassed = self._bypass.bypassed(facts.interfaces, self._clock())
-        placements = placement.decide_all(self._settings, facts, bypassed)
-        return goal.Node(facts, believed, placements, classifier.choose(self._settings, facts, placements))
+        uplinks = [interface.name for interface in placement.egress(facts, self._settings.interfaces)]
+        need = programs_needed.need(self._settings, facts, uplinks, believed, bypassed=bool(self.truth.problems))
+        placements = placement.decide_all(self._settings, facts, bypassed, programs=need is not None)
+        return goal.Node(facts, believed, placements, classifier.choose(self._settings, facts, placements, need))
 
     def _read(self) -> tuple[model.Facts, model.State]:
         started = self._clock()
         facts, state = self._kernel.facts(), self._kernel.observe()
-        facts = self._uplinks.held(facts, started, {*state.hooks, *state.trees})
+        facts = self._uplinks.held(facts, started, {*state.hooks, *state.trees, *state.programs})
         facts = dataclasses.replace(facts, features=placement.proven(facts.features, state))
         self._watch(state.hooks)
         self.read_seconds = self._clock() - started
@@ -200,7 +205,9 @@ class Reconciler:
             self._believed = prepared.desired
         in_force = None
         if self._believed is not None:
-            in_force = check.InForce(self._believed, prepared.facts.interfaces, prepared.context)
+            in_force = check.InForce(
+                self._believed, prepared.facts.interfaces, prepared.facts.features, prepared.context
+            )
         self.truth.recall(prepared.context, complete=wanted.complete)
         self.truth.passed(in_force, prepared.changes, self._clock() - started)
         return self._report(prepared, applied, self._clock() - started)
@@ -239,23 +246,28 @@ class Reconciler:
             warnings=tuple(warnings),
             duration_seconds=seconds,
             datapath_sign=self.truth.sign,
+            ebpf_helps=self.truth.ebpf_helps,
             verified=self.truth.verified,
             bypassed=sum(item.reason is Reason.BYPASSED for item in failing),
         )
 
 
 def _replaced_hooks(before: model.Facts | None, now: model.Facts) -> frozenset[objects.Object]:
-    """Return hooks and trees of interfaces that are new devices: what is missing on them, no program has removed."""
+    """Return what is ours on interfaces that are new devices: what is missing there, no other program has removed."""
     if before is None:
         return frozenset()
     other = [n for n, i in now.interfaces.items() if n in before.interfaces and before.interfaces[n].index != i.index]
-    return frozenset(objects.Object(layer, name) for name in other for layer in ("hook", "tree"))
+    return frozenset(objects.Object(layer, name) for name in other for layer in ("hook", "program", "tree"))
 
 
 def _cleared_hooks(drifted: frozenset[objects.Object], now: model.Facts) -> frozenset[objects.Object]:
-    """Return those of the changed hooks whose clsact qdisc is gone, with nothing in its place yet."""
+    """Return those of the changed hooks whose clsact qdisc is gone, with nothing in its place yet.
+
+    A program needs that qdisc too, where the kernel has no TCX.
+    """
+    layers = {"hook"} if now.features.tcx else {"hook", "program"}
     empty = {n for n, i in now.interfaces.items() if not i.clsact and not i.foreign_egress_filters}
-    return frozenset(item for item in drifted if item.layer == "hook" and item.name in empty)
+    return frozenset(item for item in drifted if item.layer in layers and item.name in empty)
 
 
 def _interface(placed: tuple[str, placement.Placement], facts: model.Facts) -> report.InterfaceReport:

@@ -11,7 +11,7 @@ from bandwidth_api.conditions import Problem, Reason
 class InterfaceReport:
     name: str
     root_qdisc: str  # e.g. "fq_codel", "htb 1:" where its handle is not 0
-    placement: str  # "ifb", "interface" or "none"
+    placement: str  # "ifb", "pair", "interface" or "none"
     reason: Reason
     message: str
 
@@ -25,7 +25,7 @@ class Report:
     programmed: int
     failed: int
     failing: tuple[Problem, ...]  # all of them, by name
-    classifier: str  # "mark" or "priority"
+    classifier: str  # "mark", "priority" or "ebpf"
     classifier_reason: str
     interfaces: tuple[InterfaceReport, ...]
     missing_features: tuple[str, ...]
@@ -33,6 +33,7 @@ class Report:
     warnings: tuple[str, ...]
     duration_seconds: float
     datapath_sign: str = ""  # what shows that packets may skip netfilter here, as "device cilium_host"; "": nothing
+    ebpf_helps: bool = False  # permission for eBPF programs would let the agent meet what that sign is about
     verified: frozenset[str] = frozenset()  # limits whose class was seen to hold their packets since it was programmed
     bypassed: int = 0  # of `failed`: limits whose packets were seen to leave past their class
 

@@ -18,6 +18,7 @@ class ClassifierSetting(enum.StrEnum):
     AUTO = "auto"
     MARK = "mark"
     PRIORITY = "priority"
+    EBPF = "ebpf"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -22,6 +22,13 @@ IFB_PREFIX = "cbl"
 IFB_ALIAS = "clientbandwidth.io"
 IFB_GROUP = 0x7CB1
 
+# A pair of veth devices takes the place of the ifbs where packets are classified by eBPF programs. Its index is given
+# too, so that what leads to it does not depend on the order in which devices were made.
+PAIR_PREFIX = "cblv"
+PEER_PREFIX = "cblp"
+PAIR_INDEX = 0x7CB10000  # and the shard
+PEER_INDEX = 0x7CB18000
+
 # tc. Class numbers (minors) run from 1 to CLASS_MAX on whatever device they live; the leaf qdisc of class n has the
 # handle n:, the fq_codel inside it (INNER_MAJOR | n):. HTB_MAJOR lies in none of these ranges, nor in the
 # range from 0x8001 from which the kernel numbers qdiscs without a handle.
@@ -36,6 +43,13 @@ DEFAULT_CLASS = 0x7CFE  # only where HTB replaced a root that gave the others an
 STOP_PREF = 0xFE00
 REDIRECT_PREF = 0xFE01
 CLASSIFY_PREF = 0xFE02
+# An eBPF program that is a filter comes before those of all others: just before the first of them, or where that is at
+# 1, at 1 too, as the newest of them. This is where it is if there is no other.
+PROGRAM_PREF = 0x7CB1
+# Its handle remembers the same as that of the stop filter in its second bit; the first tells a new one from an old one.
+PROGRAM_HANDLE = 0x7CB1_0000
+PROGRAM_HANDLE_OWN_CLSACT = 2
+PROGRAM_PREFIX = "cbl_"
 # The handle of the stop filter remembers whether the clsact qdisc under it is ours to remove.
 STOP_HANDLE_FOREIGN_CLSACT = 1
 STOP_HANDLE_OWN_CLSACT = 2
@@ -54,6 +68,16 @@ LIMIT_NAME_MAX = 180  # leaves room for a client (43) and an expiry
 def ifb(shard: int) -> str:
     """Return the name of the ifb that holds the classes of one shard."""
     return f"{IFB_PREFIX}{shard}"
+
+
+def pair(shard: int) -> str:
+    """Return the name of the device of a pair that holds the classes of one shard."""
+    return f"{PAIR_PREFIX}{shard}"
+
+
+def peer(shard: int) -> str:
+    """Return the name of the other end of a pair, which packets come out of."""
+    return f"{PEER_PREFIX}{shard}"
 
 
 def set_name(family: int, ports: tuple[PortRange, ...]) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import pathlib
 import queue
 import socket
 import struct
@@ -18,7 +20,7 @@ from bandwidth_agent.kernel import contract, model, objects
 from bandwidth_agent.kernel.fake import fake_kernel, window
 from bandwidth_api import addresses, names
 from bandwidth_api.plan import Prefix
-from bandwidth_lab import Lab
+from bandwidth_lab import Lab, bpffs, ebpf
 from bandwidth_lab.namespaces import Namespace
 from unit.agent.kernel.linux.packet import packets
 
@@ -44,6 +46,12 @@ class Host(contract.Kernel, Protocol):
     def delete_root(self, device: str) -> None: ...
     def delete_class(self, device: str, minor: int) -> None: ...
     def set_ifb_down(self, shard: int) -> None: ...
+    def set_pair_down(self, shard: int) -> None: ...
+    def delete_pair(self, shard: int) -> None: ...
+    def program_before_ours(self, name: str) -> None: ...
+    def delete_program(self, name: str) -> None:
+        """Take our program away where it is, as its name too."""
+
     def delete_ifb(self, shard: int) -> None: ...
     def delete_hook(self, name: str) -> None: ...
     def delete_chain(self, family: int) -> None: ...
@@ -78,7 +86,7 @@ class FakeHost(fake_kernel.FakeKernel):
     """The host in memory."""
 
     def __init__(self) -> None:
-        super().__init__(fake_kernel.facts(fake_kernel.interface(UPLINK)))
+        super().__init__(fake_kernel.facts(fake_kernel.interface(UPLINK), ebpf=""))
         self._highest_index = self.node.interfaces[UPLINK].index
 
     def send(self, client: Prefix) -> None:
@@ -143,14 +151,15 @@ class FakeHost(fake_kernel.FakeKernel):
 class RealHost:
     """The host that is a network namespace. All that the kernel object does, one thread does that lives in there."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, bpf_directory: pathlib.Path) -> None:
         self._namespace = namespace
+        self._bpf_directory = bpf_directory
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=namespace.call, args=(self._serve,), name="contract-host")
         self._thread.start()
         from bandwidth_agent.kernel.linux import real
 
-        self._kernel: real.RealKernel = self._do(real.RealKernel)
+        self._kernel: real.RealKernel = self._do(lambda: real.RealKernel(bpf_directory=str(bpf_directory)))
         self._windows = contextlib.ExitStack()
 
     def close(self) -> None:
@@ -260,7 +269,8 @@ class RealHost:
             ["iptables-save"],
             ["ip6tables-save"],
         )
-        return [_without_comments(self._namespace.run(command).stdout) for command in commands]
+        printed = [_without_comments(self._namespace.run(command).stdout) for command in commands]
+        return [*printed, bpffs.names(self._bpf_directory)]
 
     def flush_set(self, name: str) -> None:
         self._namespace.run(["ipset", "flush", name])
@@ -284,6 +294,28 @@ class RealHost:
 
     def set_ifb_down(self, shard: int) -> None:
         self._namespace.ip(f"link set {names.ifb(shard)} down")
+
+    def set_pair_down(self, shard: int) -> None:
+        self._namespace.ip(f"link set {names.peer(shard)} down")
+
+    def delete_pair(self, shard: int) -> None:
+        self._namespace.ip(f"link del {names.peer(shard)}")
+
+    def program_before_ours(self, name: str) -> None:
+        from bandwidth_agent.kernel.linux.bpf import system_call
+
+        def put() -> int:
+            program = system_call.load(ebpf.verdict(ebpf.NEXT), "theirs")
+            try:
+                return system_call.link_first(program, socket.if_nametoindex(name))
+            finally:
+                os.close(program)
+
+        self._windows.callback(os.close, self._namespace.call(put))
+
+    def delete_program(self, name: str) -> None:
+        for path in self._bpf_directory.rglob("link-*"):
+            path.unlink()
 
     def delete_ifb(self, shard: int) -> None:
         self._namespace.ip(f"link del {names.ifb(shard)}")
@@ -333,7 +365,7 @@ def _without_comments(text: str) -> list[str]:
 @contextlib.contextmanager
 def real_host() -> Iterator[RealHost]:
     """A namespace with a veth uplink, both default routes, and the real kernel."""
-    with Lab("kc-") as lab:
+    with Lab("kc-") as lab, bpffs.mounted() as folder:
         namespace = lab.namespace("host")
         namespace.ip(
             f"link add {UPLINK} type veth peer name far0",
@@ -349,7 +381,7 @@ def real_host() -> Iterator[RealHost]:
             f"route add default via 192.0.2.254 dev {UPLINK}",
             f"route add ::/0 via 2001:db8::fe dev {UPLINK}",
         )
-        host = RealHost(namespace)
+        host = RealHost(namespace, folder)
         try:
             yield host
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from bandwidth_agent.kernel import model, objects
 from bandwidth_agent.planner import classifier, desired, diff, placement
 from bandwidth_agent.planner.classifier import class_ids
+from bandwidth_agent.planner.placement import programs_needed
 from bandwidth_agent.settings import ClassifierSetting, PlacementSetting, Settings
 from bandwidth_api import addresses, plan
 from bandwidth_api.plan import ClassKey, Mode, PlanEntry, PortRange
@@ -37,14 +38,14 @@ HELD = {
 }
 
 
-def resolution(**tables: Mapping[str, str | None]) -> plan.Resolution:
-    """`v4`, `v6`, `v4_ports` … → prefixes as text → names of limits; None is a hole."""
+def resolution(ports: tuple[PortRange, ...] = (WEB, DNS), **tables: Mapping[str, str | None]) -> plan.Resolution:
+    """`v4`, `v6`, `v4_ports` … → prefixes as text → names of limits; None is a hole. `ports`: of those with ports."""
     by_name = {"long" if key.limit == LONG_NAME else key.limit: key for key in LIMITS}
     built = []
     for name, entries in tables.items():
-        ports = (WEB, DNS) if name.endswith("ports") else ()
+        of_table = ports if name.endswith("ports") else ()
         owners = {addresses.parse(text): by_name[owner] if owner else None for text, owner in entries.items()}
-        built.append(plan.Table(int(name[1]), ports, owners))
+        built.append(plan.Table(int(name[1]), of_table, owners))
     named = {key for table in built for key in table.entries.values() if key is not None}
     return plan.Resolution(tuple(built), {key: LIMITS[key] for key in LIMITS if key in named}, {})
 
@@ -61,6 +62,11 @@ EVERYTHING = resolution(
     v4_ports={"203.0.113.0/28": "video", "203.0.113.1": None},
     v6={"2001:db8:1::/48": "mail-loop", "2001:db8:1::9": "watched"},
     v6_ports={"2001:db8:2::/64": "video"},
+)
+OTHER_PORTS = resolution(
+    ports=(PortRange("TCP", 400, 500),),
+    v4={"198.51.100.7": "mail-loop", "203.0.113.0/24": "backup"},
+    v4_ports={"203.0.113.0/28": "video", "203.0.113.1": "scraper"},
 )
 FEW = resolution(v4={"198.51.100.7": "mail-loop", "192.0.2.0/26": "scraper"})
 
@@ -80,8 +86,9 @@ class Way:
 
     def _chosen(self, facts: model.Facts) -> tuple[dict[str, placement.Placement], classifier.Classifier]:
         configured = Settings(placement=self.placement, classifier=self.classifier)
-        placements = placement.decide_all(configured, facts)
-        return placements, classifier.choose(configured, facts, placements)
+        need = programs_needed.need(configured, facts, (), model.EMPTY, bypassed=False)
+        placements = placement.decide_all(configured, facts, programs=need is not None)
+        return placements, classifier.choose(configured, facts, placements, need)
 
     def state(self, host: hosts.Host, limits: plan.Resolution) -> model.State:
         """The state that these limits make on this host."""

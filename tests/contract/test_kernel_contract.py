@@ -89,7 +89,7 @@ def test_fewer_limits_and_none(host: hosts.Host, way: Way) -> None:
     assert host.surroundings() == found
 
 
-@pytest.mark.parametrize("classifier", [ClassifierSetting.MARK, ClassifierSetting.PRIORITY])
+@pytest.mark.parametrize("classifier", [*ClassifierSetting][1:])
 def test_strangers_are_left_alone(host: hosts.Host, classifier: ClassifierSetting) -> None:
     """Beside a foreign root, foreign filters, rules and sets, limits come, change and go; all of theirs stays."""
     host.invite_strangers()
@@ -193,11 +193,12 @@ def test_what_comes_to_the_hook_is_counted_there(host: hosts.Host, way: Way) -> 
     """Packets to limited clients are matched, and redirected where there is a hook; others only leave through it."""
     scenes.apply(host, way.state(host, EVERYTHING))
     names_of_hooks = [*host.observe().hooks]
+    ruled = bool(host.observe().chains)
     before = host.hook_counters([hosts.UPLINK])
     assert [*before.hooks] == names_of_hooks
     for text in CLIENTS:
         host.send(addresses.parse(text))
-    limited = sum(minor is not None for minor in CLIENTS.values())
+    limited = sum(minor is not None for minor in CLIENTS.values()) if ruled else 0
     deadline = time.monotonic() + 20
     while not _arrived(host, before, limited) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -280,6 +281,39 @@ def test_what_a_stranger_breaks_is_repaired(host: hosts.Host, stranger: Callable
     assert hosts.described(host.observe()) == hosts.described(goal)
 
 
+PROGRAMS_DAMAGED: dict[str, Callable[[hosts.Host], None]] = {
+    "pair-down": lambda host: host.set_pair_down(0),
+    "pair-deleted": lambda host: host.delete_pair(0),
+    "pair-root-deleted": lambda host: host.delete_root("cblv0"),
+    "class-deleted": lambda host: host.delete_class("cblv0", 1),
+    "program-before-ours": lambda host: host.program_before_ours(hosts.UPLINK),
+    "program-deleted": lambda host: host.delete_program(hosts.UPLINK),
+}
+
+
+@pytest.mark.parametrize("stranger", PROGRAMS_DAMAGED.values(), ids=PROGRAMS_DAMAGED.keys())
+def test_what_a_stranger_breaks_of_programs_is_repaired(
+    host: hosts.Host, stranger: Callable[[hosts.Host], None]
+) -> None:
+    """The same where programs classify."""
+    goal = Way(classifier=ClassifierSetting.EBPF).state(host, EVERYTHING)
+    scenes.apply(host, goal)
+    stranger(host)
+    assert diff.compute(goal, host.observe()) != []
+    scenes.apply(host, goal)
+    assert hosts.described(host.observe()) == hosts.described(goal)
+
+
+@pytest.mark.parametrize("placement", [PlacementSetting.IFB, PlacementSetting.INTERFACE])
+def test_tables_follow_limits_whose_ports_change(host: hosts.Host, placement: PlacementSetting) -> None:
+    """Tables with other ports take the place of those that had some of them."""
+    way = Way(placement, ClassifierSetting.EBPF)
+    for limits in (EVERYTHING, scenes.OTHER_PORTS, FEW, scenes.OTHER_PORTS, EVERYTHING):
+        goal = way.state(host, limits)
+        scenes.apply(host, goal)
+        assert hosts.described(host.observe()) == hosts.described(goal)
+
+
 def test_an_interface_whose_root_was_deleted_is_repaired(host: hosts.Host) -> None:
     """Under placement `interface` a stranger's `tc qdisc del root` is undone."""
     way = Way(PlacementSetting.INTERFACE, ClassifierSetting.PRIORITY)
@@ -299,6 +333,8 @@ REFUSED: dict[str, objects.Change] = {
     "hook-without-interface": objects.PutHook("gone0", objects.Hook(0xFFFF0000, 25, frozenset()), None),
     "hook-without-ifb": objects.PutHook(hosts.UPLINK, objects.Hook(0xFFFF0000, 25, frozenset({9})), None),
     "entries-without-set": objects.PutEntries(PLAIN, 4, {Prefix(4, 0x0A000000, 8): ENTRY}),
+    "table-entries-without-table": objects.PutTableEntries(PLAIN, 4, {Prefix(4, 0x0A000000, 8): 1}),
+    "program-without-interface": objects.PutProgram("gone0", objects.Program(0), None),
     "chain-without-set": objects.PutChain(4, objects.Chain((objects.Rule(PLAIN, None, True, False),), True)),
 }
 

@@ -9,13 +9,18 @@ from bandwidth_agent.commands.wiring import host, output, parts
 from bandwidth_agent.kernel import contract, model, objects, refusals
 from bandwidth_agent.limits.cluster import stored_plan
 from bandwidth_agent.limits.directory import last_good_state
-from bandwidth_agent.planner import apply, describe, diff
+from bandwidth_agent.planner import apply, describe, desired, diff
 from bandwidth_agent.planner.classifier import ownership
 from bandwidth_agent.process import lock
 from bandwidth_agent.sight.truth import stored_findings
+from bandwidth_api import names
 from bandwidth_runtime import printable
 
 _ROUNDS = 3  # an object that another one still refers to is removed in the next round
+_UNSEEN_PROGRAMS = (
+    "eBPF programs of ours may send packets there, and this process can neither see nor remove them; run it as root"
+    " where /sys/fs/bpf is mounted, or give it --bpf-directory"
+)
 _LINES_SHOWN = 20  # of one step
 
 
@@ -38,8 +43,9 @@ def _remove(kernel: contract.Kernel, options: Options) -> int:
     removed, failures = 0, dict[str, str]()
     steps: list[tuple[objects.Change, list[str]]] = []
     observed = kernel.observe()
+    kept = desired.nothing(kernel.facts(), observed)
     for _ in range(_ROUNDS):
-        changes = diff.compute(model.EMPTY, observed)
+        changes = diff.compute(kept, observed)
         if not changes:
             break
         labels = ownership.limits(observed)
@@ -56,6 +62,7 @@ def _remove(kernel: contract.Kernel, options: Options) -> int:
     left = observed != model.EMPTY
     output.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
     if left:
+        failures |= {f"pair {names.pair(shard)}": _UNSEEN_PROGRAMS for shard in kept.pairs}
         reasons = "; ".join(f"{what}: {why}" for what, why in failures.items()) or "another program keeps changing it"
         return host.fail(f"not everything could be removed: {reasons}")
     return 0

@@ -14,9 +14,12 @@ from bandwidth_agent.commands import options
 from bandwidth_runtime import arguments
 
 
-def common(program: argparse.ArgumentParser) -> None:
-    """What every sub-command has, because it reads or writes this host's kernel and may log."""
-    shaping(program)
+def common(program: argparse.ArgumentParser, *, looks_only: bool = False) -> None:
+    """What every sub-command has, because it reads or writes this host's kernel and may log.
+
+    `looks_only`: it puts nothing into the kernel, so it may look for programs where they usually are.
+    """
+    shaping(program, looks_only=looks_only)
     host(program)
     arguments.add_logs(program.add_argument_group("logs, on stderr"))
 
@@ -64,7 +67,7 @@ def output(program: argparse.ArgumentParser, what: str) -> None:
     program.add_argument("-o", "--output", choices=("text", "json"), default="text", help=f"{what} (default: text)")
 
 
-def shaping(program: argparse.ArgumentParser) -> None:
+def shaping(program: argparse.ArgumentParser, *, looks_only: bool) -> None:
     """How this host's packets are slowed: alike for all that read or write its kernel."""
     group = program.add_argument_group("how to shape")
     group.add_argument(
@@ -85,8 +88,9 @@ def shaping(program: argparse.ArgumentParser) -> None:
         "--classifier",
         choices=tuple(each.value for each in settings.ClassifierSetting),
         default=options.DEFAULTS.classifier.value,
-        help="how a packet finds its class: by bits of its mark or by its priority; auto takes mark unless another "
-        "rule uses those bits (default: auto)",
+        help="how a packet finds its class: by bits of its mark, by its priority, or by eBPF programs, which see "
+        "packets that netfilter never sees; auto takes mark unless another rule uses those bits, and ebpf where "
+        "--bpf-directory permits it and an eBPF datapath is seen (default: auto)",
     )
     group.add_argument(
         "--mark-mask",
@@ -128,6 +132,15 @@ def shaping(program: argparse.ArgumentParser) -> None:
         choices=options.IPTABLES_BACKENDS,
         default="auto",
         help="which iptables to write rules with (default: auto, the one that this host uses)",
+    )
+    group.add_argument(
+        "--bpf-directory",
+        type=pathlib.Path,
+        default=os.environ.get("BPF_DIRECTORY") or (options.BPF_DIRECTORY if looks_only else None),
+        metavar="DIR",
+        help="a mounted bpf file system, such as /sys/fs/bpf, in which eBPF programs of ours are kept; takes CAP_BPF "
+        "(default: the environment variable BPF_DIRECTORY, else "
+        + (f"{options.BPF_DIRECTORY})" if looks_only else "none, and no program is loaded)"),
     )
 
 

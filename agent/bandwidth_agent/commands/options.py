@@ -20,6 +20,7 @@ from bandwidth_api.compiler import width
 from bandwidth_runtime import arguments
 from bandwidth_runtime.web.address import Address
 
+BPF_DIRECTORY = pathlib.Path("/sys/fs/bpf")
 STATE_DIR = pathlib.Path("/var/lib/client-bandwidth")
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 MASK_BITS_MIN = 4  # room for 15 limits; names.CLASS_MAX needs 15 bits
@@ -47,6 +48,7 @@ class Options:
     state_dir: pathlib.Path = STATE_DIR
     node_labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     iptables_backend: Literal["auto", "nft", "legacy"] = "auto"
+    bpf_directory: pathlib.Path | None = None  # None: no program is loaded
     once: bool = False
     json: bool = False
     exit_code: bool = False

@@ -69,7 +69,9 @@ def _source(around: uplinks.Uplinks, closing: contextlib.ExitStack, options: Opt
     """Open the sampler and all that is shown beside it. Raises OSError."""
     kernel = parts.kernel(options)
     closing.callback(kernel.close)
-    readings, close = limit_reader.of_this_host(options.iptables_backend)
+    readings, close = limit_reader.of_this_host(
+        options.iptables_backend, "" if options.bpf_directory is None else str(options.bpf_directory)
+    )
     closing.callback(close)
     limits = limit_reader.LimitReader(readings, _of_manifests(options), time.monotonic)
     checks = directory_actions.Checks(around, options)

@@ -23,6 +23,9 @@ class State:
     hooks: Mapping[str, objects.Hook]  # by interface name
     sets: Mapping[str, objects.IpSet]  # by set name
     chains: Mapping[int, objects.Chain]  # by family
+    pairs: Mapping[int, objects.Pair] = dataclasses.field(default_factory=dict)  # by shard
+    tables: Mapping[str, objects.LookupTable] = dataclasses.field(default_factory=dict)  # by the name of their set
+    programs: Mapping[str, objects.Program] = dataclasses.field(default_factory=dict)  # by interface name
 
 
 EMPTY = State(ifbs={}, trees={}, hooks={}, sets={}, chains={})
@@ -75,6 +78,8 @@ class Features(NamedTuple):
     skbedit: bool = False  # the action that changes a packet's mark
     leaf_kinds: frozenset[str] = frozenset()  # of `objects.LEAF_KINDS`
     denied: frozenset[str] = frozenset()  # names of the above that this process may not ask about
+    ebpf: str = "the agent has no directory for eBPF objects"  # why our programs cannot be loaded; "": they can
+    tcx: bool = False  # programs attach at TCX, which comes before the filters of the egress hook
 
     @property
     def missing(self) -> tuple[str, ...]:

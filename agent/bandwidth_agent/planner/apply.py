@@ -24,6 +24,8 @@ def apply(
     applied = objects.Applied()
     for step in changes:
         reduced = step if applied.clean else step.without_broken(applied, number)
+        if reduced != step:
+            applied.cut.add(step.touches)
         if reduced is None:
             continue
         if checkpoint is not None:

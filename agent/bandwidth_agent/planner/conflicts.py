@@ -150,8 +150,8 @@ class Repairs:
 def without(desired: model.State, observed: model.State, abandoned: frozenset[objects.Object]) -> model.State:
     """Return the desired state in which objects that are left alone are as observed, so that they are not written.
 
-    What would do harm is still removed: nothing may be redirected to an ifb in conflict (a packet redirected to a
-    device that is down or gone is dropped), and no rule may name a set that is missing.
+    What would do harm is still removed: nothing may be redirected to an ifb or a pair in conflict (a packet redirected
+    to a device that is down or gone is dropped), and no rule may name a set that is missing.
     """
     if not abandoned:
         return desired
@@ -173,7 +173,25 @@ def without(desired: model.State, observed: model.State, abandoned: frozenset[ob
         )
         for family, value in chains.items()
     }
-    return dataclasses.replace(desired, ifbs=ifbs, trees=trees, hooks=hooks, sets=sets, chains=chains)
+    tables = _as_observed(desired.tables, observed.tables, {o.name for o in abandoned if o.layer == "table"})
+    programs = _as_observed(desired.programs, observed.programs, {o.name for o in abandoned if o.layer == "program"})
+    whole = dataclasses.replace(
+        desired, ifbs=ifbs, trees=trees, hooks=hooks, sets=sets, chains=chains, tables=tables, programs=programs
+    )
+    return _without_pairs(whole, {s for s in desired.pairs if objects.Object("pair", names.pair(s)) in abandoned})
+
+
+def _without_pairs(desired: model.State, gone: Collection[int]) -> model.State:
+    """The desired state without these pairs, what stands on them and the programs that lead to them."""
+    if not gone:
+        return desired
+    devices = set(map(names.pair, gone))
+    return dataclasses.replace(
+        desired,
+        pairs={s: pair for s, pair in desired.pairs.items() if s not in gone},
+        trees={d: tree for d, tree in desired.trees.items() if d not in devices},
+        programs={n: program for n, program in desired.programs.items() if program.shard not in gone},
+    )
 
 
 def _as_observed(desired: Mapping[_K, _V], observed: Mapping[_K, _V], keys: Collection[_K]) -> dict[_K, _V]:

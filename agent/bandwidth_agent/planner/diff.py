@@ -3,6 +3,7 @@
 The order is `objects.Change`, and where one phase alone could let a client be faster than both before and after, for
 a moment, it is refined:
 
+    programs    where they classify, after their classes and before what rules do is undone: `program_order`
     classes     made and slowed down before entries move, sped up after
     ports       sets with ports answer first; so where they gain a class they change before the set without ports,
                 where they lose one they change after it, and rules come before and go after it
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping
 
 from bandwidth_agent.kernel import model, objects
 from bandwidth_agent.kernel.objects import chain_layout, longest_prefix_match
-from bandwidth_agent.planner.classifier import migration
+from bandwidth_agent.planner.classifier import migration, program_order
 from bandwidth_api import names
 from bandwidth_api.plan import Prefix
 
@@ -39,6 +40,7 @@ def compute(desired: model.State, observed: model.State) -> list[objects.Change]
         converting, standing = migration.convert(desired, standing, list(_hooks(desired, standing)))
         changes += converting
     changes += _hooks(desired, standing)
+    changes += program_order.changes(desired, standing)
     changes += _sets_and_chains(desired, standing)
     changes += _faster_classes(desired, standing)
     changes += _removals(desired, standing)
@@ -49,9 +51,11 @@ def compute(desired: model.State, observed: model.State) -> list[objects.Change]
 
 
 def _devices(desired: model.State, observed: model.State) -> tuple[list[objects.Change], model.State]:
-    """Return the changes of ifbs, roots, classes and filters, which must exist first, and the state after them."""
-    absent = [shard for shard, ifb in desired.ifbs.items() if observed.ifbs.get(shard) != ifb]
+    """Return the changes of devices, roots, classes and filters, which must exist first, and the state after them."""
+    made: list[objects.Change] = [objects.PutIfb(s) for s, ifb in desired.ifbs.items() if observed.ifbs.get(s) != ifb]
+    made += (objects.PutPair(s) for s, pair in desired.pairs.items() if observed.pairs.get(s) != pair)
     lost = {names.ifb(shard) for shard in desired.ifbs if shard not in observed.ifbs}
+    lost |= {names.pair(shard) for shard in desired.pairs if shard not in observed.pairs}
     roots: list[objects.Change] = []
     classes: list[objects.Change] = []
     filters: list[objects.Change] = []
@@ -65,13 +69,14 @@ def _devices(desired: model.State, observed: model.State) -> tuple[list[objects.
                 roots.append(objects.DeleteRoot(device))
             roots.append(objects.PutRoot(device, tree.default_minor))
             standing = objects.Tree(tree.default_minor, {}, None)
-        made, trees[device] = _slower_classes(device, tree, standing)
-        classes += made
+        slowed, trees[device] = _slower_classes(device, tree, standing)
+        classes += slowed
         if standing.filter is None and tree.filter is not None:
             filters.append(objects.PutFilter(device, tree.filter))
             trees[device] = dataclasses.replace(trees[device], filter=tree.filter)
-    changes = [*(objects.PutIfb(shard) for shard in absent), *roots, *classes, *filters]
-    return changes, dataclasses.replace(observed, ifbs={**observed.ifbs, **desired.ifbs}, trees=trees)
+    ifbs, pairs = {**observed.ifbs, **desired.ifbs}, {**observed.pairs, **desired.pairs}
+    changes = [*made, *roots, *classes, *filters]
+    return changes, dataclasses.replace(observed, ifbs=ifbs, pairs=pairs, trees=trees)
 
 
 def _slower_classes(
@@ -134,7 +139,8 @@ def _faster_classes(desired: model.State, observed: model.State) -> Iterator[obj
 
 
 def _removals(desired: model.State, observed: model.State) -> Iterator[objects.Change]:
-    """Yield the removals of objects that nothing leads to any more; an ifb is removed with its tree."""
+    """Yield the removals of objects that nothing leads to any more; a device of ours is removed with its tree."""
+    yield from program_order.removals(desired, observed)
     for name, hook in observed.hooks.items():
         if name in desired.hooks and not hook.shards <= desired.hooks[name].shards:
             yield objects.TrimHook(name, hook.shards - desired.hooks[name].shards)
@@ -149,12 +155,15 @@ def _removals(desired: model.State, observed: model.State) -> Iterator[objects.C
         if unwanted:
             yield objects.DeleteClasses(device, frozenset(unwanted))
     unwanted_ifbs = sorted(observed.ifbs.keys() - desired.ifbs.keys())
-    taken_along = {names.ifb(shard) for shard in unwanted_ifbs}
+    unwanted_pairs = sorted(observed.pairs.keys() - desired.pairs.keys())
+    taken_along = {*map(names.ifb, unwanted_ifbs), *map(names.pair, unwanted_pairs)}
     for device in observed.trees:
         if device not in desired.trees and device not in taken_along:
             yield objects.DeleteRoot(device)
     for shard in unwanted_ifbs:
         yield objects.DeleteIfb(shard)
+    for shard in unwanted_pairs:
+        yield objects.DeletePair(shard)
 
 
 # ── sets and chains ────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,8 @@
 """Finds what in a kernel state holds an address: set entries, the ports for which each decides, its class, its device.
 
 Answers as the kernel does where that is surprising: the longest prefix of a set counts, a rule for ports overrides the
-one without, the later of two rules wins, and a packet without a class passes unshaped. Pure; changes nothing.
+one without, the later of two rules wins, and a packet without a class passes unshaped. Where programs classify, their
+tables are asked as rules would ask the sets. Pure; changes nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def holding(state: model.State, address: Prefix, port: PortRange | None = None, 
     }
     found = {name: match for name, lookup in lookups.items() if (match := lookup.match(address)) is not None}
     answering = [rule for rule in asked if rule.set_name in found and not found[rule.set_name][1].hole]
-    deciding = {rule.set_name: () for rule in answering} if address.family not in state.chains else decided(answering)
+    ruled = address.family in state.chains or bool(state.programs)
+    deciding = decided(answering) if ruled else {rule.set_name: () for rule in answering}
     holders = tuple(
         holder
         for name, ports in deciding.items()
@@ -78,6 +80,9 @@ def holding(state: model.State, address: Prefix, port: PortRange | None = None, 
 def device(state: model.State, interface: str, holder: Holder) -> tuple[str, str]:
     """Return the device whose class takes a holder's packets that leave by an interface, or "" and why none does."""
     entry, lost = holder.entry, ""
+    program = state.programs.get(interface)
+    if program is not None and program.shard is not None:
+        return _on_pair(state, names.pair(program.shard), state.pairs.get(program.shard), holder)
     hook = state.hooks.get(interface)
     if hook is not None and entry.mark & hook.mask:
         shard = 0 if hook.shift is None else (entry.mark & hook.mask) >> hook.shift
@@ -96,6 +101,17 @@ def device(state: model.State, interface: str, holder: Holder) -> tuple[str, str
     return "", f"no class for it on {interface}{_REPAIRED}"
 
 
+def _on_pair(state: model.State, name: str, pair: objects.Pair | None, holder: Holder) -> tuple[str, str]:
+    if pair is None or not pair.healthy:
+        return "", f"{name} is down, altered or gone: packets to it are lost{_REPAIRED}"
+    tree = state.trees.get(name)
+    return (
+        (name, "")
+        if tree is not None and holder.number in tree.classes
+        else ("", f"no class for it on {name}{_REPAIRED}")
+    )
+
+
 def _classifies(tree: objects.Tree | None, holder: Holder) -> bool:
     """Whether a tree puts the packets of a holder into the class that its entry names."""
     if tree is None or holder.number not in tree.classes:
@@ -106,13 +122,22 @@ def _classifies(tree: objects.Tree | None, holder: Holder) -> bool:
 
 
 def _rules(state: model.State, family: int) -> Sequence[objects.Rule]:
-    """The rules of a family; where there are none, one without ports for each set."""
+    """The rules of a family, or what programs do in their place; where there is neither, one without ports for each
+    set."""
     chain = state.chains.get(family)
     if chain is not None:
         return chain.rules
+    if state.programs:
+        return program_rules(state, family)
     guard = names.clients_set(family)
     named = [name for name, ipset in state.sets.items() if ipset.family == family and name != guard]
     return [objects.Rule(name, None, map_mark=True, map_priority=True) for name in named]
+
+
+def program_rules(state: model.State, family: int) -> list[objects.Rule]:
+    """What programs do for a family, as rules that would do the same: the table without ports first."""
+    tables = sorted((bool(t.ports), name, t.ports) for name, t in state.tables.items() if t.family == family)
+    return [objects.Rule(name, each, False, True) for _, name, ports in tables for each in ports or (None,)]
 
 
 def _holder(name: str, prefix: Prefix, entry: objects.SetEntry, ports: tuple[PortRange, ...]) -> Holder | None:
@@ -187,6 +212,8 @@ def _unasked(state: model.State, address: Prefix, found: Sequence[Holder]) -> st
     if not found:
         return ""
     family, chain = address.family, state.chains.get(address.family)
+    if chain is None and state.programs:
+        return _unasked_by_programs(state, found[0])
     if chain is None:
         return f"no rule of ours looks IPv{family} packets up{_REPAIRED}"
     if not chain.jump_first:
@@ -201,4 +228,17 @@ def _unasked(state: model.State, address: Prefix, found: Sequence[Holder]) -> st
         return (
             f"the set {chain.guard} lacks {addresses.write(one)}, which every packet is looked up in first{_REPAIRED}"
         )
+    return ""
+
+
+def _unasked_by_programs(state: model.State, first: Holder) -> str:
+    late = sorted(name for name, program in state.programs.items() if not program.first)
+    if late:
+        return f"another program comes before ours on {late[0]}{_REPAIRED}"
+    altered = sorted(name for name, program in state.programs.items() if not program.sound)
+    if altered:
+        return f"our program on {altered[0]} is another version's, or not kept{_REPAIRED}"
+    table = state.tables.get(first.set_name)
+    if table is None or table.entries.get(first.prefix) != first.number:
+        return f"the table {first.set_name} lacks {addresses.write(first.prefix)}, which programs look up{_REPAIRED}"
     return ""

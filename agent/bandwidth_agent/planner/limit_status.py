@@ -89,30 +89,38 @@ def _of_objects(
         minor: _refused(f"class {minor:x} on {dev}", why.message) for (dev, minor), why in applied.classes.items()
     }
     everywhere = [
-        p for o, p in broken.items() if o.layer == "hook" or (o.layer == "tree" and o.name in context.placements)
+        problem
+        for item, problem in broken.items()
+        if item.layer in ("hook", "program") or (item.layer == "tree" and item.name in context.placements)
     ]
     for set_name, ipset in context.goal.sets.items():
         guard = context.goal.chains[ipset.family].guard if ipset.family in context.goal.chains else ""
         chain = broken.get(objects.chain_object(ipset.family)) or broken.get(objects.Object("set", set_name))
-        chain = chain or broken.get(objects.Object("set", guard))
+        chain = chain or broken.get(objects.Object("set", guard)) or broken.get(objects.Object("table", set_name))
         for prefix, entry in ipset.entries.items():
             number = ownership.number(entry)
             if number is None:
                 continue
-            device = names.ifb(context.classifier.shard(number))
+            shard = context.classifier.shard(number)
             failed = applied.entries.get((set_name, prefix)) or next(
                 (why for p in (prefix, *guard_set.pieces(prefix)) if (why := applied.entries.get((guard, p)))), None
             )
             problem = (
                 next(iter(everywhere), None)
                 or chain
-                or broken.get(objects.Object("ifb", device))
-                or broken.get(objects.Object("tree", device))
+                or next((found for item in _beside(shard) if (found := broken.get(item))), None)
                 or classes.get(number)
                 or (_refused(f"entry in set {set_name}", failed.message) if failed is not None else None)
             )
             if problem is not None:
                 yield number, problem
+
+
+def _beside(shard: int) -> Iterator[objects.Object]:
+    """The devices beside the interfaces that hold the classes of a shard, with their trees."""
+    for layer, device in (("ifb", names.ifb(shard)), ("pair", names.pair(shard))):
+        yield objects.Object(layer, device)
+        yield objects.Object("tree", device)
 
 
 def _abandoned(item: objects.Object) -> Problem:

@@ -206,8 +206,8 @@ def entry_of(limit: str, clients: tuple[plan.Prefix, ...]) -> plan.PlanEntry:
 
 def shaped_in(state: model.State) -> frozenset[str]:
     """Return the interfaces that hold something of ours."""
-    ifbs = {names.ifb(shard) for shard in state.ifbs}
-    return frozenset({*state.hooks, *(device for device in state.trees if device not in ifbs)})
+    devices = {*map(names.ifb, state.ifbs), *map(names.pair, state.pairs)}
+    return frozenset({*state.hooks, *state.programs, *(device for device in state.trees if device not in devices)})
 
 
 def _covered(part: plan.Prefix, excepted: Iterable[plan.Prefix]) -> bool:

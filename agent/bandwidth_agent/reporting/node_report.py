@@ -13,6 +13,8 @@ from bandwidth_api.crds import node_state
 
 Object = dict[str, Any]
 
+_REMEDY = "; agent.ebpf.enabled=true helps"
+
 UNDONE = "the kernel is not as wanted yet; the agent tries again"
 
 
@@ -45,11 +47,18 @@ def state(
         report_interval_seconds=interval_seconds,
         retired=wanted.retire and clean,
         message="; ".join(messages),
-        datapath_sign=made.datapath_sign,
+        datapath_sign=_sign(made),
         verified=made.verified,
         verified_count=made.checked["verified"],
         bypassed=made.bypassed,
     )
+
+
+def _sign(made: report.Report) -> str:
+    """The sign of a datapath, with the value of the chart that helps against what it is about, if one does."""
+    if not made.ebpf_helps:
+        return made.datapath_sign
+    return made.datapath_sign[: node_state.SIGN_MAX - len(_REMEDY)] + _REMEDY
 
 
 def same(there: Object, ours: Object) -> bool:

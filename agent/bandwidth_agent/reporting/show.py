@@ -114,6 +114,8 @@ def _gather(state: model.State) -> Mapping[int, _Gathered]:
     for chain in state.chains.values():
         for rule in chain.rules:
             ports.setdefault(rule.set_name, set()).add(rule.ports)
+    for name, table in state.tables.items() if state.programs else ():
+        ports.setdefault(name, set()).update(table.ports or (None,))
     found: dict[int, _Gathered] = {}
     for match in ownership.matches(state):
         item = found.get(match.number)
@@ -168,7 +170,14 @@ def _warnings(state: model.State, rows: Iterable[Row]) -> Iterable[str]:
     for shard, ifb in sorted(state.ifbs.items()):
         if not ifb.healthy:
             yield f"{names.ifb(shard)} is down or altered: what is redirected to it is lost; a running agent repairs it"
-    families = {ipset.family for ipset in state.sets.values()}
+    for shard, pair in sorted(state.pairs.items()):
+        if not pair.healthy:
+            yield f"{names.pair(shard)} is down or altered: what is sent there is lost; a running agent repairs it"
+    for name, program in sorted(state.programs.items()):
+        if not program.first or not program.sound:
+            what = "is not the first there" if not program.first else "is another version's, or not kept"
+            yield f"our program on {name} {what}: packets may leave past their limits; a running agent repairs it"
+    families = {ipset.family for ipset in state.sets.values()} if not state.programs else ()
     for family in sorted(families):
         chain = state.chains.get(family)
         if chain is None or not chain.jump_first:

@@ -206,7 +206,8 @@ def _bypassed(read: Readings, number: int) -> str:
     if finding is None:
         return ""
     sign = datapath_sign.found(read.facts.interfaces, sorted(read.shaped))
-    return advice.problem(finding, sign).message
+    leads = finding.interface in read.shaped | read.egress
+    return advice.problem(finding, sign, advice.remedy(read.facts.features, read.state) if leads else "").message
 
 
 def _own(seen: Seen, number: int) -> float:

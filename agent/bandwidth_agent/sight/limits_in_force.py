@@ -112,23 +112,28 @@ def has_ports(state: model.State) -> bool:
 
 
 def of_kernel(state: model.State, at_limit: frozenset[int] = frozenset()) -> LimitsInForce:
-    """Return what holds by the sets and classes of a kernel; `state` needs no hooks, and chains only for ports.
+    """Return what holds by the sets and classes of a kernel; `state` needs no hooks, and chains or tables only for
+    ports.
 
     `at_limit`: the classes that were at their limit by the last counters.
     """
     lookups: dict[int, dict[str, _Lookup]] = {4: {}, 6: {}}
     for name, ipset in state.sets.items():
         lookups[ipset.family][name] = _Lookup(ipset.entries)
-    tables = {
-        family: Tables(sets, state.chains[family].rules if family in state.chains else None)
-        for family, sets in lookups.items()
-    }
+    tables = {family: Tables(sets, _rules(state, family)) for family, sets in lookups.items()}
     owners = ownership.owners(state)
     classes: dict[int, objects.HtbClass] = {}
     for tree in state.trees.values():
         classes |= tree.classes
     holds = {number: _hold(label, classes.get(number)) for number, label in owners.items()}
     return LimitsInForce(tables, holds, at_limit)
+
+
+def _rules(state: model.State, family: int) -> Sequence[objects.Rule] | None:
+    """The rules of a family, or what programs do in their place; None where neither was read."""
+    if family in state.chains:
+        return state.chains[family].rules
+    return holders.program_rules(state, family) if state.programs else None
 
 
 def _hold(label: names.Label, htb: objects.HtbClass | None) -> Hold:

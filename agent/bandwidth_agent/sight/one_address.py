@@ -153,7 +153,7 @@ class _Taken:
         self._address, self._port = address, port
         self._holding = holders.holding(state, address, port)
         numbers = {holder.number for holder in (*self._holding.holders, *self._holding.inside)}
-        self._ruled = address.family in state.chains  # else all is known but for which ports
+        self._ruled = address.family in state.chains or bool(state.programs)  # else all is known but for which ports
         self._expected = expected_class.Expected(state)
         self._judge = judge.Judge()
         self._keys = {number: ClassKey(f"{number:x}", "") for number in numbers}

@@ -67,7 +67,8 @@ def killed(argv: list[str], left: int) -> int:
 
 
 def watched(argv: list[str], packets: Sequence[Sequence[Any]]) -> int:
-    kernel = real.RealKernel()
+    at = argv.index("--bpf-directory") + 1 if "--bpf-directory" in argv else 0
+    kernel = real.RealKernel(bpf_directory=argv[at] if at else "")
     seen: list[list[int]] = []
     code = run(argv, lambda _: seen.append(speeds(kernel, packets)))
     seen.append(speeds(kernel, packets))

@@ -54,6 +54,12 @@ class Passes:
         code, printed = self._ask(ONCE, kill_before=before)
         assert code == KILLED, printed
 
+    def killed_or_done(self, before: int) -> bool:
+        """A pass that dies before this change; False if it had fewer to make."""
+        code, printed = self._ask(ONCE, kill_before=before)
+        assert code in (KILLED, 0), printed
+        return code == KILLED
+
     def watched(self, packets: Sequence[Packet]) -> tuple[dict[str, Any], list[tuple[int, ...]]]:
         """A whole pass: its report, and the speeds of these packets before each of its changes and at its end."""
         code, printed = self._ask(ONCE, watch=packets)

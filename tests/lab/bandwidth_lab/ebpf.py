@@ -83,6 +83,19 @@ class Program:
         for start in range(0, len(data), 2):
             self._add(0x6A, STACK, offset + start, int.from_bytes(data[start : start + 2], sys.byteorder))
 
+    def store(self, base: int, offset: int, register: int, size: int = 4) -> None:
+        """Write so many bytes (2, 4) of a register at base + offset."""
+        self._add({4: 0x63, 2: 0x6B}[size], base | register << 4, offset)
+
+    def count(self, base: int, offset: int, register: int) -> None:
+        """Add a register to the 8 bytes at base + offset, whoever else does so."""
+        self._add(0xDB, base | register << 4, offset)
+
+    def value(self, register: int, array: int) -> None:
+        """register = where the first value of an array map (by its descriptor) is."""
+        self._add(0x18, register | 2 << 4, number=array)
+        self._add(0)
+
     def unless_equal(self, register: int, number: int, label: str) -> None:
         """Go to the label unless the low 32 bits of the register are this number."""
         self._add(0x56, register, label, _signed(number))

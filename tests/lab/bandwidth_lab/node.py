@@ -166,7 +166,8 @@ class Node:
 
     def _read(self, ask: Callable[[real.RealKernel], T]) -> T:
         def read() -> T:
-            reader = real.RealKernel()
+            at = self.options.index("--bpf-directory") + 1 if "--bpf-directory" in self.options else 0
+            reader = real.RealKernel(bpf_directory=self.options[at] if at else "")
             try:
                 return ask(reader)
             finally:

@@ -13,6 +13,7 @@ from bandwidth_agent.kernel import model, objects
 from bandwidth_agent.kernel.fake import fake_kernel, tracer
 from bandwidth_agent.planner import classifier, desired, placement
 from bandwidth_agent.planner.classifier import class_ids, sets_and_chain
+from bandwidth_agent.planner.placement import programs_needed
 from bandwidth_api import addresses, names, plan
 from bandwidth_api.conditions import Reason
 from bandwidth_api.plan import ClassKey, Mode, PlanEntry, PortRange, Prefix
@@ -127,19 +128,21 @@ class Setup:
     """How a node is set up to shape."""
 
     classifier: settings.ClassifierSetting
-    kinds: tuple[str, ...]  # placement of each of INTERFACES
+    kinds: tuple[str, ...]  # placement of each of INTERFACES; where programs classify a pair is the ifb
     mask: int = 0xFFFF0000
 
     @property
     def placements(self) -> dict[str, placement.Placement]:
+        beside = {"ifb": "pair"} if self.classifier is settings.ClassifierSetting.EBPF else {}
         return {
-            name: placement.Placement(kind, Reason.CONFIGURED, "")  # type: ignore[arg-type]
+            name: placement.Placement(beside.get(kind, kind), Reason.CONFIGURED, "")  # type: ignore[arg-type]
             for name, kind in zip(INTERFACES, self.kinds, strict=True)
         }
 
     def choose(self, facts: model.Facts) -> classifier.Classifier:
         configured = settings.Settings(classifier=self.classifier, mark_mask=self.mask)
-        return classifier.choose(configured, facts, self.placements)
+        need = programs_needed.need(configured, facts, INTERFACES, model.EMPTY, bypassed=False)
+        return classifier.choose(configured, facts, self.placements, need)
 
     def build(
         self,
@@ -153,7 +156,7 @@ class Setup:
 
 
 def setups(*kinds: str) -> st.SearchStrategy[Setup]:
-    classifiers = st.sampled_from((settings.ClassifierSetting.MARK, settings.ClassifierSetting.PRIORITY))
+    classifiers = st.sampled_from([*settings.ClassifierSetting][1:])
     placed = st.tuples(*(st.sampled_from(kinds or ("ifb", "interface", "none")) for _ in INTERFACES))
     return st.builds(Setup, classifiers, placed)
 
@@ -161,7 +164,8 @@ def setups(*kinds: str) -> st.SearchStrategy[Setup]:
 def node(fair: bool = False) -> model.Facts:
     root = model.RootQdisc("fq_codel" if fair else "noqueue", 0, False)
     leaf_kinds = frozenset({"fq_codel"}) if fair else frozenset()
-    return fake_kernel.facts(*(fake_kernel.interface(name, root) for name in INTERFACES), leaf_kinds=leaf_kinds)
+    interfaces = (fake_kernel.interface(name, root) for name in INTERFACES)
+    return fake_kernel.facts(*interfaces, leaf_kinds=leaf_kinds, ebpf="")
 
 
 # ── any state that a kernel can be in ──────────────────────────────────────────────────────────────────────────
@@ -236,6 +240,21 @@ _SET_NAMES = st.sets(
     st.tuples(st.sampled_from((4, 6)), st.sampled_from(((), *(ports for choice in PORT_SETS for ports in choice)))),
     max_size=3,
 )
+_PAIRS = st.dictionaries(st.integers(0, 1), st.builds(objects.Pair, st.booleans()))
+_TABLES = {
+    (family, ports): st.builds(
+        objects.LookupTable,
+        st.just(family),
+        st.sampled_from((ports, ports[:1])),  # another table may have some of them
+        st.dictionaries(prefixes(family), st.sampled_from((0, *NUMBERS)), max_size=5),
+    )
+    for family in BASES
+    for ports in ((), *(ports for choice in PORT_SETS for ports in choice))
+}
+_PROGRAMS = st.dictionaries(
+    st.sampled_from(INTERFACES),
+    st.builds(objects.Program, st.sampled_from((0, 1, None)), st.booleans(), st.booleans()),
+)
 _SOME_FAMILIES = st.sets(st.sampled_from((4, 6)))
 _BOOLEANS = st.booleans()
 
@@ -244,7 +263,8 @@ _BOOLEANS = st.booleans()
 def _states(draw: st.DrawFn) -> model.State:
     """Anything that bears our names, in whatever disorder."""
     ifbs = draw(_IFBS)
-    devices = [*map(names.ifb, ifbs), *INTERFACES]
+    pairs = draw(_PAIRS)
+    devices = [*map(names.ifb, ifbs), *map(names.pair, pairs), *INTERFACES]
     found_names = draw(_SET_NAMES)
     sets = {names.set_name(f, ports): draw(_IP_SETS[f]) for f, ports in found_names}
     sets |= {names.clients_set(f): draw(_IP_SETS[f]) for f in draw(_SOME_FAMILIES)}
@@ -266,6 +286,9 @@ def _states(draw: st.DrawFn) -> model.State:
         hooks=draw(_HOOKS),
         sets=sets,
         chains=chains,
+        pairs=pairs,
+        tables={names.set_name(f, ports): draw(_TABLES[f, ports]) for f, ports in draw(_SET_NAMES)},
+        programs=draw(_PROGRAMS),
     )
 
 
@@ -292,6 +315,12 @@ def elementary(step: objects.Change) -> Iterator[objects.Change]:
         case objects.DeleteEntries(name=name, family=family, prefixes=gone):
             for prefix in sorted(gone, key=lambda p: (p.length, p.network)):
                 yield objects.DeleteEntries(name, family, frozenset({prefix}))
+        case objects.PutTableEntries(name=name, family=family, entries=numbers):
+            for prefix in sorted(numbers, key=lambda p: (-p.length, p.network)):
+                yield objects.PutTableEntries(name, family, {prefix: numbers[prefix]})
+        case objects.DeleteTableEntries(name=name, family=family, prefixes=gone):
+            for prefix in sorted(gone, key=lambda p: (p.length, p.network)):
+                yield objects.DeleteTableEntries(name, family, frozenset({prefix}))
         case _:
             yield step
 

@@ -1,7 +1,7 @@
 """Reads which limits are in force, again and again while somebody looks, and seldom enough to cost nothing.
 
-Reads sets and classes by netlink, and rules only where a limit has ports; changes nothing. Sets take CAP_NET_ADMIN:
-without it the limits are those of the manifest directory, or not known.
+Reads sets and classes by netlink, and rules or programs only where a limit has ports; changes nothing. Sets take
+CAP_NET_ADMIN: without it the limits are those of the manifest directory, or not known.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 
 from bandwidth_agent.kernel import model, refusals
+from bandwidth_agent.kernel.linux.bpf import driver
 from bandwidth_agent.kernel.linux.netfilter import ipset, iptables
 from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_agent.sight import limits_in_force
@@ -25,29 +26,37 @@ COST = 200.0  # and so many times what a reading takes lies between two: half a 
 class Kernel:
     """The two readings that are needed."""
 
-    state: Callable[[], model.State]  # without hooks; with chains where limits have ports
+    state: Callable[[], model.State]  # without hooks; with chains or tables where limits have ports
     classes: Callable[[], Classes]
 
 
-def of_this_host(backend: iptables.Backend = "auto") -> tuple[Kernel, Callable[[], None]]:
+def of_this_host(backend: iptables.Backend = "auto", bpf_directory: str = "") -> tuple[Kernel, Callable[[], None]]:
     """Return the readings of this network namespace, and what closes them."""
     control, sets, tables = tc.TrafficControl(), ipset.IpSets(), iptables.IpTables(backend)
+    ebpf = driver.Driver(bpf_directory, loads=False)
 
     def state() -> model.State:
         read = dataclasses.replace(control.observe(), sets=sets.observe())
         if not limits_in_force.has_ports(read):
             return read
         try:
+            looked_up, programs = ebpf.observe()
+            if programs:
+                return dataclasses.replace(read, tables=looked_up, programs=programs)
             return dataclasses.replace(read, chains=tables.observe())
         except OSError:
             return read  # for which ports a limit holds is not known then, and is said so
+
+    def close() -> None:
+        control.close()
+        ebpf.close()
 
     return (
         Kernel(
             state,
             lambda: control.counters()[0],
         ),
-        control.close,
+        close,
     )
 
 

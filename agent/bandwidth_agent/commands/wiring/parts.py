@@ -35,7 +35,9 @@ def version() -> str:
 
 def kernel(options: Options) -> real.RealKernel:
     """Return the kernel of this network namespace, for use by the calling thread alone."""
-    return real.RealKernel(options.iptables_backend)
+    directory = "" if options.bpf_directory is None else str(options.bpf_directory)
+    puts = options.command in ("run", "plan")
+    return real.RealKernel(options.iptables_backend, directory, puts_programs=puts)
 
 
 def spared(options: Options) -> Callable[[], Mapping[plan.Prefix, str]]:

@@ -28,13 +28,20 @@ def interface(name: str = "eth0", root: model.RootQdisc = _NO_QUEUE, **changes: 
     return plain._replace(**changes)  # type: ignore[arg-type]
 
 
-def facts(*interfaces: model.Interface, leaf_kinds: frozenset[str] = frozenset()) -> model.Facts:
-    """Return the facts of a node with these interfaces (by default one uplink), where no other rule uses marks."""
+def facts(
+    *interfaces: model.Interface,
+    leaf_kinds: frozenset[str] = frozenset(),
+    ebpf: str = "the agent was given no place for them",
+) -> model.Facts:
+    """Return the facts of a node with these interfaces (by default one uplink), where no other rule uses marks.
+
+    `ebpf`: as in `model.Features`; "": programs can be loaded.
+    """
     return model.Facts(
         interfaces={i.name: i for i in interfaces or (interface(),)},
         addresses=frozenset(),
         gateways=frozenset(),
-        features=model.Features(ifb=True, clsact=True, ipset=True, leaf_kinds=leaf_kinds),
+        features=model.Features(ifb=True, clsact=True, ipset=True, leaf_kinds=leaf_kinds, ebpf=ebpf),
         mark_uses=(),
         taken_ifb_names=frozenset(),
         iptables_backend="nft",
@@ -185,7 +192,7 @@ class FakeKernel(rules.Acceptance):
         """
         way = self._way(past_rules=past_rules)
         verdict = way.trace(family, address, protocol, port, interface)
-        if any(way.classify(family, address, protocol, port)):
+        if any(way.classify(family, address, protocol, port)):  # rules see it, whatever programs do then
             self._rule_packets[family] += packets
         self._pass(interface, verdict, packets, packets * size)
         if isinstance(verdict, tracer.ClassAddress):
@@ -279,6 +286,14 @@ class FakeKernel(rules.Acceptance):
     def set_ifb_down(self, shard: int) -> None:
         self.state = dataclasses.replace(self.state, ifbs={**self.state.ifbs, shard: objects.Ifb(False)})
 
+    def set_pair_down(self, shard: int) -> None:
+        self.state = dataclasses.replace(self.state, pairs={**self.state.pairs, shard: objects.Pair(False)})
+
+    def program_before_ours(self, name: str) -> None:
+        """Put a program of another program's before ours."""
+        behind = self.state.programs[name]._replace(first=False)
+        self.state = dataclasses.replace(self.state, programs={**self.state.programs, name: behind})
+
     def rule_above_ours(self, family: int) -> None:
         chains = {**self.state.chains, family: self.state.chains[family]._replace(jump_first=False)}
         self.state = dataclasses.replace(self.state, chains=chains)
@@ -287,6 +302,7 @@ class FakeKernel(rules.Acceptance):
         """Remove an interface with everything on it."""
         self.delete_root(name)
         self.delete_hook(name)
+        self.delete_program(name)
         self.node = dataclasses.replace(self.node, interfaces=rules.without(self.node.interfaces, name))
 
     def add_interface(self, added: model.Interface) -> None:

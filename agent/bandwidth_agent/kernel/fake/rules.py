@@ -45,6 +45,17 @@ class Acceptance:
                 _refuse(names.ifb(shard) in self.node.taken_ifb_names, errno.EEXIST)
                 _refuse(not self.node.features.ifb, errno.EOPNOTSUPP)
                 self.state = dataclasses.replace(state, ifbs={**state.ifbs, shard: objects.Ifb(True)})
+            case objects.PutPair(shard=shard):
+                _refuse(self.node.features.ebpf != "", errno.EPERM)
+                self.state = dataclasses.replace(state, pairs={**state.pairs, shard: objects.Pair(True)})
+            case objects.PutTable() | objects.PutTableEntries() | objects.DeleteTableEntries() | objects.DeleteTable():
+                return self._change_table(step)
+            case objects.PutProgram(interface=name, program=program):
+                _refuse(name not in self.node.interfaces, errno.ENODEV)
+                _refuse(self.node.features.ebpf != "", errno.EPERM)
+                self.state = dataclasses.replace(state, programs={**state.programs, name: program})
+            case objects.DeleteProgram(interface=name):
+                self.delete_program(name)
             case objects.PutRoot(device=device, default_minor=default):
                 self._put_root(device, default)
             case objects.PutClasses():
@@ -89,6 +100,8 @@ class Acceptance:
                 self.delete_root(device)
             case objects.DeleteIfb(shard=shard):
                 self.delete_ifb(shard)
+            case objects.DeletePair(shard=shard):
+                self.delete_pair(shard)
             case _:
                 assert_never(step)
         return objects.Outcome(step)
@@ -103,7 +116,8 @@ class Acceptance:
             root = self.node.interfaces[device].root
             _refuse(root.handle != 0, errno.EEXIST)
         else:
-            _refuse(device not in map(names.ifb, self.state.ifbs), errno.ENODEV)
+            made = {*map(names.ifb, self.state.ifbs), *map(names.pair, self.state.pairs)}
+            _refuse(device not in made, errno.ENODEV)
         self._tree(device, objects.Tree(default_minor, {}, None))
 
     def _put_classes(self, step: objects.PutClasses) -> objects.Outcome:
@@ -164,6 +178,34 @@ class Acceptance:
             self.state = dataclasses.replace(self.state, hooks=hooks)
             self._astray_redirects -= {(name, shard) for shard in shards}
 
+    def _change_table(
+        self,
+        step: objects.PutTable | objects.PutTableEntries | objects.DeleteTableEntries | objects.DeleteTable,
+    ) -> objects.Outcome:
+        name, tables = step.name, self.state.tables
+        failing = {prefix: failure(code) for (table, prefix), code in self._failing_entries.items() if table == name}
+        failed: Mapping[Prefix, objects.Failure] = {}
+        match step:
+            case objects.PutTable(table=table):
+                _refuse(self.node.features.ebpf != "", errno.EPERM)
+                failed = {p: why for p, why in failing.items() if p in table.entries}
+                kept = {p: minor for p, minor in table.entries.items() if p not in failed}
+                # The last one: of two tables with the same port, the one that was put last has it.
+                tables = {**without(tables, name), name: dataclasses.replace(table, entries=kept)}
+            case objects.PutTableEntries(entries=wanted):
+                _refuse(name not in tables, errno.ENOENT)
+                failed = {p: why for p, why in failing.items() if p in wanted}
+                put = {p: minor for p, minor in wanted.items() if p not in failed}
+                tables = _with_entries(tables, name, {**tables[name].entries, **put})
+            case objects.DeleteTableEntries(prefixes=prefixes) if name in tables:
+                failed = {p: why for p, why in failing.items() if p in prefixes}
+                left = {p: minor for p, minor in tables[name].entries.items() if p not in prefixes or p in failed}
+                tables = _with_entries(tables, name, left)
+            case objects.DeleteTable():
+                tables = without(tables, name)
+        self.state = dataclasses.replace(self.state, tables=tables)
+        return objects.Outcome(step, failed_entries=failed)
+
     def _delete_entries(self, step: objects.Change, name: str, prefixes: Iterable[Prefix]) -> objects.Outcome:
         if name not in self.state.sets:
             return objects.Outcome(step)
@@ -207,6 +249,13 @@ class Acceptance:
         trees = without(self.state.trees, names.ifb(shard))
         self.state = dataclasses.replace(self.state, ifbs=without(self.state.ifbs, shard), trees=trees)
 
+    def delete_pair(self, shard: int) -> None:
+        trees = without(self.state.trees, names.pair(shard))
+        self.state = dataclasses.replace(self.state, pairs=without(self.state.pairs, shard), trees=trees)
+
+    def delete_program(self, name: str) -> None:
+        self.state = dataclasses.replace(self.state, programs=without(self.state.programs, name))
+
     def delete_hook(self, name: str) -> None:
         self._passed.pop(name, None)
         self._astray_redirects = {(other, shard) for other, shard in self._astray_redirects if other != name}
@@ -219,6 +268,12 @@ class Acceptance:
 def _refuse(condition: bool, code: int) -> None:
     if condition:
         raise OSError(code, os.strerror(code))
+
+
+def _with_entries(
+    tables: Mapping[str, objects.LookupTable], name: str, entries: Mapping[Prefix, int]
+) -> dict[str, objects.LookupTable]:
+    return {**tables, name: dataclasses.replace(tables[name], entries=entries)}
 
 
 def failure(code: int) -> objects.Failure:

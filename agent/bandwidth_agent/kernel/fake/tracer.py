@@ -1,8 +1,9 @@
-"""Follows one packet through a given kernel state: guard → chains → sets → egress hook → tree. Pure.
+"""Follows one packet through a given kernel state: guard → chains → sets → program → egress hook → tree. Pure.
 
 So tests can assert which client has which limit instead of comparing rules. It does as the kernel does where that is
 surprising: later rules override earlier ones, a redirect to an ifb that is down or gone drops the packet, HTB uses the
-skb priority before its filters, and a packet without a class passes unshaped.
+skb priority before its filters, and a packet without a class passes unshaped. A packet that passes the classes of a
+pair and those of an ifb is queued in the first of them for good: the second one sees no more than that lets out.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Tracer:
         self._state = state
         self._astray = astray
         self._lookups = {name: longest_prefix_match.Lookup(ipset.entries) for name, ipset in state.sets.items()}
+        self._tables = [(table, longest_prefix_match.Numbers(table.entries)) for table in state.tables.values()]
         self._layouts = {family: _laid_out(chain.rules) for family, chain in state.chains.items()}
         self._passed: dict[tuple[int, str, int], tuple[objects.Rule, ...]] = {}
         self._inner = {
@@ -46,6 +48,30 @@ class Tracer:
     def trace(self, family: int, address: int, protocol: str, port: int, interface: str) -> Verdict:
         """Return where a packet to `address` through `interface` is queued; `port` as the client dialled it."""
         mark, priority = self.classify(family, address, protocol, port)
+        program = self._state.programs.get(interface)
+        number = self.number(family, address, protocol, port) if program and program.first and program.sound else 0
+        if program is None or not number:
+            return self._behind_programs(mark, priority, interface)
+        own = names.HTB_MAJOR << 16 | number
+        if program.shard is None:
+            return self._behind_programs(mark, own, interface)
+        pair = self._state.pairs.get(program.shard)
+        if pair is None or not pair.healthy:
+            return "dropped"
+        found = self._in_tree(names.pair(program.shard), 0, own)
+        behind = self._behind_programs(mark, priority, interface)
+        return behind if found == "unshaped" or behind == "dropped" else found
+
+    def number(self, family: int, address: int, protocol: str, port: int) -> int:
+        """Return the class number that our programs give a packet; 0 for none."""
+        target = Prefix(family, address, 32 if family == 4 else 128)
+        ours = [(table, entries) for table, entries in self._tables if table.family == family]
+        selected = [entries for table, entries in ours if any(_answers(ports, protocol, port) for ports in table.ports)]
+        plain = [entries for table, entries in ours if not table.ports]
+        # Of the tables with a port, only that which was put last.
+        return next((number for entries in (*selected[-1:], *plain) if (number := entries.find(target))), 0)
+
+    def _behind_programs(self, mark: int, priority: int, interface: str) -> Verdict:
         hook = self._state.hooks.get(interface)
         if hook is not None and mark & hook.mask:
             shard = 0 if hook.shift is None else (mark & hook.mask) >> hook.shift

@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from bandwidth_agent.kernel import contract, model, objects
+from bandwidth_agent.kernel.linux.bpf import driver
 from bandwidth_agent.kernel.linux.netfilter import ipset, iptables, mark_uses
 from bandwidth_agent.kernel.linux.packet import capture, sampler
 from bandwidth_agent.kernel.linux.rtnl import features, tc
@@ -24,8 +25,15 @@ from bandwidth_api.plan import Prefix
 class RealKernel:
     """The kernel of the calling thread's network namespace."""
 
-    def __init__(self, iptables_backend: iptables.Backend = "auto") -> None:
-        self._tc = tc.TrafficControl()
+    def __init__(
+        self, iptables_backend: iptables.Backend = "auto", bpf_directory: str = "", *, puts_programs: bool = True
+    ) -> None:
+        """`bpf_directory`: where in a bpf file system our eBPF objects have their names; "": there are none.
+
+        `puts_programs`: whether to find out if they can be loaded, by loading them.
+        """
+        self._ebpf = driver.Driver(bpf_directory, loads=puts_programs)
+        self._tc = tc.TrafficControl(self._ebpf.way_back)
         self._sets = ipset.IpSets()
         self._tables = iptables.IpTables(iptables_backend)
         self._mark_uses = mark_uses.MarkUses()
@@ -34,17 +42,21 @@ class RealKernel:
     @property
     def port_ids(self) -> tuple[int, ...]:
         """The netlink ports that our own changes of devices and traffic control come from, for `events.Events`."""
-        return self._tc.port_ids
+        return *self._tc.port_ids, self._ebpf.port_id
 
     def close(self) -> None:
+        self._ebpf.close()
         self._tc.close()
         self._ways.close()
 
     def facts(self) -> model.Facts:
-        around = self._tc.surroundings()
+        around = self._tc.surroundings(self._ebpf.program_ids())
+        ebpf = self._ebpf.probe()
         answers = self._tc.features()
         there = frozenset(name for name, answer in answers.items() if answer is features.Answer.THERE)
-        denied = frozenset(name for name, answer in answers.items() if answer is features.Answer.DENIED)
+        denied = {name for name, answer in answers.items() if answer is features.Answer.DENIED}
+        if ebpf.lack is not None and not ebpf.lack.permitted:
+            denied.add("ebpf")
         ipset = self._sets.supported() and self._tables.supported()
         return model.Facts(
             interfaces=around.interfaces,
@@ -56,7 +68,9 @@ class RealKernel:
                 ipset=ipset,
                 skbedit="skbedit" in there,
                 leaf_kinds=there & objects.LEAF_KINDS,
-                denied=denied,
+                denied=frozenset(denied),
+                ebpf="" if ebpf.lack is None else ebpf.lack.why,
+                tcx=ebpf.tcx,
             ),
             mark_uses=self._mark_uses.read(),
             taken_ifb_names=around.taken_ifb_names,
@@ -67,7 +81,10 @@ class RealKernel:
 
     def observe(self, *, rules: bool = True) -> model.State:
         chains = self._tables.observe if rules else dict
-        return dataclasses.replace(self._tc.observe(), sets=self._sets.observe(), chains=chains())
+        tables, programs = self._ebpf.observe()
+        return dataclasses.replace(
+            self._tc.observe(), sets=self._sets.observe(), chains=chains(), tables=tables, programs=programs
+        )
 
     def counters(self, *, rules: bool = True) -> model.Counters:
         by_device, direct_packets = self._tc.counters()
@@ -118,5 +135,17 @@ class RealKernel:
                 return self._tables.put_chain(step)
             case objects.DeleteChain():
                 return self._tables.delete_chain(step)
+            case objects.PutTable():
+                return self._ebpf.put_table(step)
+            case objects.PutTableEntries():
+                return self._ebpf.put_entries(step)
+            case objects.DeleteTableEntries():
+                return self._ebpf.delete_entries(step)
+            case objects.DeleteTable():
+                return self._ebpf.delete_table(step)
+            case objects.PutProgram():
+                return self._ebpf.put_program(step)
+            case objects.DeleteProgram():
+                return self._ebpf.delete_program(step)
             case _:
                 return self._tc.apply_one(step)  # whose own dispatch has no other case left

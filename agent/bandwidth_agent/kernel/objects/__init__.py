@@ -27,7 +27,16 @@ from bandwidth_agent.kernel.objects.htb_class import (
 from bandwidth_agent.kernel.objects.ifb import DeleteIfb, Ifb, PutIfb
 from bandwidth_agent.kernel.objects.ip_set import DeleteEntries, DeleteSet, IpSet, PutEntries, PutSet
 from bandwidth_agent.kernel.objects.leaf import LEAF_KINDS, Leaf
+from bandwidth_agent.kernel.objects.lookup_table import (
+    DeleteTable,
+    DeleteTableEntries,
+    LookupTable,
+    PutTable,
+    PutTableEntries,
+)
 from bandwidth_agent.kernel.objects.mark_filter import DeleteFilter, MarkFilter, PutFilter
+from bandwidth_agent.kernel.objects.pair import DeletePair, Pair, PutPair
+from bandwidth_agent.kernel.objects.program import DeleteProgram, Program, PutProgram
 from bandwidth_agent.kernel.objects.root import DeleteRoot, PutRoot
 from bandwidth_agent.kernel.objects.set_entry import SetEntry
 from bandwidth_agent.kernel.objects.tree import Tree
@@ -38,10 +47,16 @@ from bandwidth_agent.kernel.objects.tree import Tree
 # `classifier.migration` have what comes earlier or later, and why.
 PutQueue = (
     PutIfb  # a device must be up before anything is redirected to it
+    | PutPair  # the same
     | PutRoot  # classes need their HTB
     | PutClasses  # a class must exist before a packet can carry its number, or the packet passes unshaped
     | PutFilter  # the filter of a tree must know its classes
     | PutHook  # redirected packets must find device, class and filter ready
+)
+ProgramChange = (
+    PutTable  # a program must find addresses, or it would take what rules did for done
+    | PutTableEntries  # as with the entries of sets, which have the same addresses
+    | PutProgram  # packets that it sends on must find pair, class and their way back ready
 )
 MatchChange = (
     PutSet  # a rule can only name a set that exists
@@ -51,6 +66,11 @@ MatchChange = (
     | DeleteEntries  # shortest prefix first, for the same reason; before the class, or its client would be unlimited
     | DeleteSet  # no rule names it any more
 )
+DeleteProgramChange = (
+    DeleteTableEntries  # shortest prefix first, before their classes
+    | DeleteProgram  # by now rules do what it did, or nothing is limited any more
+    | DeleteTable  # no program looks into it any more
+)
 DeleteQueue = (
     TrimHook  # no entry marks for these shards any more
     | DeleteHook  # before the device: a redirect to a device that is gone drops
@@ -58,7 +78,8 @@ DeleteQueue = (
     | DeleteClasses  # nothing leads to them any more
     | DeleteRoot  # on interfaces: the original root comes back
     | DeleteIfb  # last: nothing is redirected to it any more
+    | DeletePair  # the same
 )
 QueueChange = PutQueue | DeleteQueue  # where packets wait: devices and traffic control
-Change = PutQueue | MatchChange | DeleteQueue
+Change = PutQueue | ProgramChange | MatchChange | DeleteProgramChange | DeleteQueue
 ORDER: tuple[type[Step], ...] = get_args(Change)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bandwidth_agent.kernel.objects import change
+from bandwidth_agent.kernel.objects import change, port_text
 from bandwidth_api import names
 from bandwidth_api.plan import PortRange
 
@@ -56,7 +56,7 @@ class PutChain(_OfChain):
         looked_up = f" for destinations in {self.chain.guard}" if self.chain.guard else ""
         yield "put", "chain", names.CHAIN, f"IPv{self.family}, from the first rule of POSTROUTING{looked_up}"
         for rule in self.chain.rules:
-            yield "put", "rule", names.CHAIN, f"{_ports(rule.ports)} look up the destination in {rule.set_name}"
+            yield "put", "rule", names.CHAIN, f"{_packets(rule.ports)} look up the destination in {rule.set_name}"
 
     def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> PutChain | None:
         """No rule names a set that failed; without a whole guard every packet is looked up."""
@@ -67,17 +67,12 @@ class PutChain(_OfChain):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DeleteChain(_OfChain):
+class DeleteChain(_OfChain, change.Undoing):
     """Remove our chain and the jump to it."""
-
-    removes = True
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         yield "delete", "chain", names.CHAIN, f"IPv{self.family}, and the jump to it"
 
 
-def _ports(ports: PortRange | None) -> str:
-    if ports is None:
-        return "all packets:"
-    last = f"-{ports.last}" if ports.last != ports.first else ""
-    return f"{ports.protocol} port {ports.first}{last}:"
+def _packets(ports: PortRange | None) -> str:
+    return "all packets:" if ports is None else f"{port_text.of(ports)}:"

@@ -22,9 +22,9 @@ SomeStep = TypeVar("SomeStep", bound="Step")
 
 
 class Object(NamedTuple):
-    """One kernel object of ours as another program sees it: a device, a qdisc tree, a hook, a set or a chain."""
+    """One kernel object of ours as another program sees it: a device, a tree, a hook, a program, a set …"""
 
-    layer: str  # "ifb", "tree", "hook", "set" or "chain"
+    layer: str  # "ifb", "pair", "tree", "hook", "table", "program", "set" or "chain"
     name: str
 
     def __str__(self) -> str:
@@ -72,6 +72,18 @@ class Step(abc.ABC):
         return self
 
 
+class Undoing(Step):
+    """A change that takes away a part of the way of packets through rules and hooks to their classes."""
+
+    __slots__ = ()
+
+    removes: ClassVar[bool] = True
+
+    def without_broken(self: SomeStep, applied: Applied, number: ClassNumber) -> SomeStep | None:
+        """Where programs take over what rules did, the old way stays until the new one is whole."""
+        return self if applied.programs_stand_in else None
+
+
 class Removal(Step):
     """A change that takes away what nothing leads to any more."""
 
@@ -82,7 +94,8 @@ class Removal(Step):
     def without_broken(self: SomeStep, applied: Applied, number: ClassNumber) -> SomeStep | None:
         """Something may still lead here if taking it away failed; the next pass tries again."""
         leading = {"hook", "chain", "set"} & {item.layer for item in applied.objects}
-        return None if leading or self.touches in applied.objects else self
+        whole = not leading and applied.programs_stand_in
+        return self if whole and self.touches not in applied.objects else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,12 +127,31 @@ class Applied:
     changes: int = 0  # kernel objects added, altered or removed
     objects: dict[Object, Failure] = dataclasses.field(default_factory=dict)
     classes: dict[tuple[str, int], Failure] = dataclasses.field(default_factory=dict)  # (device, minor)
-    entries: dict[tuple[str, Prefix], Failure] = dataclasses.field(default_factory=dict)  # (set, prefix)
+    entries: dict[tuple[str, Prefix], Failure] = dataclasses.field(default_factory=dict)  # (set or table, prefix)
+    cut: set[Object] = dataclasses.field(default_factory=set)  # changes to these were left out, or parts of them
 
     @property
     def clean(self) -> bool:
         """Whether nothing failed."""
         return not (self.objects or self.classes or self.entries)
+
+    @property
+    def programs_stand_in(self) -> bool:
+        """Whether programs can do what rules did: nothing that they need failed or was left out."""
+        return self._whole("pair", "table", "program") and not any(
+            device.startswith(names.PAIR_PREFIX) for device, _ in self.classes
+        )
+
+    @property
+    def rules_stand_in(self) -> bool:
+        """Whether rules and hooks can do what programs did, likewise."""
+        return self._whole("ifb", "hook", "set", "chain") and not any(
+            device.startswith(names.IFB_PREFIX) and not device.startswith(names.PAIR_PREFIX)
+            for device, _ in self.classes
+        )
+
+    def _whole(self, *layers: str) -> bool:
+        return all(item.layer not in layers for item in (*self.objects, *self.cut))
 
     def note(self, outcome: Outcome) -> None:
         """Add what became of one more change."""

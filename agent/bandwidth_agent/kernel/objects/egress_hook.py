@@ -59,12 +59,10 @@ def _failed(device: str) -> set[change.Object]:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TrimHook(_OfHook):
+class TrimHook(_OfHook, change.Undoing):
     """Take away the redirects to shards that nothing is marked for any more."""
 
     shards: frozenset[int]
-
-    removes = True
 
     @property
     def size(self) -> int:
@@ -75,10 +73,8 @@ class TrimHook(_OfHook):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DeleteHook(_OfHook):
+class DeleteHook(_OfHook, change.Undoing):
     """Remove our filters from an interface's egress hook, and the clsact qdisc if it was ours."""
-
-    removes = True
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         yield "delete", "filter", self.interface, "egress", "all of ours"

@@ -67,8 +67,10 @@ class PutEntries(_OfSet):
         return _entry_rows("put", self.name, self.entries, labels)
 
     def without_broken(self, applied: change.Applied, number: change.ClassNumber) -> PutEntries | None:
+        """While programs fail that take over from rules, entries keep what the rules take from them."""
         whole = _of_sound_classes(self.entries, applied, number)
-        return dataclasses.replace(self, entries=whole) if whole and self.touches not in applied.objects else None
+        sound = self.touches not in applied.objects and applied.programs_stand_in
+        return dataclasses.replace(self, entries=whole) if whole and sound else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -30,10 +30,8 @@ class PutFilter(root.PutIntoTree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class DeleteFilter(root.OfTree):
+class DeleteFilter(root.OfTree, change.Undoing):
     """Remove the mark → class filter of a tree."""
-
-    removes = True
 
     def rows(self, labels: change.Labels) -> Iterator[change.Row]:
         yield "delete", "filter", self.device, "mark to class"

@@ -38,7 +38,8 @@ class PutIntoTree(OfTree):
     def without_broken(
         self: change.SomeStep, applied: change.Applied, number: change.ClassNumber
     ) -> change.SomeStep | None:
-        needed = {self.touches, change.Object("ifb", self.touches.name)}
+        name = self.touches.name
+        needed = {self.touches, change.Object("ifb", name), change.Object("pair", name)}
         return self if needed.isdisjoint(applied.objects) else None
 
 

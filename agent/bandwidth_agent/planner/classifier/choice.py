@@ -7,16 +7,25 @@ from collections.abc import Mapping, Sequence
 from bandwidth_agent import settings
 from bandwidth_agent.kernel import model
 from bandwidth_agent.planner import placement
+from bandwidth_agent.planner.classifier.ebpf import Ebpf
 from bandwidth_agent.planner.classifier.mark import Mark
 from bandwidth_agent.planner.classifier.priority import Priority
 from bandwidth_agent.planner.classifier.strategy import Classifier
-from bandwidth_agent.planner.placement import mark_safety
+from bandwidth_agent.planner.placement import mark_safety, programs_needed
 
 
 def choose(
-    configured: settings.Settings, facts: model.Facts, placements: Mapping[str, placement.Placement]
+    configured: settings.Settings,
+    facts: model.Facts,
+    placements: Mapping[str, placement.Placement],
+    need: programs_needed.Need | None = None,
 ) -> Classifier:
-    """Return this node's classifier: the configured one, else `mark`, or `priority` if others use the mark's bits."""
+    """Return this node's classifier: the configured one, else `mark`, or `priority` if others use the mark's bits.
+
+    `need`: why programs classify instead of rules, whatever rules there are.
+    """
+    if need is not None:
+        return Ebpf(need.reason, need.message)
     redirect = configured.redirect_mark if any(p.kind == "ifb" for p in placements.values()) else 0
     others = mark_safety.uses(facts, [facts.interfaces[name] for name in placements if name in facts.interfaces])
     return _chosen(configured, others, redirect, clears=facts.features.skbedit)

@@ -1,13 +1,14 @@
 """Matching by ipset and iptables: a set per table, one chain per family, and the guard set that is asked first.
 
-Owns the sets and rules of a resolution. What an entry holds is the business of the classifiers that stand on this one.
+Owns the sets and rules of a resolution, and the hooks that lead to ifbs. What an entry holds is the business of the
+classifiers that stand on this one.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from bandwidth_agent.kernel import model, objects
@@ -33,11 +34,7 @@ class SetsAndChain(Classifier):
 
     def match(self, tables: Sequence[Table], placed: Mapping[ClassKey, Carrier], memo: Memo) -> model.State:
         """One set per table, and one chain per family. A class that is not in `placed` leaves holes."""
-        known, memo.entries = memo.entries, {}
-        for table in tables:
-            found = known.get(id(table))
-            memo.entries[id(table)] = found or (table, _entries(table, placed))  # which keeps the table, so also the id
-        sets = {names.set_name(t.family, t.ports): objects.IpSet(t.family, memo.entries[id(t)][1]) for t in tables}
+        sets = sets_of(tables, placed, memo)
         chains: dict[int, objects.Chain] = {}
         guards: dict[str, objects.IpSet] = {}
         for family in sorted({table.family for table in tables}):
@@ -48,6 +45,16 @@ class SetsAndChain(Classifier):
             chains[family] = objects.Chain(self._rules(family, named, memo), True, guard.name)
         return dataclasses.replace(model.EMPTY, sets=sets | guards, chains=chains)
 
+    def lead(self, ways: Mapping[str, str], shards: Collection[int]) -> model.State:
+        """Hooks that redirect to ifbs; at its own root an interface needs none."""
+        hooked = [name for name, kind in ways.items() if kind == "ifb"]
+        ifbs = {shard: objects.Ifb(True) for shard in sorted(shards)} if hooked else {}
+        return dataclasses.replace(model.EMPTY, ifbs=ifbs, hooks={name: self.hook(shards) for name in hooked})
+
+    @abc.abstractmethod
+    def hook(self, shards: Iterable[int]) -> objects.Hook:
+        """What leads packets from the interface's egress hook to these ifbs."""
+
     def _rules(self, family: int, named: Named, memo: Memo) -> tuple[objects.Rule, ...]:
         asked = named, self.map_mark, self.map_priority
         known = memo.rules.get(family)
@@ -56,6 +63,15 @@ class SetsAndChain(Classifier):
             made = [objects.Rule(name, r, *both) for name, ports in named for r in ports or (None,)]
             known = memo.rules[family] = asked, chain_layout.canonical(made)
         return known[1]
+
+
+def sets_of(tables: Sequence[Table], placed: Mapping[ClassKey, Carrier], memo: Memo) -> dict[str, objects.IpSet]:
+    """One set per table, by name. A class that is not in `placed` leaves holes."""
+    known, memo.entries = memo.entries, {}
+    for table in tables:
+        found = known.get(id(table))
+        memo.entries[id(table)] = found or (table, _entries(table, placed))  # which keeps the table, so also the id
+    return {names.set_name(t.family, t.ports): objects.IpSet(t.family, memo.entries[id(t)][1]) for t in tables}
 
 
 def _entries(table: Table, placed: Mapping[ClassKey, Carrier]) -> Mapping[Prefix, objects.SetEntry]:

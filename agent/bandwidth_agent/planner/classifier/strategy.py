@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from bandwidth_agent.kernel import model, objects
+from bandwidth_agent.kernel.objects import lookup_table
 from bandwidth_api.plan import ClassKey, PortRange, Prefix, Table
 
 
@@ -25,6 +26,9 @@ class Memo:
 
     entries: dict[int, tuple[Table, Mapping[Prefix, objects.SetEntry]]] = dataclasses.field(default_factory=dict)
     rules: dict[int, tuple[tuple[object, ...], tuple[objects.Rule, ...]]] = dataclasses.field(default_factory=dict)
+    numbers: dict[int, tuple[Mapping[Prefix, objects.SetEntry], lookup_table.Numbers]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Classifier(abc.ABC):
 
     @abc.abstractmethod
     def shard(self, number: int) -> int:
-        """The ifb that holds the class with this id."""
+        """The device beside the interfaces that holds the class with this id: an ifb, or a pair."""
 
     @abc.abstractmethod
     def entry(self, number: int, comment: str) -> objects.SetEntry:
@@ -57,8 +61,11 @@ class Classifier(abc.ABC):
         """
 
     @abc.abstractmethod
-    def hook(self, shards: Iterable[int]) -> objects.Hook:
-        """What leads packets from the interface's egress hook to these ifbs."""
+    def lead(self, ways: Mapping[str, str], shards: Collection[int]) -> model.State:
+        """The part of the desired state that leads packets from interfaces to the devices with these shards' classes.
+
+        `ways`: by interface the kind of its placement, none of which is "none".
+        """
 
     @property
     @abc.abstractmethod

@@ -71,41 +71,53 @@ def build(
     observed: model.State = model.EMPTY,
     memo: Memo | None = None,
 ) -> model.State:
-    """Return what should be in the kernel; EMPTY if there is no limit, or no interface to limit at.
+    """Return what should be in the kernel; nothing if there is no limit, or no interface to limit at.
 
     A class without a number leaves holes: its clients are unlimited, never in another limit's class; a caller that
-    wants them to have the next best limit resolves again without it. Of `observed` only one thing is taken: whether
-    an HTB of ours that stands on an interface has a default class, since the root that it replaced can no longer be
-    asked.
+    wants them to have the next best limit resolves again without it. Of `observed` two things are taken: whether an
+    HTB of ours that stands on an interface has a default class, since the root that it replaced can no longer be
+    asked; and what `nothing` keeps.
     """
+    empty = nothing(facts, observed)
     devices = {name: chosen for name, chosen in sorted(placements.items()) if chosen.kind != "none"}
     if not devices:
-        return model.EMPTY
+        return empty
     mtu = max((facts.interfaces[name].mtu for name in devices if name in facts.interfaces), default=_MTU_UNKNOWN)
     memo = memo or Memo()
     placed = _lay_out(resolution, numbers, _Context(classifier, mtu, facts.features.leaf_kinds), memo).placed
     tables = [table for table in resolution.tables if any(key in placed for key in table.entries.values())]
     if not tables:
-        return model.EMPTY
+        return empty
     shards: dict[int, dict[int, objects.HtbClass]] = collections.defaultdict(dict)
     for _, _, number, shard, _, htb_class in placed.values():
         shards[shard][number] = htb_class
-    through_ifb = [name for name, chosen in devices.items() if chosen.kind == "ifb"]
     at_root = [name for name, chosen in devices.items() if chosen.kind == "interface"]
+    leading = classifier.lead({name: chosen.kind for name, chosen in devices.items()}, shards.keys())
     trees: dict[str, objects.Tree] = {}
-    if through_ifb:
-        for shard, classes in sorted(shards.items()):
-            trees[names.ifb(shard)] = objects.Tree(0, _with_parent(classes), classifier.filter)
+    for made, device in ((leading.ifbs, names.ifb), (leading.pairs, names.pair)):
+        for shard in sorted(made):
+            trees[device(shard)] = objects.Tree(0, _with_parent(shards[shard]), classifier.filter)
     for name in at_root:
         every = {number: c for classes in shards.values() for number, c in classes.items()}
         trees[name] = _root_tree(name, every, classifier, facts, observed)
     matching = classifier.match(tables, placed, memo.matching)
     return dataclasses.replace(
-        matching,
-        ifbs={shard: objects.Ifb(True) for shard in sorted(shards)} if through_ifb else {},
+        leading,
         trees=trees,
-        hooks={name: classifier.hook(shards) for name in through_ifb},
+        sets=matching.sets,
+        chains=matching.chains,
+        tables=matching.tables,
+        pairs={**empty.pairs, **leading.pairs},
     )
+
+
+def nothing(facts: model.Facts, observed: model.State) -> model.State:
+    """Return what is left of ours where there is nothing to do: nothing, or pairs that programs may lead to.
+
+    A packet that is sent to a device that is gone is lost. Where this process may not see programs, those of an agent
+    that could may be there: their pair stays, and without its tree it lets packets through as they are.
+    """
+    return dataclasses.replace(model.EMPTY, pairs=observed.pairs) if facts.features.ebpf else model.EMPTY
 
 
 def _lay_out(resolution: Resolution, numbers: Mapping[class_ids.Slot, int], context: _Context, memo: Memo) -> _Layout:

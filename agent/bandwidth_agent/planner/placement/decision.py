@@ -1,10 +1,13 @@
-"""Decides which interfaces are shaped, and where: through an ifb beside the interface, or at its own root.
+"""Decides which interfaces are shaped, and where: through a device beside the interface, or at its own root.
 
     interface fit for an ifb? ──yes──▶ ifb        (its root qdisc, whatever it is, stays)
       │ no: MissingFeature, ForeignFilter, MarkConflict
     root replaceable?         ──yes──▶ interface  (HTB takes the place of a default root)
       │ no: ForeignQdisc
     none: the limits of this node fail there, with a reason, and a message with what to do
+
+Where programs classify, a pair of veth devices takes the place of the ifb, and nothing speaks against it but that
+programs cannot be loaded.
 
 Owns the decision and its messages. Never reads or writes the kernel, never decides by an interface's name alone.
 """
@@ -31,7 +34,7 @@ _IFB_NAME = re.compile(rf"{names.IFB_PREFIX}\d+")
 class Placement(NamedTuple):
     """Where the limits of one interface are enforced, and why there."""
 
-    kind: Literal["ifb", "interface", "none"]
+    kind: Literal["ifb", "pair", "interface", "none"]
     reason: Reason
     message: str  # one sentence; for "none" with what to do
 
@@ -102,14 +105,21 @@ def proven(features: model.Features, observed: model.State) -> model.Features:
         leaf_kinds=features.leaf_kinds
         | {kind for kind in missing if any(kind in (leaf.kind, leaf.inner) for leaf in leaves)},
         denied=features.denied,
+        ebpf="" if any(program.sound for program in observed.programs.values()) else features.ebpf,
+        tcx=features.tcx,
     )
 
 
 def decide_all(
-    configured: Settings, facts: model.Facts, bypassed: frozenset[str] = frozenset()
+    configured: Settings, facts: model.Facts, bypassed: frozenset[str] = frozenset(), *, programs: bool = False
 ) -> dict[str, Placement]:
-    """Return the placement of every egress interface, by name; `bypassed` as in `decide`, by interface."""
+    """Return the placement of every egress interface, by name; `bypassed` as in `decide`, by interface.
+
+    `programs`: programs classify, not rules.
+    """
     shaped = egress(facts, configured.interfaces)
+    if programs:
+        return {each.name: _for_program(configured.placement, each, facts.features) for each in shaped}
     others = mark_safety.uses(facts, shaped)
     return {
         interface.name: decide(
@@ -163,6 +173,31 @@ def decide(
             return Placement("none", root.reason, f"{what}; {ifb.remedy}, or remove that qdisc")
 
 
+def _for_program(setting: PlacementSetting, interface: model.Interface, features: model.Features) -> Placement:
+    """Decide where the limits of an interface are enforced of which a program classifies the packets."""
+    if not features.ipset:
+        return _none(_NO_SETS)
+    obstacle = _program_obstacle(interface, features)
+    if obstacle is not None:
+        return _none(obstacle)
+    if setting is PlacementSetting.INTERFACE:
+        root = _root_obstacle(interface)
+        return _none(root) if root is not None else Placement("interface", Reason.CONFIGURED, "configured")
+    if setting is PlacementSetting.IFB:
+        return Placement("pair", Reason.CONFIGURED, "configured; where programs classify, a veth pair is the ifb")
+    return Placement("pair", Reason.PREFERRED, "the interface keeps its own root qdisc")
+
+
+def _program_obstacle(interface: model.Interface, features: model.Features) -> _Obstacle | None:
+    if features.ebpf:
+        return _Obstacle(
+            Reason.KERNEL_REFUSED if "ebpf" in features.denied else Reason.MISSING_FEATURE,
+            f"classifier ebpf: {features.ebpf}",
+            "or take another classifier",
+        )
+    return _clsact_obstacle(interface, features) if not features.tcx else None
+
+
 def is_fair(root: model.RootQdisc) -> bool:
     """Return whether a root qdisc isolates flows; where HTB replaces it, a default class does so instead.
 
@@ -173,16 +208,9 @@ def is_fair(root: model.RootQdisc) -> bool:
 
 
 def _ifb_obstacle(interface: model.Interface, features: model.Features, bypassed: bool) -> _Obstacle | None:
-    for name, what, module in (("ifb", "ifb devices", "ifb"), ("clsact", "clsact qdisc", "sch_ingress")):
-        if name in features.denied and not getattr(features, name):
-            return _Obstacle(
-                Reason.KERNEL_REFUSED, f"this process is not allowed to ask the kernel for its {what}", _ALLOW
-            )
-        if not getattr(features, name):
-            return _Obstacle(Reason.MISSING_FEATURE, f"the kernel has no {what}", f"load the module {module}")
-    if _occupied(interface):
-        what = f"{interface.name} has an ingress qdisc of another program, in the one place where clsact could be"
-        return _Obstacle(Reason.FOREIGN_FILTER, what, "let that program make a clsact qdisc, which has both hooks")
+    missing = _missing("ifb", "ifb devices", "ifb", features) or _clsact_obstacle(interface, features)
+    if missing is not None:
+        return missing
     if interface.foreign_egress_filters:
         return _Obstacle(Reason.FOREIGN_FILTER, _filters(interface), "remove those filters")
     if bypassed:
@@ -192,6 +220,22 @@ def _ifb_obstacle(interface: model.Interface, features: model.Features, bypassed
             "remove that program",
         )
     return None
+
+
+def _clsact_obstacle(interface: model.Interface, features: model.Features) -> _Obstacle | None:
+    missing = _missing("clsact", "clsact qdisc", "sch_ingress", features)
+    if missing is None and _occupied(interface):
+        what = f"{interface.name} has an ingress qdisc of another program, in the one place where clsact could be"
+        return _Obstacle(Reason.FOREIGN_FILTER, what, "let that program make a clsact qdisc, which has both hooks")
+    return missing
+
+
+def _missing(name: str, what: str, module: str, features: model.Features) -> _Obstacle | None:
+    if getattr(features, name):
+        return None
+    if name in features.denied:
+        return _Obstacle(Reason.KERNEL_REFUSED, f"this process is not allowed to ask the kernel for its {what}", _ALLOW)
+    return _Obstacle(Reason.MISSING_FEATURE, f"the kernel has no {what}", f"load the module {module}")
 
 
 def _occupied(interface: model.Interface) -> bool:

@@ -39,6 +39,7 @@ class InForce(NamedTuple):
 
     state: model.State
     interfaces: Mapping[str, model.Interface]
+    features: model.Features
     context: limit_status.PassContext
 
 
@@ -84,6 +85,8 @@ class Check:
         self._owners: tuple[object, object, Mapping[int, ClassKey]] | None = None
         self._told: tuple[Mapping[ClassKey, Sequence[judge.Finding]], frozenset[str], str] = ({}, frozenset(), "")
         self.sign = ""  # what on this node shows that packets may skip netfilter
+        self.ebpf_helps = False  # permission for programs of ours would end what this sign is about
+        self.remedy = ""  # what would let the agent meet such packets
         self.trouble = ""  # why no look is possible
 
     @property
@@ -91,7 +94,7 @@ class Check:
         """By limit, that it is bypassed."""
         found: dict[str, Problem] = {}
         for key, finding in sorted(self._judge.bypassed.items()):
-            found.setdefault(key.limit, advice.problem(finding, self.sign))
+            found.setdefault(key.limit, advice.problem(finding, self.sign, self.remedy))
         return found
 
     @property
@@ -120,7 +123,12 @@ class Check:
         self._in_force = in_force if in_force is not None and in_force.state.sets else None
         if in_force is not None:
             uplinks = self._uplinks(in_force)
-            self.sign = datapath_sign.found(in_force.interfaces, uplinks)
+            first = bool(uplinks) and all(name in in_force.state.programs for name in uplinks)
+            self.sign = datapath_sign.found(in_force.interfaces, uplinks, programs_first=first)
+            of_ebpf = bool(datapath_sign.of_ebpf(in_force.interfaces, uplinks))
+            self.ebpf_helps = of_ebpf and not first and "ebpf" in in_force.features.denied
+            just_put = any(isinstance(change, objects.PutProgram) for change in changes)
+            self.remedy = advice.PUT if just_put else advice.remedy(in_force.features, in_force.state)
             self._judge.shaped(uplinks)
             self._context = in_force.context
         anew = frozenset(number for change in changes for number in _made_anew(change))

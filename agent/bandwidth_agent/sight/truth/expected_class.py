@@ -1,4 +1,4 @@
-"""Which class a packet that left should have come from, after the sets and rules that are in force. Pure.
+"""Which class a packet that left should have come from, after the sets and rules or programs in force. Pure.
 
 The rules compare the port that the client dialled, as conntrack knows it. A packet shows its own ports only:
 
@@ -6,6 +6,7 @@ The rules compare the port that the client dialled, as conntrack knows it. A pac
     a connection of our own to a client    destination port = the port dialled; the source port is an ephemeral one
 
 Where rules with ports concern a client and both readings are possible, only the kernel knows the class: not judged.
+Programs compare the source port of the packet itself, which leaves no doubt.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class Expected:
         self._lookups: dict[str, longest_prefix_match.Lookup] = {}
         self._known: dict[_Flow, int | None] = {}
         self._ports = {family: _by_set(chain.rules) for family, chain in state.chains.items()}
+        self._tables = [
+            (table, longest_prefix_match.Numbers(table.entries))
+            for table in (state.tables.values() if state.programs else ())
+        ]
+        self._programs_are_first = all(program.first for program in state.programs.values())
 
     def number(self, packet: traffic.Packet) -> int | None:
         """Return the class number of a packet; None: it has no limit, or what it shows does not tell."""
@@ -46,10 +52,12 @@ class Expected:
             return found
 
     def _find(self, family: int, destination: int, protocol: int, source: int, dialled: int) -> int | None:
+        target = Prefix(family, destination, addresses.BITS[family])
+        if self._tables:
+            return self._in_tables(target, protocol, source)
         chain = self._chains.get(family)
         if chain is None or not chain.jump_first:
             return None
-        target = Prefix(family, destination, addresses.BITS[family])
         if chain.guard and self._entry(chain.guard, target) is None:
             return None
         general = self._last(target, (rule.set_name for rule in chain.rules if rule.ports is None))
@@ -67,6 +75,23 @@ class Expected:
         if dialled < 0:
             return general if source <= _PRIVILEGED_LAST else None
         return None if any(_holding(selecting, name_of_protocol, dialled)) else general
+
+    def _in_tables(self, target: Prefix, protocol: int, source: int) -> int | None:
+        """Return the number that programs give a packet: by its source port, else by the table without ports."""
+        if not self._programs_are_first:
+            return None
+        name = _PROTOCOLS.get(protocol, "")
+        plain = 0
+        for table, numbers in self._tables:
+            if table.family != target.family:
+                continue
+            if not table.ports:
+                plain = numbers.find(target)
+            elif any(p.protocol == name and p.first <= source <= p.last for p in table.ports):
+                found = numbers.find(target)
+                if found:
+                    return found
+        return plain or None
 
     def _last(self, target: Prefix, set_names: Iterable[str]) -> int | None:
         """Return the number in the last of these sets that has one for this address."""

@@ -35,7 +35,8 @@ class SingleLook:
             self.close()
         after = self._kernel.queues(self._state.trees, ())
         waited = look.stale_bytes(self._before, self._before, 0.0, self._state.trees)
-        if state.sets != self._state.sets or state.chains != self._state.chains:
+        then = self._state
+        if (state.sets, state.chains, state.tables) != (then.sets, then.chains, then.tables):
             return frozenset()  # it is not known which of them a packet met
         number_of = expected_class.Expected(state).number
         passages = look.passages(seen, lost, number_of, self._before, after, waited)

@@ -16,7 +16,7 @@ from bandwidth_agent.kernel.linux.rtnl import bytecode, filter_marks, tcmsg
 from bandwidth_api import names
 
 _CHAIN = 11
-_ACTIONS, _OPS_LENGTH, _OPS, _NAME, _FLAGS = 1, 4, 5, 7, 8
+_ACTIONS, _OPS_LENGTH, _OPS, _PROGRAM, _NAME, _FLAGS, _PROGRAM_ID = 1, 4, 5, 6, 7, 8, 11
 _DIRECT_ACTION = 1
 _ACTION_KIND, _ACTION_OPTIONS, _ACTION_STATS = 1, 2, 4
 _BASIC = struct.Struct("=QI")  # bytes, packets
@@ -52,6 +52,7 @@ class Filter(NamedTuple):
     acted_bytes: int
     acted_packets: int
     name: str = ""
+    program_id: int = 0  # of an eBPF program
 
 
 def dump(channel: netlink.Socket, ifindex: int, parent: int) -> Iterator[Filter]:
@@ -105,6 +106,7 @@ def _decode(handle: int, pref: int, fields: dict[int, bytes]) -> Filter:
         acted_bytes=acted[0],
         acted_packets=acted[1],
         name=netlink.text(bpf.get(_NAME, b"")),
+        program_id=int.from_bytes(bpf.get(_PROGRAM_ID, b""), "little"),
     )
 
 
@@ -190,6 +192,17 @@ def put_message(
         tcmsg.header(ifindex, handle, parent, pref << 16 | _EVERY_PROTOCOL)
         + netlink.text_attribute(tcmsg.KIND, "bpf")
         + netlink.nest(tcmsg.OPTIONS, *options)
+    )
+    return netlink.Message(tcmsg.NEW_FILTER, netlink.CREATE, body)
+
+
+def put_program_message(ifindex: int, parent: int, pref: int, handle: int, program: int, name: str) -> netlink.Message:
+    """Return the message that makes an eBPF program (by its descriptor) a filter, or puts it in the place of one."""
+    options = netlink.int_attribute(_PROGRAM, program) + netlink.text_attribute(_NAME, name)
+    body = (
+        tcmsg.header(ifindex, handle, parent, pref << 16 | _EVERY_PROTOCOL)
+        + netlink.text_attribute(tcmsg.KIND, "bpf")
+        + netlink.nest(tcmsg.OPTIONS, options, netlink.int_attribute(_FLAGS, _DIRECT_ACTION))
     )
     return netlink.Message(tcmsg.NEW_FILTER, netlink.CREATE, body)
 

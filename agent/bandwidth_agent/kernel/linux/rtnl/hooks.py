@@ -15,7 +15,7 @@ import errno
 from collections.abc import Iterable, Mapping
 
 from bandwidth_agent.kernel import netlink, objects
-from bandwidth_agent.kernel.linux.rtnl import bytecode, filters, tcmsg
+from bandwidth_agent.kernel.linux.rtnl import bytecode, filters, program_filters, tcmsg
 from bandwidth_api import names
 
 _STOP_HANDLES = (names.STOP_HANDLE_FOREIGN_CLSACT, names.STOP_HANDLE_OWN_CLSACT)
@@ -28,12 +28,21 @@ class Reading:
 
     stops: tuple[filters.Filter, ...]
     redirects: Mapping[int, filters.Filter]  # by shard
+    programs: tuple[filters.Filter, ...]  # eBPF of ours, by `program_filters`
     foreign: tuple[filters.Filter, ...]
+
+    @property
+    def owns_clsact(self) -> bool:
+        """Whether a filter of ours records that the clsact qdisc under it is ours to remove."""
+        return any(stop.handle == names.STOP_HANDLE_OWN_CLSACT for stop in self.stops) or any(
+            map(program_filters.owns_clsact, self.programs)
+        )
 
 
 def read(channel: netlink.Socket, ifindex: int) -> Reading:
     stops: list[filters.Filter] = []
     redirects: dict[int, filters.Filter] = {}
+    programs: list[filters.Filter] = []
     foreign: list[filters.Filter] = []
     for present in filters.dump(channel, ifindex, tcmsg.EGRESS_HOOK):
         bpf = present.kind == "bpf" and not present.chain
@@ -41,9 +50,11 @@ def read(channel: netlink.Socket, ifindex: int) -> Reading:
             stops.append(present)
         elif bpf and present.pref == names.REDIRECT_PREF:
             redirects[present.handle - 1] = present
+        elif program_filters.ours(present):
+            programs.append(present)
         else:
             foreign.append(present)
-    return Reading(tuple(stops), redirects, tuple(foreign))
+    return Reading(tuple(stops), redirects, tuple(programs), tuple(foreign))
 
 
 def describe(present: filters.Filter) -> str:
@@ -99,8 +110,8 @@ def put(channel: netlink.Socket, ifindex: int, wanted: objects.Hook, clsact: str
         raise OSError(errno.ENODEV, f"{names.ifb(missing[0])} is not there")
     reading = read(channel, ifindex)
     shard_of = {present: shard for shard, present in index_of.items()}
-    own = not clsact or any(stop.handle == names.STOP_HANDLE_OWN_CLSACT for stop in reading.stops)
-    messages = [_make_clsact(ifindex)] if not clsact else []
+    own = not clsact or reading.owns_clsact
+    messages = [tcmsg.make_clsact(ifindex)] if not clsact else []
     if _sound_stop(reading) != wanted.mask:
         messages += _put_stop(ifindex, wanted.mask, reading.stops, own=own)
     for shard in sorted(wanted.shards):
@@ -118,11 +129,6 @@ def put(channel: netlink.Socket, ifindex: int, wanted: objects.Hook, clsact: str
         channel.demand(*_put_stop(ifindex, wanted.mask, mine, own=False))
     for refusal in refusals.values():
         raise OSError(refusal.errno, refusal.text)
-
-
-def _make_clsact(ifindex: int) -> netlink.Message:
-    body = tcmsg.header(ifindex, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
-    return netlink.Message(tcmsg.NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
 
 
 def _put_stop(ifindex: int, mask: int, present: Iterable[filters.Filter], *, own: bool) -> list[netlink.Message]:
@@ -156,10 +162,9 @@ def delete(channel: netlink.Socket, ifindex: int) -> None:
     reading = read(channel, ifindex)
     ours = [*reading.redirects.values(), *reading.stops]
     messages = [filters.delete_message(ifindex, tcmsg.EGRESS_HOOK, item.pref, item.handle) for item in ours]
-    own = any(stop.handle == names.STOP_HANDLE_OWN_CLSACT for stop in reading.stops)
-    if own and not reading.foreign and not any(True for _ in filters.dump(channel, ifindex, tcmsg.INGRESS_HOOK)):
-        body = tcmsg.header(ifindex, tcmsg.CLSACT_HANDLE, tcmsg.CLSACT) + netlink.text_attribute(tcmsg.KIND, "clsact")
-        messages.append(netlink.Message(tcmsg.DELETE_QDISC, 0, body))
+    others = reading.foreign or reading.programs
+    if reading.owns_clsact and not others and not any(True for _ in filters.dump(channel, ifindex, tcmsg.INGRESS_HOOK)):
+        messages.append(tcmsg.delete_clsact(ifindex))
     for refusal in channel.execute(messages, together=True).values():
         if refusal.errno not in _GONE:
             raise OSError(refusal.errno, refusal.text)

@@ -16,9 +16,12 @@ _STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})  # what
 
 
 def observe(
-    channel: netlink.Socket, present: Collection[links.Link], with_default_route: Container[int]
+    channel: netlink.Socket,
+    present: Collection[links.Link],
+    with_default_route: Container[int],
+    own_programs: Container[int] = (),
 ) -> dict[str, model.Interface]:
-    """Return every interface that is not an ifb of ours, by name."""
+    """Return every interface that is not ours, by name. `own_programs`: the ids of eBPF programs that are ours."""
     root_of: dict[int, tcmsg.Qdisc] = {}
     hook_of: dict[int, str] = {}
     below: dict[int, list[tcmsg.Qdisc]] = collections.defaultdict(list)
@@ -31,9 +34,9 @@ def observe(
         else:
             below[qdisc.ifindex].append(qdisc)
     found: dict[str, model.Interface] = {}
-    at_tcx = tcx.attached(link.ifindex for link in present if link.shard is None)
+    at_tcx = tcx.attached((link.ifindex for link in present if not link.ours), own_programs)
     for link in present:
-        if link.shard is not None:
+        if link.ours:
             continue
         foreign, hook_marks, programs = _foreign(channel, link.ifindex, hook_of.get(link.ifindex, ""))
         if link.ifindex in at_tcx:

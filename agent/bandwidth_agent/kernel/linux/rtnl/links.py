@@ -21,21 +21,25 @@ from bandwidth_api import names
 NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
 
 HEADER = struct.Struct("=BxHiII")  # family, device type, index, flags, changed flags
-NAME, MTU, QDISC, QUEUE_LENGTH, LINK_INFO, ALIAS, AF_SPEC, GROUP, EXT_MASK = 3, 4, 6, 13, 18, 20, 26, 27, 29
+ADDRESS, NAME, MTU, QDISC, QUEUE_LENGTH, LINK_INFO, ALIAS, AF_SPEC, GROUP, EXT_MASK = 1, 3, 4, 6, 13, 18, 20, 26, 27, 29
 _LINK, _MASTER, _LINK_NAMESPACE, _XDP = 5, 10, 37, 43
 _XDP_ATTACHED = 2
-_INFO_KIND, _INFO_DATA = 1, 2
+INFO_KIND, INFO_DATA = 1, 2
 _VRF_TABLE = 1
 _STATISTICS64 = 23
 _LINK_COUNTERS = struct.Struct("=24xQ")  # packets received and sent, bytes received; bytes sent
 _SKIP_STATISTICS = 1 << 3
-_UP = 0x1
+UP, NO_ARP = 0x1, 0x80
+_ETHERNET = 1
 _ADDR_GEN_NONE = 1
 _NO_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]})]}
 
 _QUEUE_LENGTH = 1000  # an ifb's own default is 32
 
-_IFB_NAME = re.compile(rf"{names.IFB_PREFIX}(0|[1-9][0-9]{{0,3}})")
+_SHARD = "(0|[1-9][0-9]{0,3})"
+_IFB_NAME = re.compile(names.IFB_PREFIX + _SHARD)
+_PAIR_NAME = re.compile(names.PAIR_PREFIX + _SHARD)
+_PEER_NAME = re.compile(names.PEER_PREFIX + _SHARD)
 
 
 _Change = tuple[str, Mapping[str, object]]  # pyroute2's verb, and what of the device
@@ -56,6 +60,15 @@ class Link(NamedTuple):
     lower: int  # index of the device in this namespace that it names as its link; 0: none
     table: int = 0  # the routing table of a VRF
     xdp: bool = False  # whether an XDP program sees what arrives
+    pair: int | None = None  # the shard of our pair, of its end with the classes
+    peer: int | None = None  # the same of its other end
+    resolves: bool = True  # addresses of neighbours
+    link_header: bool = True  # its packets begin with the header of Ethernet
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is an ifb, or an end of a pair, that an agent made."""
+        return not (self.shard is None and self.pair is None and self.peer is None)
 
 
 def dump(channel: netlink.Socket) -> list[Link]:
@@ -86,29 +99,33 @@ def sent_bytes(channel: netlink.Socket, name: str) -> tuple[int, int]:
 
 
 def _decode(part: netlink.Part) -> Link:
-    _, _, index, flags, _ = HEADER.unpack_from(part.buffer, part.start)
+    _, device_type, index, flags, _ = HEADER.unpack_from(part.buffer, part.start)
     fields = netlink.payloads(part.buffer, part.start + HEADER.size, part.end)
     info = fields.get(LINK_INFO, b"")
     details = netlink.payloads(info, 0, len(info))
-    kind = netlink.text(details.get(_INFO_KIND, b""))
+    kind = netlink.text(details.get(INFO_KIND, b""))
     name, alias = netlink.text(fields.get(NAME, b"")), netlink.text(fields.get(ALIAS, b""))
     group = _number(fields, GROUP)
-    ours = kind == "ifb" and group == names.IFB_GROUP
+    ifb, veth = ((kind == each and group == names.IFB_GROUP) for each in ("ifb", "veth"))
     return Link(
         ifindex=index,
         name=name,
         mtu=_number(fields, MTU),
-        up=bool(flags & _UP),
+        up=bool(flags & UP),
         kind=kind,
         alias=alias,
         group=group,
         queue_length=_number(fields, QUEUE_LENGTH),
         qdisc=netlink.text(fields.get(QDISC, b"")),
-        shard=shard_of_name(name) if ours else None,
+        shard=shard_of_name(name) if ifb else None,
         master=_number(fields, _MASTER),
         lower=0 if _LINK_NAMESPACE in fields else _number(fields, _LINK),
-        table=_vrf_table(details.get(_INFO_DATA, b"")) if kind == "vrf" else 0,
+        table=_vrf_table(details.get(INFO_DATA, b"")) if kind == "vrf" else 0,
         xdp=_has_xdp(fields.get(_XDP, b"")),
+        pair=_shard(_PAIR_NAME, name) if veth else None,
+        peer=_shard(_PEER_NAME, name) if veth else None,
+        resolves=not flags & NO_ARP,
+        link_header=device_type == _ETHERNET,
     )
 
 
@@ -126,13 +143,17 @@ def _number(fields: dict[int, bytes], kind: int) -> int:
 
 def shard_of_name(name: str) -> int | None:
     """Return the shard whose ifb would have this name; None for another name."""
-    match = _IFB_NAME.fullmatch(name)
+    return _shard(_IFB_NAME, name)
+
+
+def _shard(pattern: re.Pattern[str], name: str) -> int | None:
+    match = pattern.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def name_if_lost(buffer: bytes, start: int, end: int, *, deleted: bool) -> str:
     """Return the name of the device that a link message reports as gone or down; else ""."""
-    if not deleted and HEADER.unpack_from(buffer, start)[3] & _UP:
+    if not deleted and HEADER.unpack_from(buffer, start)[3] & UP:
         return ""
     return netlink.text(netlink.payloads(buffer, start + HEADER.size, end).get(NAME, b""))
 

@@ -19,6 +19,7 @@ from bandwidth_agent.kernel.linux.rtnl import (
     hooks,
     interfaces,
     links,
+    pairs,
     queue_counters,
     roots,
     tcmsg,
@@ -45,7 +46,9 @@ class TrafficControl:
     Not thread-safe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, way_back: pairs.WayBack | None = None) -> None:
+        """`way_back`: the program for the other end of pairs; None where none are made."""
+        self._way_back = way_back
         self._channel = netlink.Socket()
         self._devices = links.Devices()
         self._known = features.Known()
@@ -65,13 +68,14 @@ class TrafficControl:
         """Whether the kernel has ifb, clsact with mirred, skbedit and the kinds of leaves, by name."""
         return self._known.answers(self._channel)
 
-    def surroundings(self) -> Surroundings:
+    def surroundings(self, own_programs: Collection[int] = ()) -> Surroundings:
+        """Read what is not ours. `own_programs`: the ids of eBPF programs that are."""
         present = links.dump(self._channel)
-        ours = {link.ifindex for link in present if link.shard is not None}
+        ours = {link.ifindex for link in present if link.ours}
         hops = list(routes.default_next_hops(self._channel))
         return Surroundings(
             interfaces=interfaces.observe(
-                self._channel, present, {hop.ifindex for hop in hops if hop.ifindex is not None}
+                self._channel, present, {hop.ifindex for hop in hops if hop.ifindex is not None}, own_programs
             ),
             addresses=frozenset(address for ifindex, address in routes.addresses(self._channel) if ifindex not in ours),
             gateways=frozenset(hop.gateway for hop in hops if hop.gateway is not None),
@@ -100,6 +104,7 @@ class TrafficControl:
         return dataclasses.replace(
             model.EMPTY,
             ifbs=links.observe(present),
+            pairs=pairs.observe(channel, present, self._way_back.name if self._way_back else ""),
             trees=trees.observe(channel, qdiscs, name_of),
             hooks={name: hook for name, hook in found.items() if hook is not None},
         )
@@ -131,13 +136,18 @@ class TrafficControl:
         if isinstance(step, objects.PutIfb):
             self._devices.put_ifb(link, step.shard)
             return {}
+        if isinstance(step, objects.PutPair):
+            if self._way_back is None:
+                raise OSError(errno.EOPNOTSUPP, "there is no program that could send packets back")
+            pairs.put(channel, step.shard, self._way_back)
+            return {}
         if link is None:
             if step.removes:
                 return {}  # what is on a device that is gone is gone
             raise OSError(errno.ENODEV, f"{device} is not there")
         match step:
             case objects.PutRoot(default_minor=default):
-                roots.put(channel, link.ifindex, link.queue_length, default, own_device=link.shard is not None)
+                roots.put(channel, link.ifindex, link.queue_length, default, own_device=link.ours)
             case objects.PutClasses(classes=wanted, observed=observed):
                 return classes.put(channel, link.ifindex, wanted, observed)
             case objects.PutFilter(filter=wanted):
@@ -157,6 +167,8 @@ class TrafficControl:
                 roots.delete(channel, link.ifindex)
             case objects.DeleteIfb():
                 self._devices.delete_ifb(link)
+            case objects.DeletePair(shard=shard):
+                pairs.delete(channel, shard)
             case _:
                 assert_never(step)
         return {}

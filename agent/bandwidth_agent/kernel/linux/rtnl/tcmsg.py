@@ -44,6 +44,17 @@ def header(index: int, handle: int, parent: int, info: int = 0) -> bytes:
     return HEADER.pack(0, index, handle, parent, info)
 
 
+def make_clsact(ifindex: int) -> netlink.Message:
+    """Return the message that makes the clsact qdisc; refused with EEXIST where one, or an ingress qdisc, is there."""
+    body = header(ifindex, CLSACT_HANDLE, CLSACT) + netlink.text_attribute(KIND, "clsact")
+    return netlink.Message(NEW_QDISC, netlink.CREATE | netlink.EXCLUSIVE, body)
+
+
+def delete_clsact(ifindex: int) -> netlink.Message:
+    body = header(ifindex, CLSACT_HANDLE, CLSACT) + netlink.text_attribute(KIND, "clsact")
+    return netlink.Message(DELETE_QDISC, 0, body)
+
+
 class Qdisc(NamedTuple):
     """One qdisc of a dump. Its options are in `buffer` from `options` to `behind`; the rest follows up to `end`."""
 

@@ -1,0 +1,99 @@
+"""All of ours that is eBPF in one network namespace: tables, programs, and whether they can be had at all.
+
+Composes; decides nothing. What is made here keeps working when no agent runs, because it has a name in a bpf file
+system, whose directory the one who starts the agent names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bandwidth_agent.kernel import netlink, objects
+from bandwidth_agent.kernel.linux.bpf import pins, probe, programs, tables
+from bandwidth_agent.kernel.linux.rtnl import pairs
+
+_ASK_AGAIN_SECONDS = 60.0
+
+
+class Answer(NamedTuple):
+    """Whether our programs can be loaded and kept here."""
+
+    lack: probe.Lack | None  # why not
+    tcx: bool = False
+
+
+class Driver:
+    """Tables and programs of the network namespace in which it is made. `directory`: "" for none. Not thread-safe.
+
+    `tcx`: whether to attach programs there; None: where the kernel has it. `loads`: whether it is to put programs; one
+    that only looks, or takes away, loads none to find out whether it could.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        tcx: bool | None = None,
+        loads: bool = True,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._directory, self._loads = directory, loads
+        self._monotonic = monotonic
+        self._channel = netlink.Socket()
+        self._has_tcx = probe.has_tcx() if tcx is None else tcx
+        kept = pins.Pins(directory)
+        self._tables = tables.Tables(kept)
+        self._programs = programs.Programs(self._channel, kept, tcx=self._has_tcx)
+        self._answer: tuple[Answer, float] | None = None
+
+    @property
+    def port_id(self) -> int:
+        """The netlink port that our changes of filters come from."""
+        return self._channel.port_id
+
+    @property
+    def way_back(self) -> pairs.WayBack:
+        """The program for the other end of pairs."""
+        return programs.way_back()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def probe(self) -> Answer:
+        """Find out whether programs can be loaded; where they cannot, again after a while. Raises OSError: not now."""
+        now = self._monotonic()
+        if self._answer is None or (self._answer[0].lack and now - self._answer[1] >= _ASK_AGAIN_SECONDS):
+            self._answer = Answer(probe.lack(self._directory, tries=self._loads), self._has_tcx), now
+        return self._answer[0]
+
+    def observe(self) -> tuple[Mapping[str, objects.LookupTable], Mapping[str, objects.Program]]:
+        """Return tables by name, and programs by interface. Raises OSError."""
+        return (self._tables.observe(), self._programs.observe()) if self._directory else ({}, {})
+
+    def program_ids(self) -> frozenset[int]:
+        """Return the numbers that the kernel has for our programs. Raises OSError."""
+        return self._programs.ids() if self._directory else frozenset()
+
+    def put_table(self, step: objects.PutTable) -> objects.Outcome:
+        return self._tables.put_table(step)
+
+    def put_entries(self, step: objects.PutTableEntries) -> objects.Outcome:
+        return self._tables.put_entries(step)
+
+    def delete_entries(self, step: objects.DeleteTableEntries) -> objects.Outcome:
+        return self._tables.delete_entries(step)
+
+    def delete_table(self, step: objects.DeleteTable) -> objects.Outcome:
+        return self._tables.delete_table(step)
+
+    def put_program(self, step: objects.PutProgram) -> objects.Outcome:
+        return self._programs.put(step)
+
+    def delete_program(self, step: objects.DeleteProgram) -> objects.Outcome:
+        return self._programs.delete(step)
+
+    def before(self, interface: str) -> tuple[str, ...]:
+        """Return what sees packets on an interface's way out before our program, as text. Raises OSError."""
+        return self._programs.before(interface)

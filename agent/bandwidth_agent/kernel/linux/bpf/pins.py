@@ -1,0 +1,82 @@
+"""Our names in a bpf file system: what has one stays in the kernel whether an agent runs or not.
+
+    <directory>/client-bandwidth/<network namespace>/names, v4, v6, ports      maps
+                                                    /program-<interface index>, link-<interface index>
+
+Owns these paths. The number of a network namespace is that of its file in /proc; a later namespace may get it again,
+so what is found here is believed only as far as the kernel says where it leads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+import re
+
+from bandwidth_agent.kernel.linux.bpf import system_call
+
+_FOLDER = "client-bandwidth"
+_OF_INTERFACE = re.compile(r"(?:program|link)-(\d+)(?:-new)?")
+
+
+class Pins:
+    """The names of one network namespace: that of the thread that makes this object."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._namespace = _namespace()
+        self._folder = pathlib.Path(directory, _FOLDER, str(self._namespace))
+
+    def assert_here(self) -> None:
+        """Raise RuntimeError in a thread of another network namespace: the indexes of interfaces differ."""
+        if _namespace() != self._namespace:
+            raise RuntimeError("programs are attached by a thread of another network namespace")
+
+    def path(self, name: str) -> str:
+        return str(self._folder / name)
+
+    def there(self) -> frozenset[str]:
+        """All names that there are; none to a process that may not see them, which can load no program either."""
+        try:
+            return frozenset(os.listdir(self._folder))
+        except (FileNotFoundError, PermissionError):
+            return frozenset()
+
+    def interfaces(self) -> frozenset[int]:
+        """The indexes of the interfaces that a program or link has a name for."""
+        matches = map(_OF_INTERFACE.fullmatch, self.there())
+        return frozenset(int(match[1]) for match in matches if match)
+
+    def keep(self, descriptor: int, name: str) -> None:
+        """Give a map, a program or a link a name; what has had it loses it in the same moment."""
+        if not self.directory:
+            raise OSError(errno.ENOENT, "there is no directory for eBPF objects")
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self.path(f"{name}-new")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        system_call.pin(descriptor, new)
+        os.rename(new, self.path(name))
+
+    def open(self, name: str) -> int | None:
+        """Open what has this name; None where nothing has."""
+        try:
+            return system_call.open_pinned(self.path(name))
+        except FileNotFoundError:
+            return None
+
+    def forget(self, *given: str) -> None:
+        """Take names away, in this order, and what a kill left of them; the folder goes with the last."""
+        for name in given:
+            for path in (self.path(f"{name}-new"), self.path(name)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        for folder in (self._folder, self._folder.parent):
+            with contextlib.suppress(OSError):  # not empty, or never there
+                folder.rmdir()
+
+
+def _namespace() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino
