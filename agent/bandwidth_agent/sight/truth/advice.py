@@ -72,8 +72,8 @@ def problem(finding: judge.Finding, sign: str, remedy: Remedy = NONE) -> Problem
     return Problem(
         Reason.BYPASSED,
         f"packets leave past the limit{in_short}: of {finding.packets} that were seen to leave by {finding.interface},"
-        f" most to {client}, with {units.show_bytes(finding.left_bytes)}, {_percent(finding)} came out of the limit's class;"
-        f" {way_out}; what programs with hostNetwork send is usually limited all the same",
+        f" most to {client}, with {units.show_bytes(finding.left_bytes)}, {_percent(finding)} came out of the limit's"
+        f" class; {way_out}; what programs with hostNetwork send is usually limited all the same",
     )
 
 
