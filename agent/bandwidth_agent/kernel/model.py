@@ -66,6 +66,7 @@ class Interface(NamedTuple):
     lower: int = 0  # index of the device that sends its packets, below a VLAN or a macvlan
     kind: str = ""  # what `ip -d link` calls it; "" for a physical device
     hook_marks: int = 0  # bits of the mark that other programs' filters on the egress hook look at
+    link_header: bool = True  # its packets begin with that of Ethernet; not those of a tunnel without one
     programs: tuple[EbpfProgram, ...] = ()  # eBPF that its packets meet, as far as this process may ask for it
 
 

@@ -180,12 +180,23 @@ def _for_program(setting: PlacementSetting, interface: model.Interface, features
     obstacle = _program_obstacle(interface, features)
     if obstacle is not None:
         return _none(obstacle)
+    root, pair = _root_obstacle(interface), _pair_obstacle(interface)
     if setting is PlacementSetting.INTERFACE:
-        root = _root_obstacle(interface)
         return _none(root) if root is not None else Placement("interface", Reason.CONFIGURED, "configured")
-    if setting is PlacementSetting.IFB:
-        return Placement("pair", Reason.CONFIGURED, "configured; where programs classify, a veth pair is the ifb")
-    return Placement("pair", Reason.PREFERRED, "the interface keeps its own root qdisc")
+    if pair is None:
+        if setting is PlacementSetting.IFB:
+            return Placement("pair", Reason.CONFIGURED, "configured; where programs classify, a veth pair is the ifb")
+        return Placement("pair", Reason.PREFERRED, "the interface keeps its own root qdisc")
+    if setting is PlacementSetting.AUTO and root is None:
+        return Placement("interface", pair.reason, f"not through a pair: {pair.what}")
+    return _none(pair)
+
+
+def _pair_obstacle(interface: model.Interface) -> _Obstacle | None:
+    if interface.link_header:
+        return None
+    what = f"packets of {interface.name} have no link header, which a pair of veth devices needs"
+    return _Obstacle(Reason.MISSING_FEATURE, what, "use placement interface")
 
 
 def _program_obstacle(interface: model.Interface, features: model.Features) -> _Obstacle | None:

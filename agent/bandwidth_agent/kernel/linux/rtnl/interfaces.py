@@ -56,6 +56,7 @@ def observe(
             lower=link.lower if link.kind in _STACKED else 0,
             kind=link.kind,
             hook_marks=hook_marks,
+            link_header=link.link_header,
             programs=programs,
         )
     return found
