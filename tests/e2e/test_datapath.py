@@ -17,6 +17,7 @@ from e2e.world import IMAGE, LIMIT, QUIET, World, free, slowed
 
 CHOSEN = ("near", "far")  # the pod on the dialled node, and on another one
 VALUE = "agent.ebpf.enabled=true"
+PROGRAMMED_SECONDS = 90.0  # an operator that was just installed may take half of it to become the leader
 FOUND_SECONDS = 30.0
 MEASURED_SECONDS = 10.0
 EXACT = (0.99, 1.01)
@@ -54,6 +55,8 @@ def limited(before: Kernels, empty: World, clients: dict[str, Client]) -> list[s
         client.address(family) for _, client in zip(CHOSEN, clients.values(), strict=False) for family in (4, 6)
     ]
     empty.limit("greedy", addresses, sharing="PerEntry")
+    wait = ("wait", "cbl/greedy", "--for=condition=Programmed", f"--timeout={PROGRAMMED_SECONDS:g}s")
+    empty.cluster.kubectl(*wait, timeout=PROGRAMMED_SECONDS + 10)
     return addresses
 
 

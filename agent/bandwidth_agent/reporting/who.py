@@ -208,7 +208,9 @@ def _bypassed(read: Readings, number: int) -> str:
         return ""
     sign = datapath_sign.found(read.facts.interfaces, sorted(read.shaped))
     leads = finding.interface in read.shaped | read.egress
-    return advice.problem(finding, sign, advice.remedy(read.facts.features, read.state) if leads else "").message
+    return advice.problem(
+        finding, sign, advice.remedy(read.facts.features, read.state) if leads else advice.NONE
+    ).message
 
 
 def _own(seen: Seen, number: int) -> float:

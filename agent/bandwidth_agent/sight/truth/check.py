@@ -87,7 +87,7 @@ class Check:
         self._told: tuple[Mapping[ClassKey, Sequence[judge.Finding]], frozenset[str], str] = ({}, frozenset(), "")
         self.sign = ""  # what on this node shows that packets may skip netfilter
         self.ebpf_helps = False  # permission for programs of ours would end what this sign is about
-        self.remedy = ""  # what would let the agent meet such packets
+        self.remedy = advice.NONE  # what would let the agent meet such packets
         self.trouble = ""  # why no look is possible
 
     @property
