@@ -11,7 +11,6 @@ import pytest
 from bandwidth_agent.process import alarm
 from bandwidth_lab import Network
 from kernels.forked import ForkedNode
-from kernels.limited_traffic import limited_traffic
 
 pytestmark = [pytest.mark.root, pytest.mark.kernels]
 
@@ -46,14 +45,3 @@ def test_a_limit_that_a_wrong_clock_ended_is_back_with_the_right_one(network: Ne
         turn_clock(-HOUR)
         node.until_rate(client.address4, 1_000_000)
     assert node.stop() == 0
-
-
-def test_a_clock_that_jumps_is_no_bypass(network: Network, node: ForkedNode) -> None:
-    """An hour ahead and back, in the middle of looks."""
-    with limited_traffic(network, node):
-        for _ in range(10):
-            for seconds in (HOUR, -HOUR):
-                turn_clock(seconds)
-                time.sleep(0.6)
-    assert node.stop() == 0
-    assert not node.alarms()
