@@ -16,7 +16,7 @@ PLOT ?= build/demo.svg
 # software is slow, and what differs is which qdiscs and filters there are.
 KERNELS ?= 6.1 6.12
 VM ?= ../shared/testbed/vm
-KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py
+KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py tests/kernel/bpf
 # How many tests run at a time: on two cores four, because most of them wait for something most of their time. Those
 # that measure rates or times run behind all others, by two or one.
 WORKERS ?= 4
@@ -51,6 +51,7 @@ pictures: setup ## the pictures of the README, from a run of the demonstration: 
 
 .PHONY: test
 test: setup ## all tests of the agent and of everything pure (root)
+	-@tools/system-packages compiler
 	@tools/preflight test
 	$(PYTEST_MANY) tests/unit tests/machine tests/contract tests/kernel tests/kernels $(ARGS)
 
@@ -65,6 +66,7 @@ test-search: $(VENV) ## the unit tests with new random cases, two thousand of ea
 
 .PHONY: test-machine
 test-machine: $(VENV) ## the tests that need sockets, other programs or real time, and no root
+	-@tools/system-packages compiler
 	$(PYTEST_MANY) tests/machine $(ARGS)
 
 .PHONY: test-kernel
@@ -105,6 +107,11 @@ check: $(VENV) ## style, types and layers
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+.PHONY: programs
+programs: ## the eBPF programs as code, which is committed, from their source (needs clang-14 and libbpf-dev)
+	@tools/system-packages compiler
+	@tools/bpf
 
 .PHONY: chart
 chart: ## what is made from the chart and deploy/crds: copies, deploy/install.yaml, the tests' renders (needs helm)

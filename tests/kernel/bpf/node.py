@@ -15,6 +15,7 @@ from bandwidth_agent.kernel.linux.bpf import driver, system_call
 from bandwidth_agent.kernel.linux.rtnl import tc
 from bandwidth_api import addresses, names
 from bandwidth_api.plan import PortRange, Prefix
+from bandwidth_lab import ebpf
 from bandwidth_lab.namespaces import Namespace
 
 _TEST_RUN = 10
@@ -42,6 +43,15 @@ class Node:
         self.namespace, self.directory, self.tcx = namespace, directory, tcx
         self.driver = namespace.call(lambda: driver.Driver(str(directory), tcx=tcx))
         self.control = namespace.call(lambda: tc.TrafficControl(self.driver.way_back))
+
+    @contextlib.contextmanager
+    def another(self) -> Iterator[Node]:
+        """One that knows nothing of what this one did."""
+        made = Node(self.namespace, self.directory, tcx=self.tcx)
+        try:
+            yield made
+        finally:
+            made.close()
 
     def close(self) -> None:
         self.driver.close()
@@ -76,6 +86,21 @@ class Node:
     def put(self, *tables: objects.LookupTable) -> None:
         """Tables, each with the name that its set has."""
         self.apply(*(objects.PutTable(names.set_name(t.family, t.ports), t) for t in tables))
+
+    @contextlib.contextmanager
+    def stranger_first(self, verdict: int = ebpf.PASS) -> Iterator[None]:
+        """A program of another at TCX on eth0's way out, before all that are there, while this lasts."""
+        program = system_call.load(ebpf.verdict(verdict), "cil_to_netdev")
+        try:
+            index = self.namespace.call(lambda: socket.if_nametoindex("eth0"))
+            link = self.namespace.call(lambda: system_call.link_first(program, index))
+        finally:
+            os.close(program)
+        try:
+            yield
+        finally:
+            system_call.detach_link(link)
+            os.close(link)
 
     @contextlib.contextmanager
     def program(self, interface: str = "eth0") -> Iterator[Runner]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from bandwidth_agent.kernel import objects
+from bandwidth_agent.kernel.linux.rtnl import features
 from bandwidth_api import names
 from bandwidth_lab import Network, pair
 from kernel.bpf import packets
@@ -28,9 +29,9 @@ FORWARDED = 3  # the kind of a packet to another host, as the pod's are to the n
 PAIR = names.pair(0)
 
 
-def limited(node: Node, rate: int = 1_000_000_000) -> None:
+def limited(node: Node, leaf: objects.Leaf = shapes.WHOLE) -> None:
     """A class on the pair, tables that lead to it, and the program on eth0."""
-    node.apply(objects.PutPair(0), *shapes.tree_on(PAIR, {CLASS: shapes.enforce(rate, shapes.WHOLE)}))
+    node.apply(objects.PutPair(0), *shapes.tree_on(PAIR, {CLASS: shapes.enforce(1_000_000_000, leaf)}))
     node.put(table(4, {LIMITED4: CLASS}), table(6, {LIMITED6: CLASS}))
     node.apply(objects.PutProgram("eth0", objects.Program(0), None))
 
@@ -65,6 +66,36 @@ def test_each_packet_is_seen_once_with_all_that_is_kept_with_it(node: Node, arou
         assert (seen.packets, seen.kind, seen.kept) == (count, FORWARDED, KEPT)
         assert in_class(node) == counted
     assert around.nothing_more()
+
+
+QUEUES = {
+    "whole": shapes.WHOLE,
+    "cut": shapes.CUTTING,
+    "in flows": shapes.WHOLE._replace(inner="fq_codel"),
+    "cut, in flows": shapes.CUTTING._replace(inner="fq_codel"),
+    "flows alone": objects.Leaf("fq_codel", 0, 625_000, ""),
+}
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_every_queue_leaves_what_is_kept(node: Node, network: Network, queue: str) -> None:
+    """None of the queues below the classes writes where it is carried."""
+    leaf = QUEUES[queue]
+    lacking = {leaf.kind, leaf.inner} & objects.LEAF_KINDS - _leaf_kinds(node)
+    if lacking:
+        pytest.skip(f"this kernel has no {lacking}")
+    with datapath(network, KEPT, "tcx" if node.tcx else "cls_bpf") as around:
+        limited(node, leaf)
+        sent = [packets.v4(LIMITED4, payload=number.to_bytes(16, "big")) for number in range(20)]
+        around.send(*sent)
+        assert around.arrived(20) == sent
+        seen = around.seen()
+        assert (seen.packets, seen.kind, seen.kept) == (20, FORWARDED, KEPT)
+
+
+def _leaf_kinds(node: Node) -> frozenset[str]:
+    answers = node.control.features()
+    return frozenset(kind for kind in objects.LEAF_KINDS if answers[kind] is features.Answer.THERE)
 
 
 def test_many_packets_keep_their_order(node: Node, around: Datapath) -> None:

@@ -54,11 +54,14 @@ class Pins:
         if not self.directory:
             raise OSError(errno.ENOENT, "there is no directory for eBPF objects")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self.path(f"{name}-new")
+        path, new = self.path(name), self.path(f"{name}-new")
+        if not os.path.lexists(path):
+            system_call.pin(descriptor, path)
+            return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)
         system_call.pin(descriptor, new)
-        os.rename(new, self.path(name))
+        os.rename(new, path)
 
     def open(self, name: str) -> int | None:
         """Open what has this name; None where nothing has."""

@@ -41,7 +41,7 @@ def lack(directory: str, *, tries: bool = True) -> Lack | None:
     if not directory:
         return Lack(NO_DIRECTORY)
     with open("/proc/thread-self/mountinfo") as mounts:
-        if _kind(os.path.realpath(directory), mounts) != "bpf":
+        if kind(os.path.realpath(directory), mounts) != "bpf":
             return Lack(f"{directory} is in no bpf file system: mount -t bpf bpf {directory}")
     if not os.access(directory, os.W_OK):
         return Lack(f"{directory} cannot be written to")
@@ -75,7 +75,7 @@ def _load_all() -> None:
             stack.callback(os.close, system_call.load(code.linked(program, 0, descriptors), code.name(program, 0)))
 
 
-def _kind(directory: str, mounts: Iterable[str]) -> str:
+def kind(directory: str, mounts: Iterable[str]) -> str:
     """Return the kind of the file system that a directory is in, as the kernel lists mounts."""
     longest, kind = "", ""
     for line in mounts:

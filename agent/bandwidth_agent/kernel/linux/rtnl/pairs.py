@@ -60,22 +60,26 @@ def put(channel: netlink.Socket, shard: int, way_back: WayBack) -> None:
         if link.name in (names.pair(shard), names.peer(shard)) and not link.ours:
             raise OSError(errno.EEXIST, f"{link.name} is a device of somebody else")
     ends, peers = _ours(present)
-    steps: list[tuple[netlink.Message, int]] = []  # and the errno that is no failure
-    if not _joined(shard, ends, peers):
-        steps += [(_delete(link.ifindex), errno.ENODEV) for found in (ends, peers) for link in _only(found, shard)]
-        steps.append((_create(shard), 0))
-    indexes = names.PAIR_INDEX + shard, names.PEER_INDEX + shard
-    steps += [(_without_address(index), errno.EAFNOSUPPORT) for index in indexes]  # where there is no IPv6
-    steps.append((tcmsg.make_clsact(indexes[1]), errno.EEXIST))
+    steps: list[tuple[netlink.Message, tuple[int, ...]]] = []  # and what is no failure
+    joined = _joined(shard, ends, peers)
+    if not joined:
+        steps += [(_delete(link.ifindex), (errno.ENODEV,)) for found in (ends, peers) for link in _only(found, shard)]
+        steps.append((_create(shard), ()))
+    index, peer = names.PAIR_INDEX + shard, names.PEER_INDEX + shard
+    # Where there is no IPv6 the kernel refuses to give no address, and there is nothing to refuse.
+    steps += [(_without_address(each), (errno.EAFNOSUPPORT,)) for each in (index, peer)]
     program = way_back.load()
     try:
-        back = filters.put_program_message(indexes[1], tcmsg.INGRESS_HOOK, _PREF, _HANDLE, program, way_back.name)
-        steps += [(back, 0), *((_set(index), 0) for index in reversed(indexes))]
+        if not joined or not _leads_back(channel, peer, way_back.name):  # whatever else is there: the device is ours
+            steps.append((tcmsg.delete_clsact(peer), (errno.ENOENT, errno.EINVAL)))
+            steps.append((tcmsg.make_clsact(peer), ()))
+        back = filters.put_program_message(peer, tcmsg.INGRESS_HOOK, _PREF, _HANDLE, program, way_back.name)
+        steps += [(back, ()), (_set(peer), ()), (_set(index), ())]
         refusals = channel.execute([message for message, _ in steps], together=True)
     finally:
         os.close(program)
     for at, refusal in sorted(refusals.items()):
-        if refusal.errno != steps[at][1]:
+        if refusal.errno not in steps[at][1]:
             raise OSError(refusal.errno, refusal.text)
 
 
