@@ -73,7 +73,7 @@ QUEUES = {
     "cut": shapes.CUTTING,
     "in flows": shapes.WHOLE._replace(inner="fq_codel"),
     "cut, in flows": shapes.CUTTING._replace(inner="fq_codel"),
-    "flows alone": objects.Leaf("fq_codel", 0, 625_000, ""),
+    "large": shapes.LARGE,
 }
 
 
