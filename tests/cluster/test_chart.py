@@ -173,6 +173,33 @@ def test_without_questions_nothing_of_them_is_there(tmp_path: pathlib.Path) -> N
             assert not any(word in json.dumps(document) for word in words), document["metadata"]["name"]
 
 
+def test_bpf_brings_one_capability_and_one_mount(tmp_path: pathlib.Path) -> None:
+    """With agent.ebpf.enabled the agents have BPF and the node's /sys/fs/bpf, and nothing else is different."""
+    (on, off) = (
+        yaml.safe_load_all(helm.template("--set", f"agent.ebpf.enabled={enabled}", home=tmp_path))
+        for enabled in ("true", "false")
+    )
+    for allowed, document in zip(on, off, strict=True):
+        if document and document["kind"] == "DaemonSet":
+            pod = document["spec"]["template"]["spec"]
+            (container,) = pod["containers"]
+            container["securityContext"]["capabilities"]["add"].append("BPF")
+            behind = container["args"].index("--iptables-backend=auto") + 1
+            container["args"].insert(behind, "--bpf-directory=$(BPF_DIRECTORY)")
+            container["env"].append({"name": "BPF_DIRECTORY", "value": "/host/sys/fs/bpf"})
+            mount = {"name": "bpf", "mountPath": "/host/sys/fs/bpf", "mountPropagation": "HostToContainer"}
+            container["volumeMounts"].append(mount)
+            pod["volumes"].append({"name": "bpf", "hostPath": {"path": "/sys/fs/bpf", "type": "Directory"}})
+        assert allowed == document
+
+
+def test_ebpf_that_is_asked_for_must_be_allowed(tmp_path: pathlib.Path) -> None:
+    """Agents that may not use BPF would refuse every limit: the chart says so before it installs them."""
+    said = helm.template("--set", "agent.classifier=ebpf", home=tmp_path, check=False)
+    assert "agent.ebpf.enabled=true" in said
+    assert "kind: DaemonSet" in helm.template("--set", "agent.classifier=ebpf,agent.ebpf.enabled=true", home=tmp_path)
+
+
 # ── what is in it ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -196,7 +223,8 @@ def test_access_is_as_little_as_can_be(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("path", RENDERS)
 def test_no_container_may_more_than_it_must(path: pathlib.Path) -> None:
-    """The operator's image runs as nobody, without capabilities; the agent has its two, unless it is privileged."""
+    """The operator's image runs as nobody, without capabilities; the agent has its two, and a third where BPF is
+    allowed, unless it is privileged."""
     for workload in of_kind(path, "Deployment", "DaemonSet", "Job", "Pod"):
         spec = workload["spec"]["template"]["spec"] if "template" in workload["spec"] else workload["spec"]
         (container,) = spec["containers"]
@@ -209,7 +237,8 @@ def test_no_container_may_more_than_it_must(path: pathlib.Path) -> None:
             assert may["capabilities"] == {"drop": ["ALL"]}
             assert "hostNetwork" not in spec
         elif not may.get("privileged"):
-            assert may["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]}
+            bpf = ["BPF"] if path.stem == "ebpf" else []
+            assert may["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW", *bpf]}
             assert may["seccompProfile"] == {"type": "RuntimeDefault"}
         else:
             assert path.stem == "privileged"

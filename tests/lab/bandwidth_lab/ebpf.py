@@ -12,11 +12,10 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
 
 from bandwidth_agent.kernel import netlink
-from bandwidth_lab.namespaces import Namespace
 
 Side = Literal["ingress", "egress"]
 Way = Literal["tcx", "cls_bpf"]
@@ -26,12 +25,14 @@ PASS, NEXT = 0, -1  # what a program says: the walk ends here and the packet goe
 R0, R1, R2, R3, R4, R5, R6, STACK = 0, 1, 2, 3, 4, 5, 6, 10
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280}[os.uname().machine]
-_PROG_LOAD, _PROG_ATTACH, _PROG_DETACH = 5, 8, 9
+_PROG_LOAD, _PROG_QUERY, _LINK_CREATE = 5, 16, 28
 _SCHED_CLS, _XDP = 3, 6
 _XDP_PASS = 2
 _ATTACH_TYPES: dict[Side, int] = {"ingress": 46, "egress": 47}
 _INSTRUCTION = struct.Struct("=BBhi")  # code, registers, offset, number
-_LOG_BYTES = 1 << 16
+_LOAD = struct.Struct("=IIQQIIQIIQII")
+_LOG_BYTES = 1 << 20
+_MANY, _COUNT_AT = 64, 24  # of a query: room for programs, and where it says how many there are
 
 _NEW_FILTER, _EVERY_PROTOCOL = 44, 0x0300
 _PARENTS: dict[Side, int] = {"ingress": 0xFFFF_FFF2, "egress": 0xFFFF_FFF3}
@@ -40,6 +41,12 @@ _KIND, _OPTIONS, _FD, _NAME, _FLAGS, _DIRECT_ACTION = 1, 2, 6, 7, 8, 1
 _SET_LINK, _LINK_XDP, _XDP_FD, _XDP_FLAGS, _XDP_SOFTWARE = 19, 43, 1, 3, 1 << 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Place(Protocol):
+    """A network namespace: what is called there finds its interfaces."""
+
+    def call(self, function: Callable[[], int], /) -> int: ...
 
 
 class Program:
@@ -129,41 +136,55 @@ def verdict(number: int) -> bytes:
 
 @contextlib.contextmanager
 def attached(
-    namespace: Namespace, interface: str, side: Side, program: bytes, *, way: Way = "tcx", name: str = "", pref: int = 1
+    place: Place, interface: str, side: Side, program: bytes, *, way: Way = "tcx", name: str = "", pref: int = 1
 ) -> Iterator[None]:
     """A program at an interface while this lasts. With `cls_bpf` at this preference of the clsact qdisc that is there.
 
-    A filter goes with its qdisc: at the end it stays.
+    A filter goes with its qdisc: at the end it stays. At TCX it ends at the latest with this process.
     """
     descriptor = _load(program, _ATTACH_TYPES[side] if way == "tcx" else 0)
     try:
         if way == "cls_bpf":
-            namespace.call(lambda: _filter(interface, side, descriptor, name, pref))
+            place.call(lambda: _filter(interface, side, descriptor, name, pref))
             yield
             return
-        namespace.call(lambda: _order(_PROG_ATTACH, interface, descriptor, side))
+        link = place.call(lambda: _link(interface, side, descriptor))
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # the interface is gone, and the program with it
-                namespace.call(lambda: _order(_PROG_DETACH, interface, descriptor, side))
+            os.close(link)
     finally:
         os.close(descriptor)
+
+
+def at_tcx(interface: str, side: Side) -> list[int]:
+    """The programs at TCX in this namespace, by their numbers in the kernel, the first first."""
+    room = (ctypes.c_uint32 * _MANY)()
+    query = ctypes.create_string_buffer(
+        struct.pack(
+            "=IIIIQIIQQQQ",
+            *(socket.if_nametoindex(interface), _ATTACH_TYPES[side], 0, 0, ctypes.addressof(room), _MANY, 0),
+            *(0, 0, 0, 0),  # nothing is asked about flags, links and their flags
+        )
+    )
+    if _libc.syscall(_SYSCALL, _PROG_QUERY, query, len(query) - 1) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return list(room[: struct.unpack_from("=I", query, _COUNT_AT)[0]])
 
 
 @contextlib.contextmanager
-def xdp(namespace: Namespace, interface: str) -> Iterator[None]:
+def xdp(place: Place, interface: str) -> Iterator[None]:
     """A program that sees all that arrives at an interface, and lets it go on, while this lasts."""
     descriptor = _load(verdict(_XDP_PASS), 0, kind=_XDP)
     try:
-        namespace.call(lambda: _set_xdp(interface, descriptor))
+        place.call(lambda: _set_xdp(interface, descriptor))
         yield
-        namespace.call(lambda: _set_xdp(interface, -1))
+        place.call(lambda: _set_xdp(interface, -1))
     finally:
         os.close(descriptor)
 
 
-def _set_xdp(interface: str, program: int) -> None:
+def _set_xdp(interface: str, program: int) -> int:
     attributes = netlink.int_attribute(_XDP_FD, program & 0xFFFF_FFFF) + netlink.int_attribute(
         _XDP_FLAGS, _XDP_SOFTWARE
     )
@@ -173,31 +194,29 @@ def _set_xdp(interface: str, program: int) -> None:
         channel.demand(netlink.Message(_SET_LINK, 0, body))
     finally:
         channel.close()
+    return program
 
 
 def _load(code: bytes, attach_type: int, kind: int = _SCHED_CLS) -> int:
+    """Load a program. Raises OSError with the end of what the kernel says of it."""
     program, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
-    log = ctypes.create_string_buffer(_LOG_BYTES)
+    begin = (kind, len(code) // _INSTRUCTION.size, ctypes.addressof(program), ctypes.addressof(licence))
+    end = (0, 0, 0, 0, attach_type)  # any kernel version, no flags, name or interface
     try:
-        return _bpf(
-            _PROG_LOAD,
-            struct.pack(
-                "=IIQQIIQIIQII",
-                *(kind, len(code) // _INSTRUCTION.size, ctypes.addressof(program), ctypes.addressof(licence)),
-                *(1, _LOG_BYTES, ctypes.addressof(log), 0, 0),  # any kernel version, no flags
-                *(0, 0, attach_type),  # name, interface
-            ),
-        )
+        return _bpf(_PROG_LOAD, _LOAD.pack(*begin, 0, 0, 0, *end))
     except OSError as error:
+        log = ctypes.create_string_buffer(_LOG_BYTES)  # too small for all that is said of a long program
+        with contextlib.suppress(OSError):
+            os.close(_bpf(_PROG_LOAD, _LOAD.pack(*begin, 1, _LOG_BYTES, ctypes.addressof(log), *end)))
         raise OSError(error.errno, f"{error.strerror}: {log.value.decode()[-2000:]}") from None
 
 
-def _order(command: int, interface: str, program: int, side: Side) -> None:
+def _link(interface: str, side: Side, program: int) -> int:
     where = socket.if_nametoindex(interface)
-    _bpf(command, struct.pack("=IIIIIIQ", where, program, _ATTACH_TYPES[side], 0, 0, 0, 0))
+    return _bpf(_LINK_CREATE, struct.pack("=IIIIIIQ", program, where, _ATTACH_TYPES[side], 0, 0, 0, 0))
 
 
-def _filter(interface: str, side: Side, program: int, name: str, pref: int) -> None:
+def _filter(interface: str, side: Side, program: int, name: str, pref: int) -> int:
     options = netlink.int_attribute(_FD, program) + netlink.int_attribute(_FLAGS, _DIRECT_ACTION)
     options += netlink.text_attribute(_NAME, name or "unnamed")
     body = struct.pack(
@@ -209,6 +228,7 @@ def _filter(interface: str, side: Side, program: int, name: str, pref: int) -> N
         channel.demand(netlink.Message(_NEW_FILTER, netlink.CREATE, body))
     finally:
         channel.close()
+    return program
 
 
 def _bpf(command: int, attributes: bytes) -> int:

@@ -13,38 +13,17 @@ import contextlib
 import dataclasses
 import json
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 
-from bandwidth_lab import ebpf
-from bandwidth_lab.ebpf import R0, R1, R2, R3, R4, R5, R6, STACK
+from bandwidth_lab import ebpf, ebpf_translation
+from bandwidth_lab.ebpf_translation import End, Translation
 from bandwidth_lab.namespaces import Namespace
 from bandwidth_lab.topology import SERVER4, SERVER6, Host, Network, star
 
 NODE_PORT, POD_PORT = 30993, 8080
+SERVICE4, SERVICE6 = "192.0.2.77", "2001:db8:0:1::77"  # the pod's own too, where it answers directly
 POD4, POD6 = "10.9.0.2", "fd00:9::2"
 _NEXT4, _NEXT6 = "169.254.1.1", "fe80::1"  # the pod's gateway: the node, whatever its addresses
-
-_LOAD_BYTES, _STORE_BYTES, _L3_CHECKSUM, _L4_CHECKSUM, _REDIRECT_NEIGH = 26, 9, 10, 11, 152
-_PSEUDO_HEADER, _MANGLED_0 = 1 << 4, 1 << 5
-_PROTOCOL_FIELD = 16  # of struct __sk_buff
-_TCP, _UDP = 6, 17
-_READ, _WRITE = -16, -32  # places on the stack
-
-
-@dataclasses.dataclass(frozen=True)
-class _Family:
-    """Where things are in a packet with an Ethernet header and no options."""
-
-    ether_type: bytes
-    protocol: int
-    addresses: tuple[int, int]  # source, destination
-    header_checksum: int | None
-    ports: int
-
-
-_V4 = _Family(b"\x08\x00", 23, (26, 30), 24, 34)
-_V6 = _Family(b"\x86\xdd", 20, (22, 38), None, 54)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +33,12 @@ class DatapathNode:
     network: Network
     pod: Host
     pod_device: str
+    direct: bool = False  # the pod answers under the address that was dialled
+
+    @property
+    def port(self) -> int:
+        """Where the pod listens."""
+        return NODE_PORT if self.direct else POD_PORT
 
     @property
     def node(self) -> Namespace:
@@ -67,7 +52,8 @@ class DatapathNode:
 
     def dial(self, family: int) -> tuple[str, int]:
         """The address and port under which clients reach the pod."""
-        return (SERVER4 if family == 4 else SERVER6), NODE_PORT
+        four, six = (SERVICE4, SERVICE6) if self.direct else (SERVER4, SERVER6)
+        return (four if family == 4 else six), NODE_PORT
 
 
 @contextlib.contextmanager
@@ -81,26 +67,31 @@ def datapath_node(
     ends_walk: bool = True,
     uplinks: int = 1,
     leaves_by: str = "eth0",
+    direct: bool = False,
+    pref: int = 1,
 ) -> Iterator[DatapathNode]:
     """A star whose server has a pod behind such a datapath. `names`: of the filters from the pod, from and to the net.
 
     `ends_walk`: the program on the way to the net lets no later program or filter see the packet. `leaves_by`: the
-    uplink by which the pod's packets go; clients dial the first one.
+    uplink by which the pod's packets go; clients dial the first one. `direct`: nothing is translated, the pod has the
+    address of the service itself (direct server return). `pref`: of the filters.
     """
     with star(clients, uplinks=uplinks, prefix=prefix) as network, contextlib.ExitStack() as stack:
         node = network.server.namespace
         pod = _pod(network, pod_device)
-        made = DatapathNode(network, Host(pod, "eth0", POD4, POD6), pod_device)
+        made = DatapathNode(network, Host(pod, "eth0", POD4, POD6), pod_device, direct)
+        if direct:
+            _share_address(made)
         uplink, behind = (node.call(lambda n=name: socket.if_nametoindex(n)) for name in (leaves_by, pod_device))  # type: ignore[misc]
         if way == "cls_bpf":
             node.tc(*(f"qdisc add dev {name} clsact" for name in sorted({"eth0", leaves_by, pod_device})))
         programs: tuple[tuple[str, ebpf.Side, bytes], ...] = (
-            (pod_device, "ingress", translated(source=True, onto=uplink)),
-            ("eth0", "ingress", translated(source=False, onto=behind)),
+            (pod_device, "ingress", translated(source=True, onto=uplink, direct=direct)),
+            ("eth0", "ingress", translated(source=False, onto=behind, direct=direct)),
             (leaves_by, "egress", ebpf.verdict(ebpf.PASS if ends_walk else ebpf.NEXT)),
         )
         for (device, side, program), name in zip(programs, names, strict=True):
-            stack.enter_context(ebpf.attached(node, device, side, program, way=way, name=name))
+            stack.enter_context(ebpf.attached(node, device, side, program, way=way, name=name, pref=pref))
         yield made
 
 
@@ -130,106 +121,34 @@ def _hardware_address(namespace: Namespace, device: str) -> str:
     return str(json.loads(namespace.run(["ip", "-j", "link", "show", device]).stdout)[0]["address"])
 
 
-def translated(*, source: bool, onto: int) -> bytes:
+def _share_address(made: DatapathNode) -> None:
+    """Give the pod the address of the service, and have the router send it to the node."""
+    assert made.network.router is not None
+    uplink, far = _hardware_address(made.node, "eth0"), _hardware_address(made.pod.namespace, "eth0")
+    made.pod.namespace.ip("link set lo up")
+    for address, length in ((SERVICE4, 32), (SERVICE6, 128)):
+        made.pod.namespace.ip(f"address add {address}/{length} dev lo")
+        made.network.router.ip(f"neighbour add {address} lladdr {uplink} dev uplink0 nud permanent")
+        made.node.ip(
+            f"route add {address}/{length} dev {made.pod_device}",
+            f"neighbour add {address} lladdr {far} dev {made.pod_device} nud permanent",
+        )
+
+
+def translated(*, source: bool, onto: int, direct: bool = False) -> bytes:
     """The program that translates pod:port as source to node:node port, or node:node port as destination back.
 
-    What it translates it sends out of the interface with the index `onto`; all else goes on as it is.
+    What it translates it sends out of the interface with the index `onto`; all else goes on as it is. `direct`: both
+    are the service's own address and port.
     """
-    made = ebpf.Program()
-    made.copy(R6, R1)
-    made.load(R2, R6, _PROTOCOL_FIELD, 4)
-    made.if_equal(R2, _native(_V4.ether_type), "v4")
-    made.if_equal(R2, _native(_V6.ether_type), "v6")
-    made.go("other")
-    for label, family, af in (("v4", _V4, socket.AF_INET), ("v6", _V6, socket.AF_INET6)):
-        made.label(label)
-        pod, node = (socket.inet_pton(af, a) for a in ((POD4, SERVER4) if label == "v4" else (POD6, SERVER6)))
-        old, new = (pod, node) if source else (node, pod)
-        ports = (POD_PORT, NODE_PORT) if source else (NODE_PORT, POD_PORT)
-        at_address, at_port = family.addresses[0 if source else 1], family.ports + (0 if source else 2)
-        _read(made, at_address, len(old))
-        for start in range(0, len(old), 4):
-            made.load(R2, STACK, _READ + start, 4)
-            made.unless_equal(R2, _native(old[start : start + 4]), "other")
-        _read(made, at_port, 2)
-        made.load(R2, STACK, _READ, 2)
-        made.unless_equal(R2, _native(ports[0].to_bytes(2, "big")), "other")
-        _read(made, family.protocol, 1)
-        made.load(R2, STACK, _READ, 1)
-        made.if_equal(R2, _TCP, f"{label} tcp")
-        made.unless_equal(R2, _UDP, "other")
-        _correct_transport(made, family.ports + 6, _MANGLED_0, old, new, ports)
-        made.go(f"{label} store")
-        made.label(f"{label} tcp")
-        _correct_transport(made, family.ports + 16, 0, old, new, ports)
-        made.label(f"{label} store")
-        if family.header_checksum is not None:
-            _correct(made, _L3_CHECKSUM, family.header_checksum, _native(old), _native(new), 4)
-        _store(made, at_address, new)
-        _store(made, at_port, ports[1].to_bytes(2, "big"))
-        made.go("send")
-    made.label("send")
-    made.move(R1, onto)
-    for register in (R2, R3, R4):
-        made.move(register, 0)
-    made.call(_REDIRECT_NEIGH)
-    made.leave()
-    made.label("other")
-    made.leave(ebpf.PASS)
-    return made.assembled()
-
-
-def _read(made: ebpf.Program, offset: int, size: int) -> None:
-    """Copy bytes of the packet to the stack; a packet that is too short goes on as it is."""
-    made.copy(R1, R6)
-    made.move(R2, offset)
-    made.copy(R3, STACK)
-    made.add(R3, _READ)
-    made.move(R4, size)
-    made.call(_LOAD_BYTES)
-    made.unless_equal(R0, 0, "other")
-
-
-def _store(made: ebpf.Program, offset: int, data: bytes) -> None:
-    made.put(_WRITE, data)
-    made.copy(R1, R6)
-    made.move(R2, offset)
-    made.copy(R3, STACK)
-    made.add(R3, _WRITE)
-    made.move(R4, len(data))
-    made.move(R5, 0)
-    made.call(_STORE_BYTES)
-
-
-def _correct_transport(
-    made: ebpf.Program, offset: int, flags: int, old: bytes, new: bytes, ports: tuple[int, int]
-) -> None:
-    """Make the checksum of TCP or UDP right for another address and another port."""
-    before, after = (_native(port.to_bytes(2, "big")) for port in ports)
-    if len(old) == 4:
-        _correct(made, _L4_CHECKSUM, offset, _native(old), _native(new), flags | _PSEUDO_HEADER | 4)
-    else:
-        _correct(made, _L4_CHECKSUM, offset, 0, _difference(old, new), flags | _PSEUDO_HEADER)
-    _correct(made, _L4_CHECKSUM, offset, before, after, flags | 2)
-
-
-def _correct(made: ebpf.Program, helper: int, offset: int, before: int, after: int, flags: int) -> None:
-    made.copy(R1, R6)
-    for register, number in ((R2, offset), (R3, before), (R4, after), (R5, flags)):
-        made.move(register, number)
-    made.call(helper)
-
-
-def _difference(old: bytes, new: bytes) -> int:
-    """What the sum of 32-bit words changes by, as the kernel's checksums add."""
-    total = 0
-    for start in range(0, len(old), 4):
-        total += ~_native(old[start : start + 4]) & 0xFFFF_FFFF
-        total += _native(new[start : start + 4])
-    while total >> 32:
-        total = (total & 0xFFFF_FFFF) + (total >> 32)
-    return total
-
-
-def _native(data: bytes) -> int:
-    return int.from_bytes(data, sys.byteorder)
+    every = []
+    inside_port = NODE_PORT if direct else POD_PORT
+    ends4, ends6 = ((SERVICE4, SERVICE4), (SERVICE6, SERVICE6)) if direct else ((POD4, SERVER4), (POD6, SERVER6))
+    for family, af, (pod, node) in ((4, socket.AF_INET, ends4), (6, socket.AF_INET6, ends6)):
+        inside = End(socket.inet_pton(af, pod), inside_port)
+        outside = End(socket.inet_pton(af, node), NODE_PORT)
+        if source:
+            every.append(Translation(family, inside, End(), onto, new_source=outside))
+        else:
+            every.append(Translation(family, End(), outside, onto, new_destination=inside))
+    return ebpf_translation.assembled(every)

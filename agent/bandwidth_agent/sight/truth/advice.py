@@ -5,6 +5,8 @@ Says nothing that changes from look to look, so that an unchanged finding is no 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from bandwidth_agent.kernel import model
 from bandwidth_agent.sight.truth import judge
 from bandwidth_api import addresses, units
@@ -26,36 +28,52 @@ _UNKNOWN = (
     " hand these packets to the host's stack"
 )
 
-PUT = "programs of this agent meet them from now on, and this goes away once packets were seen to be held"
+
+class Remedy(NamedTuple):
+    """What lets programs of the agent meet packets that netfilter never sees."""
+
+    short: str = ""  # for the status of a limit, which has room for the beginning of a message; "": nothing does
+    text: str = ""
 
 
-def remedy(features: model.Features, state: model.State) -> str:
-    """Return what lets programs of the agent meet packets that netfilter never sees; "" where that would not help.
+NONE = Remedy()
+PUT = Remedy(
+    "programs are in their way now",
+    "programs of this agent meet them from now on, and this goes away once packets were seen to be held",
+)
+
+
+def remedy(features: model.Features, state: model.State) -> Remedy:
+    """Return what would help here.
 
     Every packet that was seen to leave by an uplink passed its way out, where such a program would be.
     """
     if state.programs:
-        return ""
+        return NONE
     if not features.ebpf:
-        return "--classifier ebpf (in a cluster: agent.classifier=ebpf) meets them on the interface's way out"
-    return f"the classifier ebpf would meet them: {features.ebpf}" if "ebpf" in features.denied else ""
+        way_out = "--classifier ebpf (in a cluster: agent.classifier=ebpf) meets them on the interface's way out"
+        return Remedy("agent.classifier=ebpf helps", way_out)
+    if "ebpf" not in features.denied:
+        return NONE
+    return Remedy("agent.ebpf.enabled=true helps", f"the classifier ebpf would meet them: {features.ebpf}")
 
 
-def problem(finding: judge.Finding, sign: str, remedy: str = "") -> Problem:
+def problem(finding: judge.Finding, sign: str, remedy: Remedy = NONE) -> Problem:
     """Return the problem of a limit. `sign`: what on the node shows such a datapath, "" for nothing."""
     family, network = finding.client
     client = addresses.write(Prefix(family, network, addresses.BITS[family]))
     helps = next((text for part, text in _HELP if part in sign), _UNKNOWN)
     seen = f" ({sign})" if sign else ""
-    if remedy:
-        way_out = f"another program sends them past netfilter{seen}: {remedy}; or {helps}"
+    if remedy.text:
+        way_out = f"another program sends them past netfilter{seen}: {remedy.text}; or {helps}"
     else:
         way_out = f"no setting of this agent reaches packets that another program sends past netfilter{seen}: {helps}"
+    in_short = f" ({remedy.short})" if remedy.short else ""
     return Problem(
         Reason.BYPASSED,
-        f"packets leave past the limit: of {finding.packets} that were seen to leave by {finding.interface}, most to"
-        f" {client}, with {units.show_bytes(finding.left_bytes)}, {_percent(finding)} came out of the limit's class;"
-        f" {way_out}; what programs with hostNetwork send is usually limited all the same",
+        f"packets leave past the limit{in_short}: of {finding.packets} that were seen to leave by {finding.interface},"
+        f" most to {client}, with {units.show_bytes(finding.left_bytes)}, {_percent(finding)} came out of the limit's"
+        f" class; {way_out}; what programs with hostNetwork send is usually limited all the same",
     )
 
 

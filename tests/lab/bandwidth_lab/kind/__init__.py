@@ -8,6 +8,7 @@
     client    a container outside the cluster that downloads from it
     series    what arrives on its wire, second by second
     services  pods that upload, behind NodePorts
+    datapath  an eBPF datapath on all nodes, past netfilter
     evidence  logs, objects and kernel states after a failure, in a folder
 
 Nothing here touches another cluster, another container, or the user's kubeconfig. `inside/` runs in containers and
