@@ -283,3 +283,23 @@ def test_an_upgrade_from_a_version_without_it_and_the_way_back(
     node.once()
     node.cleanup()
     assert (node.snapshot(), node.kernel(), bpffs.names(folder)) == (found, model.EMPTY, [])
+
+
+def test_cleanup_that_may_not_see_programs_loses_nobodys_packets(
+    network: Network, node: Node, folder: pathlib.Path
+) -> None:
+    """It takes the classes, leaves the pair that programs still lead to, and says what it takes to end that."""
+    client = network.clients[0]
+    node.options = ("--bpf-directory", str(folder), "--classifier", "ebpf")
+    node.limit("slow", [client.address4], "8Mbit")
+    node.once()
+    node.options = ("--bpf-directory", "/nowhere")
+    with TcpFlow(network.server, client, congestion="cubic"), WireMeter(client) as meter:
+        holding.assert_held(meter, RATE)
+        done = node.namespace.run(node.command("cleanup"), check=False)
+        assert done.returncode == 1
+        assert "pair cblv0: eBPF programs of ours may send packets there" in done.stderr
+        holding.assert_free(meter, RATE)
+    node.options = ("--bpf-directory", str(folder))
+    node.cleanup()
+    assert (node.kernel(), bpffs.names(folder)) == (model.EMPTY, [])
