@@ -101,11 +101,14 @@ story: images ## a real mail server in a kind cluster, a client that loops over 
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)
 	set -e; for kernel in $(KERNELS); do tests/kernels/run '$(VM)' $$kernel $(KERNEL_TESTS) $(ARGS); done
 
-.PHONY: check
-check: $(VENV) ## style, types and layers
+.PHONY: check style types layers
+check: style types layers ## style, types and layers; each by its name too, and side by side with -j
+style: $(VENV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+types: $(VENV)
 	.venv/bin/mypy
+layers: $(VENV)
 	.venv/bin/lint-imports
 
 .PHONY: programs

@@ -96,13 +96,13 @@ def _top(line: arguments.CommandLine) -> None:
     top.add_argument(
         "--prefix",
         action="store_true",
-        help="with --once: print networks, those that limits name and else /24 and /64, instead of clients",
+        help="networks instead of clients: those that limits name, and else /24 and /64; the key p on the screen",
     )
     top.add_argument(
         "--sort",
         choices=options.SORTS,
         default="10s",
-        help="with --once: sort by the rate of the last so many seconds, or by the bytes of the whole time "
+        help="sort by the rate of the last so many seconds, or by the bytes of the whole time; the key s on the screen "
         "(default: 10s)",
     )
     top.add_argument(

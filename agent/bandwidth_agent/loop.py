@@ -7,6 +7,7 @@ schedule knows, these lead to a pass:
     ────────────────────────────────  ───────────────────────────────────────────────  ─────────────────────────────
     a set's size is not as believed   pass with a read-back                            within PULSE_SECONDS
     a new hook is bypassed            pass with a read-back                            within PULSE_SECONDS
+    packets are seen past a limit     pass with a read-back, which reports it          at once
     SIGHUP                            pass with a read-back, limits read again         at once
     a client is reached another way   pass                                             within PULSE_SECONDS
     a limit expires                   pass                                             to the second
@@ -115,7 +116,7 @@ class Loop:
             while not self._stopping:
                 try:
                     registered = _follow(selector, registered, self._source.fileno())
-                    self._schedule.findings_changed |= self._reconciler.truth.turn()
+                    self._look()
                     self._due()
                     self._remark()
                     if self._vitals is not None:
@@ -170,6 +171,12 @@ class Loop:
             if news:
                 lost_links = news.lost_links if isinstance(news, events.Kinds) else frozenset()
                 self._schedule.want_read(urgent=self._reconciler.uses(lost_links))
+
+    def _look(self) -> None:
+        """Take a turn at whether limits hold; a bypass is reported when a read-back shows that all of ours is there."""
+        self._schedule.findings_changed |= self._reconciler.truth.turn()
+        if self._reconciler.truth.unconfirmed:
+            self._schedule.want_read(urgent=True)
 
     def _due(self) -> None:
         """Make a pass if one is due."""

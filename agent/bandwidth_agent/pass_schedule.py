@@ -3,7 +3,8 @@
 what happened                     what is done                                     how soon
 ────────────────────────────────  ───────────────────────────────────────────────  ─────────────────────────────
 the limits changed                pass on what the kernel is believed to be        at once
-a limit is found not to hold      the same                                         at once
+a limit is found not to hold      pass with a read-back: is all of ours there?     at once
+what is known of limits changed   pass on what the kernel is believed to be        at once
 an event from the kernel          pass with a read-back                            at once; in a storm, spaced
 a device of ours went away        pass with a read-back                            at once, always
 the last pass left work undone    pass with a read-back                            0.2 s, doubling up to 30 s

@@ -70,17 +70,17 @@ def traffic(network: Network, node: Node) -> Iterator[None]:
         stack.enter_context(TcpFlow(network.server, second, family=6))
         stack.enter_context(UdpFlow(network.server, second, rate_bits_per_second=2e6, payload_bytes=100))
         stack.enter_context(UdpFlow(network.server, first, rate_bits_per_second=3e6, payload_bytes=900, family=6))
-        stack.enter_context(to_all(network.server, CROWD, rate_bits_per_second=6e6))
+        stack.enter_context(to_all(network.server, CROWD, rate_bits_per_second=6e6, port=5353))
         stage.pause(1.0)
         yield
 
 
 @contextlib.contextmanager
-def to_all(server: Host, network: str, rate_bits_per_second: float, size: int = 400) -> Iterator[None]:
+def to_all(server: Host, network: str, rate_bits_per_second: float, size: int = 400, port: int = 0) -> Iterator[None]:
     """Datagrams to each address of a network in turn."""
     targets = [str(address) for address in ipaddress.ip_network(network).hosts()]
     sender = server.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sender.bind(("", 5353))
+    sender.bind(("", port))
     ending = threading.Event()
 
     def send() -> None:
@@ -121,17 +121,20 @@ def counters_made_anew(at: Stage) -> None:
 
 
 def the_hook_is_deleted(at: Stage) -> None:
-    """By hand, under traffic: our filters, or the qdisc that they are in."""
-    for step in at.steps(0.8):
-        what = "filter del dev eth0 egress" if (step + at.turn) % 2 else "qdisc del dev eth0 clsact"
-        at.namespace.run(["tc", *what.split()], check=False)
+    """By hand, under traffic: our filters, or the qdisc that they are in; packets go past until that is repaired."""
+    what = "filter del dev eth0 egress" if at.turn % 2 else "qdisc del dev eth0 clsact"
+    at.namespace.run(["tc", *what.split()], check=False)
+    stage.pause(SECONDS)
 
 
 def a_second_user_of_the_hook(at: Stage) -> None:
     """Another program's filters come to the hook and go, before ours and behind them."""
     for step in at.steps(0.5):
         pref = (1, 100, 49_152, 65_300)[(step + at.turn) % 4]
-        with ebpf.attached(at.namespace, "eth0", "egress", ebpf.verdict(ebpf.NEXT), way="cls_bpf", pref=pref):
+        with (
+            contextlib.suppress(OSError),
+            ebpf.attached(at.namespace, "eth0", "egress", ebpf.verdict(ebpf.NEXT), way="cls_bpf", pref=pref),
+        ):
             stage.pause(0.2)
         at.namespace.run(["tc", "filter", "del", "dev", "eth0", "egress", "pref", str(pref)], check=False)
 

@@ -33,6 +33,7 @@ TICK_SECONDS = 0.25
 LOST_SECONDS = 120.0  # so long without the API server, and there is nothing to wait for
 ATTEMPTS = 4  # to renew: the answer is written into the same object meanwhile
 WATCH_SECONDS = 300
+CLOSE_SECONDS = 3  # nobody who leaves waits longer for a server that says nothing
 NAME_MAX = 63
 # These do not pass by themselves.
 _FINAL = (Kind.FORBIDDEN, Kind.UNAUTHORIZED, Kind.INVALID, Kind.MISSING_PROGRAM, Kind.CONFIGURATION)
@@ -48,12 +49,7 @@ class Question:
         self._asker = asker
         self.name = name(asker)
         self._lock = threading.Lock()
-        try:
-            self._object = self._first()
-        except KubectlError as error:
-            if error.kind is Kind.NOT_FOUND:
-                raise FailedError(failures.OLD_OPERATOR.format(kind=traffic_query.KIND)) from None
-            _end(error)
+        self._object: Json = {}
         self._renewed_at = time.monotonic()
         self._gone = False  # deleted by the operator, while we could not renew it
         self._failure: KubectlError | None = None  # that does not pass
@@ -64,7 +60,17 @@ class Question:
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._renewing = threading.Thread(target=self._keep, name="renewing", daemon=True)
-        self._renewing.start()
+        try:
+            self._object = self._first()
+            self._renewed_at = time.monotonic()
+            self._renewing.start()
+        except KubectlError as error:
+            if error.kind is Kind.NOT_FOUND:
+                raise FailedError(failures.OLD_OPERATOR.format(kind=traffic_query.KIND)) from None
+            _end(error)
+        except BaseException:  # interrupted: it may be there already
+            self.close()
+            raise
 
     @property
     def names_clients(self) -> bool:
@@ -117,8 +123,14 @@ class Question:
         self._closing.set()
         self._wake.set()
         self._end_watch()
-        with self._lock, contextlib.suppress(KubectlError):
-            self._kubectl.delete(f"{paths.QUERIES}/{self.name}", {"apiVersion": "v1", "kind": "DeleteOptions"})
+        held = self._lock.acquire(timeout=CLOSE_SECONDS)  # a renewal may be under way, and hang
+        try:
+            with contextlib.suppress(KubectlError):
+                options = {"apiVersion": "v1", "kind": "DeleteOptions"}
+                self._kubectl.delete(f"{paths.QUERIES}/{self.name}", options, seconds=CLOSE_SECONDS)
+        finally:
+            if held:
+                self._lock.release()
 
     # ── the watch ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -181,6 +193,8 @@ class Question:
         """Write another number into the question; ask again where it is gone."""
         spec = dataclasses.replace(self._spec, renewal=int(time.time() * 1000))
         for attempt in range(ATTEMPTS):
+            if self._closing.is_set():
+                return
             try:
                 if self._gone:
                     self._object = self._create()

@@ -2,10 +2,8 @@
 
 The file holds sources alone, so Python would compile them at every start. What it compiles is kept in the user's cache,
 as Python keeps it beside modules that are installed; where that cannot be, or is not the user's own, it does without.
-Must be readable by every Python 3, since it says which one is needed.
+Must be readable by every Python from 3.6 on, since it says which one is needed: so no import from the future.
 """
-
-from __future__ import annotations
 
 import contextlib
 import os
@@ -40,7 +38,7 @@ def main() -> int:
                 _keep(archive, folder)
 
 
-def _folder(archive: str) -> str | None:
+def _folder(archive: str) -> "str | None":
     """Return where the compiled modules of this file are kept, or would be; None where there is no place for them."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     if not os.path.isabs(cache) or not os.environ.get("HOME"):

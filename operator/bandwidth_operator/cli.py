@@ -116,6 +116,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if command == "run":
         # First of all: loading the rest takes a second, and a kubeconfig's program as long as it likes.
         signals.outlive()
+    # structlog would load rich, if it is installed, for colors in tracebacks that are printed without.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     program = importlib.import_module(f"bandwidth_operator.commands.{command}")
     try:
         code: int = program.main(chosen)

@@ -6,12 +6,12 @@ Each of these keeps the sum: what went to all clients together is the same befor
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bandwidth_api import address_text
 from bandwidth_api.plan import PortRange, Prefix
 from bandwidth_sight import rows
-from bandwidth_sight.rows import Folded, Hold, Port, Row, Snapshot
+from bandwidth_sight.rows import Folded, Hold, Port, Rate, Rates, Row, Snapshot
 
 HoldPorts = tuple[PortRange, ...] | None  # as in rows.Hold
 LEAST_SAMPLES = 4  # of a row: with fewer the error is above 50 %
@@ -42,7 +42,7 @@ def merge(snapshots: Sequence[Snapshot]) -> Snapshot:
 def group(snapshot: Snapshot, networks: Iterable[Prefix] = ()) -> Snapshot:
     """Return the rows by network: the longest of `networks` around a client, else its /24 or its /64.
 
-    What is labelled (another node) stays alone.
+    What is labelled (another node) stays alone. Clients without a row count in the rows of the largest networks.
     """
     by_length: dict[tuple[int, int], set[int]] = {}
     for network in networks:
@@ -62,7 +62,41 @@ def group(snapshot: Snapshot, networks: Iterable[Prefix] = ()) -> Snapshot:
         length = min(client.length, GROUP_LENGTH[client.family])
         return Prefix(client.family, client.network >> bits - length << bits - length, length)
 
-    return dataclasses.replace(snapshot, rows=_together(snapshot.rows, network_of), grouped=True)
+    hidden = tuple(_without_rows(snapshot))
+    made = _together((*snapshot.rows, *hidden), network_of)
+    folded = _less(snapshot.folded, hidden) if hidden else snapshot.folded
+    return dataclasses.replace(snapshot, rows=made, folded=folded, networks=(), grouped=True)
+
+
+def _without_rows(snapshot: Snapshot) -> Iterator[Row]:
+    """Yield of each network what is sent to those of its clients that have no row."""
+    members: dict[Prefix, list[Row]] = {}
+    for row in snapshot.rows:
+        length = GROUP_LENGTH[row.client.family]
+        if row.client.length >= length:
+            free = address_text.BITS[row.client.family] - length
+            network = Prefix(row.client.family, row.client.network >> free << free, length)
+            members.setdefault(network, []).append(row)
+    for whole in snapshot.networks:
+        of = members.get(whole.client, [])
+        rates = _difference(whole.rates, rows.total([row.rates for row in of]))
+        if rates[-1].samples > 0:
+            since_bytes = max(0.0, whole.since_bytes - sum(row.since_bytes for row in of))
+            yield Row(whole.client, rates, since_bytes)
+
+
+def _less(folded: Folded, hidden: Sequence[Row]) -> Folded:
+    """Return what has still no row, when these have one."""
+    rates = _difference(folded.rates, rows.total([row.rates for row in hidden]))
+    since_bytes = max(0.0, folded.since_bytes - sum(row.since_bytes for row in hidden))
+    return Folded(folded.clients if rates[-1].samples else 0, rates, since_bytes)
+
+
+def _difference(one: Rates, other: Rates) -> Rates:
+    first, second, third = (
+        Rate(max(0.0, a[0] - b[0]), max(0, a[1] - b[1]), max(0.0, a[2] - b[2])) for a, b in zip(one, other, strict=True)
+    )
+    return first, second, third
 
 
 def fold(

@@ -59,7 +59,8 @@ def text(snapshot: Snapshot) -> str:
     names = columns.head(nodes=bool(snapshot.nodes))
     fitted = columns.fit(lines, names, None, rows.WINDOW_NAMES[rows.SHARE_WINDOW])
     written = [headline(snapshot), columns.line(fitted, None), *(columns.line(fitted, each) for each in lines)]
-    written += [more(snapshot)] if more(snapshot) else []
+    rest = more(snapshot) or ("" if lines else "nothing left")
+    written += [rest] if rest else []
     written += [f"note: {cells.clean(note)}" for note in snapshot.notes]
     return "\n".join(written) + "\n"
 

@@ -98,6 +98,7 @@ class Snapshot:
     capacity_bits_per_second: int | None = None  # of all these interfaces together; None: not known
     lost_samples: int = 0
     grouped: bool = False  # rows are networks
+    networks: tuple[Row, ...] = ()  # the largest /24 and /64, with their clients that have no row
     notes: tuple[str, ...] = ()  # what the reader should know, such as why limits are not known
 
     @property

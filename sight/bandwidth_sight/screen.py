@@ -65,13 +65,13 @@ def _known(name: str) -> bool:
     return True
 
 
-def run(source: Source) -> int:
+def run(source: Source, begun: view.View | None = None) -> int:
     """Show a source until a key or a signal ends it; return the signal, 0 for a key. Closes the source.
 
-    Raises SourceError when the source has no more.
+    `begun`: the view to begin with. Raises SourceError when the source has no more.
     """
     with contextlib.closing(source), _signals() as noticed, _terminal() as window:
-        return _Screen(source, window, noticed).run()
+        return _Screen(source, window, noticed, begun or view.View()).run()
 
 
 class _Noticed:
@@ -124,6 +124,11 @@ def _terminal() -> Iterator[curses.window]:
         window.nodelay(True)
         yield window
     finally:
+        # Not every terminal has a second screen to leave: on others the prompt comes to the last line.
+        with contextlib.suppress(curses.error):
+            window.move(window.getmaxyx()[0] - 1, 0)
+            window.clrtoeol()
+            window.refresh()
         window.keypad(False)
         with contextlib.suppress(curses.error):
             curses.curs_set(1)
@@ -134,11 +139,11 @@ def _terminal() -> Iterator[curses.window]:
 
 
 class _Screen:
-    def __init__(self, source: Source, window: curses.window, noticed: _Noticed) -> None:
+    def __init__(self, source: Source, window: curses.window, noticed: _Noticed, begun: view.View) -> None:
         self._source = source
         self._window = window
         self._noticed = noticed
-        self._looked = view.View()
+        self._looked = begun
         self._styles = _styles()
         self._deaf = 0
         self._ended_by: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import yaml
@@ -32,6 +33,34 @@ def test_slow_makes_a_limit_and_waits_until_it_is_in_force(world: World, plugin:
     assert made["metadata"]["annotations"]["clientbandwidth.io/author"] == "admin"
     assert made["spec"]["ttlSeconds"] == 1800
     assert made["spec"]["reason"] == "mail loop"
+
+
+def test_slow_waits_for_an_api_server_that_goes_and_comes_back(world: World, plugin: Plugin) -> None:
+    """While a limit is waited for: it is told when it is in force, and not before its time that it is not."""
+    world.agent("node-0")
+    operator = world.operators[-1]
+    operator.stop()
+    process = plugin.started("slow", "203.0.113.7", "--rate", "5Mbit", "--reason", "x", "-y", "--wait", "60")
+    world.wait(lambda: world.items(LIMITS), "the limit is made")
+    with world.outage():
+        time.sleep(1.0)
+    world.operator("after the outage")
+    out, errors = process.communicate(timeout=90)
+    assert process.returncode == 0, (out, errors)
+    assert "in force on 1 of 1 nodes after " in out
+
+
+def test_slow_tells_that_a_limit_was_deleted_meanwhile(world: World, plugin: Plugin) -> None:
+    """Also where the watch broke off before."""
+    world.operators[-1].stop()
+    process = plugin.started("slow", "203.0.113.7", "--rate", "5Mbit", "--reason", "x", "-y", "--wait", "30")
+    world.wait(lambda: world.items(LIMITS), "the limit is made")
+    with world.outage():
+        time.sleep(0.5)
+    world.api.request("DELETE", f"{LIMITS}/slow-203-0-113-7")
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, (out, errors)
+    assert "slow-203-0-113-7 was deleted by somebody else" in out
 
 
 def test_slow_without_an_operator_says_so_and_leaves_the_limit(world: World, plugin: Plugin) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from bandwidth_lab.fault_proxy import FaultProxy
 from cluster.plugin import ROOT, Plugin
-from cluster.world import LIMITS, World, limit
+from cluster.world import LIMITS, QUERIES, World, limit
 
 pytestmark = pytest.mark.xdist_group("plugin access")
 
@@ -240,6 +241,39 @@ def test_an_interrupted_call_leaves_no_kubectl(
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert not [pid for pid in log.read_text().split() if b"sleep" in command_of(pid)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_question_that_was_asked_at_the_moment_of_the_end_is_taken_back(
+    world: World, plugin: Plugin, tmp_path: pathlib.Path, number: signal.Signals
+) -> None:
+    """The API server has it, and its answer has not come back yet."""
+    wrapper, log = tmp_path / "kubectl", tmp_path / "pids"
+    late = f'{plugin.kubectl} "$@"; echo $$ >>{log}; exec {shutil.which("sleep")} 300'
+    late = f'case "$*" in "create "*clienttrafficqueries*) {late};; esac'
+    wrapper.write_text(f'#!/bin/sh\n{late}\nexec {plugin.kubectl} "$@"\n')
+    wrapper.chmod(0o755)
+    process = plugin.started("top", "--once", "50", KUBECTL=str(wrapper))
+    world.wait(lambda: log.exists() and world.items(QUERIES), "the question is asked")
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert world.items(QUERIES) == []
+
+
+def test_whoever_leaves_does_not_wait_for_a_server_that_says_nothing(
+    world: World, plugin: Plugin, proxy: FaultProxy
+) -> None:
+    """One that neither answers nor refuses: the question ends by itself within a minute."""
+    path = config(plugin, {"token": token(plugin)}, server=proxy.server)
+    process = plugin.started("top", "--once", "50", kubeconfig=path)
+    name = world.wait(lambda: world.items(QUERIES), "the question is asked")[0]["metadata"]["name"]
+    world.wait(lambda: proxy.count("GET", "watch=1"), "its answer is waited for")
+    proxy.freeze()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)  # a request has 30 s otherwise
+    assert process.returncode == 130
+    world.api.request("DELETE", f"{QUERIES}/{name}")
 
 
 def command_of(pid: str) -> bytes:

@@ -16,7 +16,7 @@ from bandwidth_kube import client, connection
 from bandwidth_lab import pages
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.control_plane import ControlPlane
-from bandwidth_lab.node import PROGRAM
+from bandwidth_lab.node import PROGRAM, pause_seconds
 from bandwidth_lab.simulated_agents import SimulatedAgent
 from bandwidth_lab.topology import Host
 from cluster import helm
@@ -307,14 +307,14 @@ class World:
         """Ask again and again until the answer is true; returns it. What is not said yet is not so yet."""
         deadline = time.monotonic() + seconds
         answer: T | None = None
-        while time.monotonic() < deadline:
+        while (asked := time.monotonic()) < deadline:
             try:
                 answer = condition()
                 if answer:
                     return answer
             except (client.ApiError, LookupError) as error:
                 answer = error  # type: ignore[assignment]
-            time.sleep(0.05)
+            time.sleep(pause_seconds(time.monotonic() - asked, least=0.05))
         for operator in self.operators:
             operator.dump()
         logs = "".join(f"\n── {o.name}\n{o.log[-9000:]}" for o in (*self.operators, *self.real.values()))

@@ -48,6 +48,7 @@ ALLOWED = {
     ("bandwidth_operator.leader.agenda", "bandwidth_runtime.clock"),  # Steps, which compares readings
     ("bandwidth_agent.kernel.linux.rtnl.filter_marks", "bandwidth_agent.kernel.netlink"),  # decoders of attributes
     ("bandwidth_agent.kernel.linux.packet.tally", "bandwidth_agent.kernel.linux.packet.ring"),  # the form of a frame
+    ("bandwidth_agent.kernel.linux.bpf.table_keys", "bandwidth_agent.kernel.linux.bpf.maps"),  # sizes
     (
         "bandwidth_agent.limits.directory.filesystem.settling",
         "bandwidth_agent.limits.directory.filesystem.files",

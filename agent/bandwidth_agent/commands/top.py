@@ -15,7 +15,7 @@ from bandwidth_agent.commands.options import Options
 from bandwidth_agent.commands.wiring import host, output, parts
 from bandwidth_agent.kernel import refusals
 from bandwidth_agent.sight import limits_in_force, sight
-from bandwidth_sight import merging, rows, wire
+from bandwidth_sight import columns, merging, rows, wire
 from bandwidth_sight import output as written
 from bandwidth_sight.rows import Snapshot
 from bandwidth_sight.source import SourceError
@@ -30,7 +30,7 @@ def main(options: Options) -> int:
     if options.manifests is not None and not options.manifests.is_dir():
         return host.fail(f"--manifests {options.manifests}: it must be a directory")
     if "CAP_NET_RAW" in host.lacking():
-        return host.fail(f"to see packets takes CAP_NET_RAW, which this process lacks: {host.remedy()}")
+        return host.fail(f"to see packets takes CAP_NET_RAW, which this process lacks: {host.remedy(['CAP_NET_RAW'])}")
     try:
         with contextlib.ExitStack() as closing:
             return _look(closing, options)
@@ -59,9 +59,11 @@ def _look(closing: contextlib.ExitStack, options: Options) -> int:
     source = _source(around, closing, options)
     if options.once_seconds is not None:
         return _once(source, options.once_seconds, options)
-    from bandwidth_sight import screen
+    from bandwidth_sight import screen, view
 
-    ended_by = screen.run(source)
+    grouping = view.Grouping.NETWORKS if options.prefix else view.Grouping.CLIENTS
+    sort = columns.SINCE if options.sort == "since" else options.sort
+    ended_by = screen.run(source, view.View(sort=sort, grouping=grouping))
     return 128 + ended_by if ended_by else 0
 
 

@@ -3,7 +3,8 @@
 The order is `objects.Change`, and where one phase alone could let a client be faster than both before and after, for
 a moment, it is refined:
 
-    programs    where they classify, after their classes and before what rules do is undone: `program_order`
+    programs    come after their classes and before what rules do is undone, and go once rules do it and before a class
+                becomes faster that they still lead to: `program_order`
     classes     made and slowed down before entries move, sped up after
     ports       sets with ports answer first; so where they gain a class they change before the set without ports,
                 where they lose one they change after it, and rules come before and go after it
@@ -42,6 +43,7 @@ def compute(desired: model.State, observed: model.State) -> list[objects.Change]
     changes += _hooks(desired, standing)
     changes += program_order.changes(desired, standing)
     changes += _sets_and_chains(desired, standing)
+    changes += program_order.removals(desired, standing)
     changes += _faster_classes(desired, standing)
     changes += _removals(desired, standing)
     return changes
@@ -140,7 +142,6 @@ def _faster_classes(desired: model.State, observed: model.State) -> Iterator[obj
 
 def _removals(desired: model.State, observed: model.State) -> Iterator[objects.Change]:
     """Yield the removals of objects that nothing leads to any more; a device of ours is removed with its tree."""
-    yield from program_order.removals(desired, observed)
     for name, hook in observed.hooks.items():
         if name in desired.hooks and not hook.shards <= desired.hooks[name].shards:
             yield objects.TrimHook(name, hook.shards - desired.hooks[name].shards)

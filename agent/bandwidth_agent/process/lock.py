@@ -79,6 +79,15 @@ class Lock:
         self._held.close()
 
 
+def running() -> bool | None:
+    """Return whether an agent runs in this network namespace; None where that is not known. Takes no lock."""
+    held = log_group.held()
+    if held is False:  # one of an older version has a name alone
+        owner = lock_name.owner()
+        return owner is not None and owner.agent
+    return held
+
+
 def patiently(take: Callable[[], T], pause: Callable[[float], None]) -> T:
     """What `take` gives. While it is held, but by no agent that is seen to live, it is tried again.
 

@@ -137,8 +137,11 @@ class ClientSeries(Collector):
             text = "Share of what the interfaces sent that no sample stands for, 0 to 1, of ten seconds."
             yield _gauge("clients_not_seen_ratio", text, seen.not_seen)
         peers = self._known_peers()
-        seen = dataclasses.replace(seen, rows=tuple(row for row in seen.rows if row.client not in peers))
-        largest = merging.fold(seen if self._whole else merging.group(seen), top=self._most, window=-1)
+        labelled = (dataclasses.replace(row, label="peer") if row.client in peers else row for row in seen.rows)
+        seen = dataclasses.replace(seen, rows=tuple(labelled))
+        seen = seen if self._whole else merging.group(seen)  # in which what is labelled stays alone
+        clients = dataclasses.replace(seen, rows=tuple(row for row in seen.rows if not row.label))
+        largest = merging.fold(clients, top=self._most, window=-1)
         text = "Estimate of what left for the clients that got most, average of a minute."
         family = GaugeMetricFamily(f"{PREFIX}_top_client_bits_per_second", text, labels=["client"])
         for row in largest.rows:

@@ -5,6 +5,7 @@ A history keeps the largest of each second, so a small client may fall out of it
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -35,11 +36,19 @@ class NamedClients:
             return
         began = min((stretch.began for stretch in stretches.values()), default=now)
         ended = max((stretch.ended for stretch in stretches.values()), default=now)
-        taken = [estimates.sampled(stretch) for stretch in stretches.values()]
+        taken = [estimates.sampled(stretch).clients for stretch in stretches.values()]
+        ordered = (
+            [_ordered(clients) for clients in taken] if any(not _is_address(each) for each in self._histories) else []
+        )
         for client, known in self._histories.items():
             history = self._histories[client] = known or History(began)
-            for sampled in taken:
-                history.add(Sampled(_inside(client, sampled.clients), {}, None, 0))
+            if _is_address(client):
+                key = _key(client.family, client.network)
+                found = [{key: clients[key]} for clients in taken if key in clients]
+            else:
+                found = [_inside(client, each, clients) for each, clients in zip(ordered, taken, strict=True)]
+            for clients in found:
+                history.add(Sampled(clients, {}, None, 0))
             history.turn(ended)
 
     def snapshots(self) -> Mapping[Prefix, Snapshot]:
@@ -51,18 +60,28 @@ class NamedClients:
         }
 
 
-def _inside(client: Prefix, found: Mapping[bytes, T]) -> Mapping[bytes, T]:
-    """Return what is of the addresses of a client or network."""
-    bits = address_text.BITS[client.family]
-    if client.length == bits:
-        key = client.network.to_bytes(bits // 8)
-        return {key: found[key]} if key in found else {}
-    shift = bits - client.length
+def _ordered(clients: Mapping[bytes, T]) -> Mapping[int, list[bytes]]:
+    """Return the addresses of each family in order, in which a network is a row of neighbours."""
     return {
-        key: value
-        for key, value in found.items()
-        if len(key) * 8 == bits and int.from_bytes(key) >> shift == client.network >> shift
+        family: sorted(key for key in clients if len(key) * 8 == bits) for family, bits in address_text.BITS.items()
     }
+
+
+def _inside(client: Prefix, ordered: Mapping[int, list[bytes]], clients: Mapping[bytes, T]) -> dict[bytes, T]:
+    """Return what is of the addresses of a network."""
+    size = 1 << (address_text.BITS[client.family] - client.length)
+    keys = ordered[client.family]
+    first = bisect.bisect_left(keys, _key(client.family, client.network))
+    behind = bisect.bisect_right(keys, _key(client.family, client.network + size - 1))
+    return {key: clients[key] for key in keys[first:behind]}
+
+
+def _key(family: int, number: int) -> bytes:
+    return number.to_bytes(address_text.BITS[family] // 8)
+
+
+def _is_address(client: Prefix) -> bool:
+    return client.length == address_text.BITS[client.family]
 
 
 def _parsed(text: str) -> Prefix | None:

@@ -21,6 +21,7 @@ from bandwidth_api import addresses, plan
 from bandwidth_api.plan import PortRange, Prefix
 from bandwidth_sight import draft
 
+OWN_ADDRESS = "an address of this node"
 AT_ITS_LIMIT = 0.95  # of its rate: the class is slowing now
 
 
@@ -243,4 +244,4 @@ def protection(facts: model.Facts, named: Collection[str]) -> Mapping[plan.Prefi
     found = {addresses.parse(text): "an address that --protected names" for text in named}
     found |= dict.fromkeys(facts.gateways, "a gateway of this node")
     found |= facts.spared
-    return found | dict.fromkeys(facts.addresses, "an address of this node")
+    return found | dict.fromkeys(facts.addresses, OWN_ADDRESS)

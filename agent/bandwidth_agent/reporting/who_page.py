@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from bandwidth_agent.kernel.objects import root
 from bandwidth_agent.planner import holders
 from bandwidth_agent.reporting import wording
-from bandwidth_agent.reporting.who import Answer, Row, Verdict
+from bandwidth_agent.reporting.who import OWN_ADDRESS, Answer, Row, Verdict
 from bandwidth_agent.sight import address_readings
 from bandwidth_api import addresses, plan, units
 from bandwidth_runtime import printable
 from bandwidth_sight import draft
+from bandwidth_sight.rows import is_address
 
 PARTS_SHOWN = 20  # of a network, how many entries for parts of it get lines
 _PORTS_SHOWN = 4
@@ -29,6 +30,7 @@ _COLORS = {
     Verdict.NOTHING_SEEN: "",
     Verdict.NO_LIMIT: "",
 }
+_NO_ROUTE = "no route leads there: no packet leaves for it"
 _WIDTH = 12  # of the words before each line
 
 
@@ -182,7 +184,7 @@ def _details(found: Answer, shown: Sequence[Row]) -> Iterator[tuple[str, str]]:
             yield "", f"estimated: {seen.lost} packets to all came too fast to be looked at"
         for row in (row for row in shown if row.whole):
             if row.passed is not None and row.passed.packets:
-                yield "", _passed(row.holder, row.passed, seen.seconds)
+                yield "", _passed(row.holder, row.passed, seen)
     if found.ways is not None:
         yield "way", _way(found)
     for row in shown:
@@ -213,14 +215,18 @@ def _port(protocol: int, port: int) -> str:
     return f"{port}/{name}" if port >= 0 else name
 
 
-def _passed(holder: holders.Holder, passed: address_readings.Passed, seconds: float) -> str:
-    left, through = (units.show_rate(size * 8 / seconds) for size in (passed.left_bytes, passed.class_bytes))
+def _passed(holder: holders.Holder, passed: address_readings.Passed, seen: address_readings.Seen) -> str:
+    left = units.show_rate(passed.left_bytes * 8 / seen.seconds)
+    through = units.show_rate(passed.class_bytes * 8 / (seen.class_seconds or seen.seconds))
     return f"to all clients of {holder.label.key.limit}: {left}/s left, and its class let {through}/s out"
 
 
 def _way(found: Answer) -> str:
     if not found.ways:
-        return "no route leads there: no packet leaves for it"
+        if found.protected.get(found.address) == OWN_ADDRESS:
+            return "none: what is sent to it stays on this host"
+        of_nobody = is_address(found.address) and draft.refusal(found.address)
+        return "none is asked for: no client has such an address" if of_nobody else _NO_ROUTE
     texts = []
     for way in found.ways:
         part = "" if way.part == found.address else f"{addresses.write(way.part)} "

@@ -36,6 +36,7 @@ class Seen:
     classes: Mapping[int, Passed]  # to whomever: by number of the class
     bypassed: Mapping[int, judge.Finding]  # by number of the class: the proof that packets leave past it
     lost: int = 0  # packets to whomever that found no room
+    class_seconds: float = 0.0  # between the readings of the classes around all captures, which take longer than these
 
     @property
     def bits_per_second(self) -> float:

@@ -159,7 +159,7 @@ class _Taken:
         self._keys = {number: ClassKey(f"{number:x}", "") for number in numbers}
         self._judge.owned(self._keys)
         self._packets = self._lost = 0
-        self._bytes = self._seconds = 0.0
+        self._bytes = self._seconds = self._class_seconds = 0.0
         self._ports: dict[tuple[int, int], float] = collections.defaultdict(float)
         self._own: dict[int, float] = collections.defaultdict(float)
         self._passed = dict.fromkeys(numbers, Passed(0, 0, 0))
@@ -180,6 +180,7 @@ class _Taken:
             passages = look.passages(
                 packets, lost, self._expected.number, captured.before, captured.after, captured.stale_bytes
             )
+            self._class_seconds += captured.after.at - captured.before.at
             self._judge.note(passages, captured.began, captured.ended)
             for number, passage in passages.items():
                 if number in self._passed:
@@ -208,8 +209,17 @@ class _Taken:
             return None
         found = self._judge.bypassed
         bypassed = {number: found[key] for number, key in self._keys.items() if key in found}
-        ports, own = dict(self._ports), dict(self._own)
-        return Seen(self._seconds, self._packets, self._bytes, ports, own, dict(self._passed), bypassed, self._lost)
+        return Seen(
+            self._seconds,
+            self._packets,
+            self._bytes,
+            dict(self._ports),
+            dict(self._own),
+            dict(self._passed),
+            bypassed,
+            self._lost,
+            self._class_seconds,
+        )
 
 
 def _from(packet: traffic.Packet, ports: Iterable[PortRange]) -> bool:

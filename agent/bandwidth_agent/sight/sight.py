@@ -18,6 +18,7 @@ from bandwidth_agent.kernel import contract
 from bandwidth_agent.sight import leases
 
 _DRAIN_SECONDS = 0.2  # a ring of 4,096 samples lasts for 0.4 s at 10,000 a second; each waking costs as much as 50
+_SOON_SECONDS = 0.05  # at first: what was taken with the first period, a long one, weighs heavily for a minute
 _STRETCH_SECONDS = 1.0
 _LATE_SECONDS = 0.02  # a turn that wakes so little before the end of a stretch ends it
 
@@ -76,7 +77,7 @@ class Sight:
         self._sampler: contract.Sampler | None = None
         self._looked_at: frozenset[str] = frozenset()
         self._running = False
-        self._stretch_ends = 0.0
+        self._opened_at = self._stretch_ends = 0.0
 
     def lease(self, seconds: float, receive: leases.Receive) -> Grant:
         """Look for so many seconds, at most `leases.MOST_SECONDS`.
@@ -153,7 +154,7 @@ class Sight:
                 self._fail(error)
         for lease, seen in due:
             self._hand_over(lease, seen)
-        return _DRAIN_SECONDS
+        return _SOON_SECONDS if now - self._opened_at < _DRAIN_SECONDS else _DRAIN_SECONDS
 
     def _hand_over(self, lease: leases.Lease, stretches: contract.Stretches) -> None:
         """What is wrong with one asker ends that one's lease alone."""
@@ -177,7 +178,8 @@ class Sight:
     def _look(self) -> None:
         self._looked_at = frozenset(self._interfaces())
         self._sampler = self._open(self._looked_at)
-        self._stretch_ends = self._clock() + _STRETCH_SECONDS
+        self._opened_at = self._clock()
+        self._stretch_ends = self._opened_at + _STRETCH_SECONDS
 
     def _fail(self, failure: BaseException) -> None:
         """End all leases for this reason."""

@@ -69,14 +69,16 @@ def _spray(what: str, per_second: int, exponent: int, seconds: int, high: float)
 
 
 def _many_samples(seconds: int) -> list[Figure]:
-    """With a period that does not follow the traffic: more samples than any number of uplinks may bring."""
+    """With a period that does not follow the traffic: more samples than uplinks may bring, and as many as they may."""
     bounds = period.LEAST, period.LOW, period.HIGH
     period.LEAST, period.LOW, period.HIGH = HELD_PERIOD, 1 << 30, 1 << 30
     try:
-        per_second = MANY_SAMPLES * HELD_PERIOD // 1_428
         found = []
-        for what, exponent in (("UDP to many, some of them far larger (Zipf)", 1), ("UDP to many, all alike", 0)):
-            found += _spray(f"{what}, period held", per_second, exponent, seconds, high=3.0)
+        for what, samples, exponent in (
+            ("UDP to many, some of them far larger (Zipf), period held", MANY_SAMPLES, 1),
+            ("UDP to many, all alike, period held", 2 * bounds[2], 0),
+        ):
+            found += _spray(what, samples * HELD_PERIOD // 1_428, exponent, seconds, high=3.0)
         return found
     finally:
         period.LEAST, period.LOW, period.HIGH = bounds

@@ -72,7 +72,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         options.what += further
     elif further:
         near = _near(further[0].partition("=")[0], _options(made, verb)) if further[0].startswith("-") else ""
-        made.error(f"{' '.join(further)}: not understood{near}; kubectl cbl {verb or ''} --help has the options")
+        if verb is None and (meant := further[0].lstrip("-")) in VERBS:
+            near = f"; did you mean kubectl cbl {meant}?"
+        page = f"{PROGRAM} {verb} --help" if verb is not None else f"{PROGRAM} --help"
+        made.error(f"{' '.join(further)}: not understood{near}; {page} has the options")
     return options
 
 
@@ -81,6 +84,8 @@ def _no_verb(word: str, words: Sequence[str]) -> str:
     later = next((each for each in words if each in VERBS), None)
     if words[0].startswith("-") and later is not None:
         return f"the verb comes first: kubectl cbl {later} …"
+    if word.lower() == "help":
+        return f"there is no verb {word!r}; every verb explains itself: {PROGRAM} {later or 'slow'} --help"
     with contextlib.suppress(ValueError):
         values.address(word)
         return (

@@ -56,12 +56,20 @@ _UNREACHABLE = (
     'Put "',
     'Delete "',
 )
+_OLD_KUBECTL = "unknown flag: --raw"
+TOO_OLD = "this kubectl is too old: it makes no raw requests; install a newer one, or name one in KUBECTL"
 _NO_CLUSTER = "localhost:8080"  # where kubectl looks when nothing names a cluster
 _UNAUTHORIZED = "You must be logged in to the server"
 _CREDENTIALS = "getting credentials:"
 # Its log, which says the same in other words.
 _LOG_LINE = re.compile(r"[IWEF]\d{4} \d{2}:\d{2}:\d{2}\.\d+ +\d+ \S+:\d+\] ")
-_BEGINNINGS = ("Error from server", "error:", "The connection to the server", "Unable to connect to the server")
+_BEGINNINGS = (
+    "Error from server",
+    "error:",
+    "Error: ",
+    "The connection to the server",
+    "Unable to connect to the server",
+)
 _INVALID_BEGINS = re.compile(r'The \S+ ".*?" is invalid:')
 _LOG_MAY_BEGIN = re.compile(r"[IWEF](?:\d|$)")
 _LOG_BEGINS_MAX = 120
@@ -91,7 +99,9 @@ def read(text: str) -> KubectlError:
         return KubectlError(_REASONS.get(found[1] or "", Kind.OTHER), found[2].strip())
     if found := _INVALID.match(text):
         return KubectlError(Kind.INVALID, found[1].strip())
-    text = text.removeprefix("error: ")
+    text = text.removeprefix("error: ").removeprefix("Error: ")
+    if text.startswith(_OLD_KUBECTL):
+        return KubectlError(Kind.MISSING_PROGRAM, TOO_OLD)
     if text.startswith(_UNAUTHORIZED):
         return KubectlError(Kind.UNAUTHORIZED, text)
     if _CREDENTIALS in text:
@@ -160,5 +170,5 @@ NO_OPERATOR = (
 )
 OLD_OPERATOR = (
     "the client-bandwidth-operator of this cluster does not know {kind}: it is older than this plugin, or installed"
-    " without; bring its chart and its CRDs up to date"
+    " without (traffic.enabled: false); bring its chart and its CRDs up to date"
 )

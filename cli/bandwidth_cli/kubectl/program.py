@@ -82,10 +82,10 @@ class Kubectl:
         """Write a whole object, of the version that is in it. Raises KubectlError."""
         return self._json(["replace", "--raw", path + _written(dry_run)], body)
 
-    def delete(self, path: str, body: Json, *, dry_run: bool = False) -> Json:
-        """Delete an object, with DeleteOptions. Raises KubectlError."""
+    def delete(self, path: str, body: Json, *, dry_run: bool = False, seconds: int | None = None) -> Json:
+        """Delete an object, with DeleteOptions, in so many seconds. Raises KubectlError."""
         # Where there are options in the body, the API server passes over those of the query.
-        return self._json(["delete", "--raw", path], body | ({"dryRun": ["All"]} if dry_run else {}))
+        return self._json(["delete", "--raw", path], body | ({"dryRun": ["All"]} if dry_run else {}), seconds)
 
     def watch(self, path: str, query: str) -> subprocess.Popen[bytes]:
         """Start a kubectl that prints one event a line; `watching.Watch` reads them."""
@@ -97,8 +97,8 @@ class Kubectl:
         """Return what a kubectl without a request prints. Raises KubectlError."""
         return self._run(list(words), None).decode(errors="replace")
 
-    def _json(self, words: list[str], body: Json | None) -> Json:
-        answer = self._run(words, body)
+    def _json(self, words: list[str], body: Json | None, seconds: int | None = None) -> Json:
+        answer = self._run(words, body, seconds)
         try:
             read = json.loads(answer)
         except ValueError:
@@ -108,8 +108,8 @@ class Kubectl:
             raise KubectlError(Kind.OTHER, "kubectl printed no object; does KUBECTL name a kubectl?")
         return read
 
-    def _run(self, words: list[str], body: Json | None) -> bytes:
-        bound = WATCHED_SECONDS if self.terminal else UNWATCHED_SECONDS
+    def _run(self, words: list[str], body: Json | None, seconds: int | None = None) -> bytes:
+        bound = seconds or (WATCHED_SECONDS if self.terminal else UNWATCHED_SECONDS)
         command = [*self._command, *words, *self._flags]
         if not self._bounded:
             command.append(f"--request-timeout={bound}s")

@@ -30,7 +30,15 @@ def show(lines: Iterable[str]) -> None:
 
 def show_json(value: Any) -> None:
     """Print a value as JSON, as kubectl does."""
-    show([json.dumps(value, indent=4, ensure_ascii=False)])
+    text = json.dumps(value, indent=4, ensure_ascii=False)
+    show([_steering_nothing(line) for line in text.split("\n")])
+
+
+def _steering_nothing(line: str) -> str:
+    """Return a line of JSON with escapes for what a terminal may obey: JSON itself escapes only a part of that."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def show_object(value: Any, form: str) -> None:

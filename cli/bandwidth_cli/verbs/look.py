@@ -69,7 +69,11 @@ class Look:
         self._heard_at = time.monotonic()
         self._last: Answer | None = None
         self._told = ""  # why nothing new comes
-        self._refresh(0.0)
+        try:
+            self._refresh(0.0)
+        except BaseException:
+            self.question.close()
+            raise
 
     def descriptors(self) -> Sequence[int]:
         """Return what becomes readable when there may be an answer."""

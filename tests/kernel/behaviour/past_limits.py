@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 from bandwidth_lab import TcpFlow, ebpf
-from bandwidth_lab.ebpf_datapath import POD_PORT, DatapathNode, datapath_node
+from bandwidth_lab.ebpf_datapath import DatapathNode, datapath_node
 from bandwidth_lab.node import Node
 
 FOUND_SECONDS = 5.0
@@ -27,7 +27,7 @@ def bypassed_node(
 def from_pod(made: DatapathNode, family: int = 4, rate: float | None = None, client: int = 0) -> TcpFlow:
     """A transfer from the pod to a client, who dialled the node port."""
     return TcpFlow(
-        made.pod, made.clients[client], family=family, port=POD_PORT, dial=made.dial(family), rate_bits_per_second=rate
+        made.pod, made.clients[client], family=family, port=made.port, dial=made.dial(family), rate_bits_per_second=rate
     )
 
 

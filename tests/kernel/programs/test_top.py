@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from bandwidth_agent.commands.looking import uplinks
+from bandwidth_agent.settings import Settings
 from bandwidth_api import names
 from bandwidth_lab import Network, TcpFlow
 from bandwidth_lab.terminal import Terminal, terminal
@@ -400,3 +402,19 @@ def test_a_running_agent_is_not_disturbed(host: Host, network: Network, traffic:
     host.until_rate("2001:db8:0:2::11", 5_000_000)
     assert looking.wait(timeout=60) == 0
     assert host.stop() == 0
+
+
+def test_an_uplink_with_another_name_is_looked_at_at_once(host: Host) -> None:
+    """Renamed, or taken away and made again: not only when interfaces are read again after some seconds."""
+    made = host.namespace.call(lambda: uplinks.Uplinks(Settings()))
+    assert host.namespace.call(made.names) == ("eth0",)
+    host.namespace.ip(
+        "link set eth0 down", "link set eth0 name wan0", "link set wan0 up", "route add default dev wan0 scope link"
+    )
+    assert host.namespace.call(made.names) == ("wan0",)
+    host.namespace.ip("link del wan0")
+    assert host.namespace.call(made.names) == ("wan0",)  # looked for until another one has the route
+    host.namespace.ip("link add up1 type veth peer name far1", "link set far1 up", "link set up1 up")
+    host.namespace.ip("route add default dev up1 scope link")
+    assert host.namespace.call(made.names) == ("up1",)
+    made.close()

@@ -21,6 +21,7 @@ from bandwidth_lab.namespaces import Namespace
 from bandwidth_lab.topology import SERVER4, SERVER6, Host, Network, star
 
 NODE_PORT, POD_PORT = 30993, 8080
+SERVICE4, SERVICE6 = "192.0.2.77", "2001:db8:0:1::77"  # the pod's own too, where it answers directly
 POD4, POD6 = "10.9.0.2", "fd00:9::2"
 _NEXT4, _NEXT6 = "169.254.1.1", "fe80::1"  # the pod's gateway: the node, whatever its addresses
 
@@ -32,6 +33,12 @@ class DatapathNode:
     network: Network
     pod: Host
     pod_device: str
+    direct: bool = False  # the pod answers under the address that was dialled
+
+    @property
+    def port(self) -> int:
+        """Where the pod listens."""
+        return NODE_PORT if self.direct else POD_PORT
 
     @property
     def node(self) -> Namespace:
@@ -45,7 +52,8 @@ class DatapathNode:
 
     def dial(self, family: int) -> tuple[str, int]:
         """The address and port under which clients reach the pod."""
-        return (SERVER4 if family == 4 else SERVER6), NODE_PORT
+        four, six = (SERVICE4, SERVICE6) if self.direct else (SERVER4, SERVER6)
+        return (four if family == 4 else six), NODE_PORT
 
 
 @contextlib.contextmanager
@@ -59,26 +67,31 @@ def datapath_node(
     ends_walk: bool = True,
     uplinks: int = 1,
     leaves_by: str = "eth0",
+    direct: bool = False,
+    pref: int = 1,
 ) -> Iterator[DatapathNode]:
     """A star whose server has a pod behind such a datapath. `names`: of the filters from the pod, from and to the net.
 
     `ends_walk`: the program on the way to the net lets no later program or filter see the packet. `leaves_by`: the
-    uplink by which the pod's packets go; clients dial the first one.
+    uplink by which the pod's packets go; clients dial the first one. `direct`: nothing is translated, the pod has the
+    address of the service itself (direct server return). `pref`: of the filters.
     """
     with star(clients, uplinks=uplinks, prefix=prefix) as network, contextlib.ExitStack() as stack:
         node = network.server.namespace
         pod = _pod(network, pod_device)
-        made = DatapathNode(network, Host(pod, "eth0", POD4, POD6), pod_device)
+        made = DatapathNode(network, Host(pod, "eth0", POD4, POD6), pod_device, direct)
+        if direct:
+            _share_address(made)
         uplink, behind = (node.call(lambda n=name: socket.if_nametoindex(n)) for name in (leaves_by, pod_device))  # type: ignore[misc]
         if way == "cls_bpf":
             node.tc(*(f"qdisc add dev {name} clsact" for name in sorted({"eth0", leaves_by, pod_device})))
         programs: tuple[tuple[str, ebpf.Side, bytes], ...] = (
-            (pod_device, "ingress", translated(source=True, onto=uplink)),
-            ("eth0", "ingress", translated(source=False, onto=behind)),
+            (pod_device, "ingress", translated(source=True, onto=uplink, direct=direct)),
+            ("eth0", "ingress", translated(source=False, onto=behind, direct=direct)),
             (leaves_by, "egress", ebpf.verdict(ebpf.PASS if ends_walk else ebpf.NEXT)),
         )
         for (device, side, program), name in zip(programs, names, strict=True):
-            stack.enter_context(ebpf.attached(node, device, side, program, way=way, name=name))
+            stack.enter_context(ebpf.attached(node, device, side, program, way=way, name=name, pref=pref))
         yield made
 
 
@@ -108,14 +121,31 @@ def _hardware_address(namespace: Namespace, device: str) -> str:
     return str(json.loads(namespace.run(["ip", "-j", "link", "show", device]).stdout)[0]["address"])
 
 
-def translated(*, source: bool, onto: int) -> bytes:
+def _share_address(made: DatapathNode) -> None:
+    """Give the pod the address of the service, and have the router send it to the node."""
+    assert made.network.router is not None
+    uplink, far = _hardware_address(made.node, "eth0"), _hardware_address(made.pod.namespace, "eth0")
+    made.pod.namespace.ip("link set lo up")
+    for address, length in ((SERVICE4, 32), (SERVICE6, 128)):
+        made.pod.namespace.ip(f"address add {address}/{length} dev lo")
+        made.network.router.ip(f"neighbour add {address} lladdr {uplink} dev uplink0 nud permanent")
+        made.node.ip(
+            f"route add {address}/{length} dev {made.pod_device}",
+            f"neighbour add {address} lladdr {far} dev {made.pod_device} nud permanent",
+        )
+
+
+def translated(*, source: bool, onto: int, direct: bool = False) -> bytes:
     """The program that translates pod:port as source to node:node port, or node:node port as destination back.
 
-    What it translates it sends out of the interface with the index `onto`; all else goes on as it is.
+    What it translates it sends out of the interface with the index `onto`; all else goes on as it is. `direct`: both
+    are the service's own address and port.
     """
     every = []
-    for family, af, pod, node in ((4, socket.AF_INET, POD4, SERVER4), (6, socket.AF_INET6, POD6, SERVER6)):
-        inside = End(socket.inet_pton(af, pod), POD_PORT)
+    inside_port = NODE_PORT if direct else POD_PORT
+    ends4, ends6 = ((SERVICE4, SERVICE4), (SERVICE6, SERVICE6)) if direct else ((POD4, SERVER4), (POD6, SERVER6))
+    for family, af, (pod, node) in ((4, socket.AF_INET, ends4), (6, socket.AF_INET6, ends6)):
+        inside = End(socket.inet_pton(af, pod), inside_port)
         outside = End(socket.inet_pton(af, node), NODE_PORT)
         if source:
             every.append(Translation(family, inside, End(), onto, new_source=outside))

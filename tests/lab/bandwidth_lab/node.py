@@ -56,6 +56,14 @@ def no_false_alarm() -> Iterator[None]:
     assert not wrong, wrong
 
 
+def pause_seconds(took: float, least: float = 0.02) -> float:
+    """How long to wait between two looks at something that each take so many seconds.
+
+    Tests run beside each other: who waits for something should not keep the others from it.
+    """
+    return min(0.1, max(least, 4 * took))
+
+
 def whole_second(ahead: float) -> datetime.datetime:
     """The time in at most so many seconds, as manifests write it."""
     return (datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=ahead)).replace(microsecond=0)
@@ -186,15 +194,17 @@ class Node:
 
     def until(self, holds: Callable[[], bool], seconds: float | None = None) -> float:
         """Wait until something holds: the seconds that it took. Fails with the agent's log when it never does."""
-        started = time.monotonic()
+        started = asked = time.monotonic()
         seconds = self.patience_seconds if seconds is None else seconds
         while not holds():
-            if time.monotonic() - started > seconds:
+            answered = time.monotonic()
+            if answered - started > seconds:
                 log = self.log.read_text() if self.log.exists() else ""
                 raise AssertionError(f"still not so after {seconds:g} s; the agent said:\n{log[-4000:]}")
             if self.process is not None and self.process.poll() is not None:
                 raise AssertionError(f"the agent ended with {self.process.poll()}:\n{self.log.read_text()[-4000:]}")
-            time.sleep(0.02)
+            time.sleep(pause_seconds(answered - asked))
+            asked = time.monotonic()
         return time.monotonic() - started
 
     def until_rate(self, client: str, rate: int | None, seconds: float | None = None) -> float:

@@ -128,6 +128,17 @@ def running(folder: pathlib.Path, *words: str, **environment: str) -> Iterator[R
         made.close()
 
 
+def test_the_prompt_comes_to_an_empty_line(tmp_path: pathlib.Path) -> None:
+    """A terminal without a second screen keeps what was drawn, and its last line is where the shell goes on."""
+    with running(tmp_path, TERM="vt100") as shown:
+        shown.until(b"192.0.2.8")
+        shown.until(b"q quit")
+        drawn = len(shown.written)
+        shown.type(b"q")
+        assert shown.ended() == 0
+        assert b"\x1b[J" in shown.written[drawn:]  # to the end of the screen
+
+
 @pytest.mark.parametrize(
     ("words", "keys", "number", "code", "says"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pathlib
 import tomllib
 
@@ -42,3 +43,15 @@ def test_a_script_for_each_shell(shell: str) -> None:
     text = completion.SCRIPTS[shell]
     assert "kubectl-cbl __complete" in text
     assert not any(f" {verb} " in text.replace("completion", "") for verb in parser.VERBS if verb != "list")
+
+
+def test_the_beginning_of_the_single_file_can_be_read_by_older_pythons() -> None:
+    """Which are there as `python3` on many a server: it says then which one is needed, and no syntax error does."""
+    text = (ROOT / "cli" / "bandwidth_cli" / "single_file.py").read_text()
+    tree = ast.parse(text, feature_version=(3, 6))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    annotations = [
+        each.annotation for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for each in node.args.args
+    ]
+    annotations += [node.returns for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert all(isinstance(each, ast.Name | ast.Constant) for each in annotations)  # none that an older one evaluates

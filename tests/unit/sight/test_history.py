@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from bandwidth_api import addresses
-from bandwidth_sight import history
+from bandwidth_sight import history, merging
 from bandwidth_sight.history import History, Sampled
 
 PERIOD = 16384
@@ -145,3 +145,69 @@ def test_a_long_stretch_counts_with_its_own_length() -> None:
     add(made, {1: 300})
     made.turn(131.0)
     assert made.snapshot(0.0).rows[0].rates[0].bits_per_second == pytest.approx(300 * PERIOD * 8 / 30)
+
+
+def changing(second: int, count: int) -> dict[bytes, tuple[float, int, float]]:
+    """So many addresses of one /64 that come never again, each sampled once, and one client that stays."""
+    fresh = {(0x20010DB8_00070000 << 64 | second << 20 | n).to_bytes(16): n for n in range(count)}
+    return dict.fromkeys(fresh, (float(PERIOD), 1, float(PERIOD**2))) | {
+        address(1): (100.0 * PERIOD, 100, 100.0 * PERIOD**2)
+    }
+
+
+def test_who_changes_his_address_with_every_packet_is_one_network() -> None:
+    """No address of his is large enough for a row, and most are not even remembered; all their bytes are in the /64."""
+    made = History(100.0)
+    for number in range(1, 71):
+        made.add(Sampled(changing(number, 2_000), {}, None, 0))
+        assert made.turn(100.0 + number)
+    seen = made.snapshot(0.0)
+    grouped = merging.fold(merging.group(seen))
+    rates = {addresses.write(row.client): row.rates for row in grouped.rows}
+    assert list(rates) == ["2001:db8:7::/64", "10.0.0.0/24"]
+    for window in range(3):
+        assert rates["2001:db8:7::/64"][window].bits_per_second == pytest.approx(2_000 * PERIOD * 8)
+        assert rates["10.0.0.0/24"][window].bits_per_second == pytest.approx(100 * PERIOD * 8)
+        assert grouped.totals[window].bits_per_second == pytest.approx(seen.totals[window].bits_per_second)
+        assert grouped.totals[window].samples == seen.totals[window].samples
+    assert grouped.folded.clients == 0
+    assert [addresses.write(row.client) for row in merging.fold(seen).rows] == ["10.0.0.1"]
+
+
+def test_networks_begin_when_their_clients_do() -> None:
+    """A stretch that was under way already is as long for the network as for the clients in it."""
+    made = History(100.0)
+    made.start(98.0)
+    add(made, {1: 100})
+    assert made.turn(102.0)
+    seen = made.snapshot(0.0)
+    assert [row.rates for row in seen.networks] == [row.rates for row in seen.rows]
+    assert seen.rows[0].rates[1].bits_per_second == pytest.approx(100 * PERIOD * 8 / 4)
+
+
+def test_networks_of_limits_take_in_what_has_no_row() -> None:
+    """A wider one all of it; of a narrower one only the clients that have a row are known to be in it."""
+    made = History(100.0)
+    for number in range(1, 4):
+        made.add(Sampled(changing(number, 600), {}, None, 0))
+        assert made.turn(100.0 + number)
+    wider = merging.group(made.snapshot(0.0), [addresses.network("2001:db8::/32")])
+    assert addresses.write(wider.rows[0].client) == "2001:db8::/32"
+    assert wider.rows[0].rates[0].bits_per_second == pytest.approx(600 * PERIOD * 8)
+    narrower = merging.group(made.snapshot(0.0), [addresses.network("2001:db8:7::/96")])
+    of = {addresses.write(row.client): row.rates[0].samples for row in narrower.rows}
+    assert of["2001:db8:7::/96"] + of["2001:db8:7::/64"] == 1_200
+    assert narrower.totals[0].samples == made.snapshot(0.0).totals[0].samples
+
+
+def test_networks_take_a_bounded_memory_and_little_of_a_snapshot() -> None:
+    """Each address of a scan may be in a network of its own."""
+    made = History(100.0)
+    chance = random.Random(3)
+    for number in range(1, 64):
+        found = {chance.getrandbits(32).to_bytes(4): (float(PERIOD), 1, float(PERIOD**2)) for _ in range(1_000)}
+        made.add(Sampled(found, {}, None, 0))
+        made.turn(100.0 + number)
+    assert made._networks is not None
+    assert len(made._networks._windows[-1].clients) <= 61 * 2 * history.NETWORKS
+    assert len(made.snapshot(0.0).networks) <= history.NETWORKS

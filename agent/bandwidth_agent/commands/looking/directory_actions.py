@@ -12,7 +12,7 @@ import os
 import pathlib
 import secrets
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from bandwidth_agent import reconcile
 from bandwidth_agent.commands.looking import overlapping, uplinks
@@ -22,6 +22,7 @@ from bandwidth_agent.kernel import refusals
 from bandwidth_agent.limits import Wanted, failsafe
 from bandwidth_agent.planner import describe
 from bandwidth_agent.planner.classifier import ownership
+from bandwidth_agent.process import lock
 from bandwidth_api import plan
 from bandwidth_sight import draft as drafts
 from bandwidth_sight.draft import Draft
@@ -70,7 +71,7 @@ class ShownOnly:
     def write_yaml(self, preview: Preview, path: str) -> str:
         if not path:
             raise SourceError("no manifest directory is known here: press w and name a file")
-        return write_new(pathlib.Path(path), preview.yaml)
+        return write_new(named(path), preview.yaml)
 
 
 _NO_DIRECTORY = (
@@ -105,8 +106,16 @@ def _quoted(text: str) -> str:
 class DirectoryActions:
     """Limits of one manifest directory."""
 
-    def __init__(self, checks: Checks, options: Options, directory: pathlib.Path) -> None:
+    def __init__(
+        self,
+        checks: Checks,
+        options: Options,
+        directory: pathlib.Path,
+        agent_runs: Callable[[], bool | None] = lock.running,
+    ) -> None:
+        """`agent_runs`: whether one runs in this network namespace; None: not known."""
         self._checks, self._options, self._directory = checks, options, directory
+        self._agent_runs = agent_runs
 
     def refusal(self, client: plan.Prefix) -> str:
         return self._checks.refusal(client)
@@ -132,10 +141,13 @@ class DirectoryActions:
 
     def apply(self, preview: Preview) -> str:
         path = write_new(self._path(preview.draft), preview.yaml)
+        if self._agent_runs() is False:
+            command = f"bandwidth-agent run --manifests {self._directory}"
+            return f"written: {path}; no agent runs here: {command} puts it in force"
         return f"written: {path}; an agent that follows the directory puts it in force within a second"
 
     def write_yaml(self, preview: Preview, path: str) -> str:
-        return write_new(pathlib.Path(path) if path else self._path(preview.draft), preview.yaml)
+        return write_new(named(path) if path else self._path(preview.draft), preview.yaml)
 
     def _path(self, draft: Draft) -> pathlib.Path:
         return self._directory / f"{draft.name}.yaml"
@@ -150,6 +162,13 @@ def entry(draft: Draft) -> plan.PlanEntry:
     if not isinstance(parsed, limit.Limit):
         raise SourceError("; ".join(f"{problem.field}: {problem.message}" for problem in parsed))
     return compiler.entry(parsed, now=time.time())
+
+
+def named(path: str) -> pathlib.Path:
+    """Return the file that was typed, with `~` as a shell reads it."""
+    with contextlib.suppress(RuntimeError):  # nobody knows that home
+        return pathlib.Path(path).expanduser()
+    return pathlib.Path(path)
 
 
 def write_new(path: pathlib.Path, text: str) -> str:
@@ -199,7 +218,7 @@ class _Planned:
         lines = [line for step in prepared.changes for line in describe.lines(step, labels)]
         if before.changes:
             lines += [
-                f"of these {len(before.changes)} steps are of other limits: no agent keeps the directory in force"
+                f"({len(before.changes)} of these steps are of other limits: no agent keeps the directory in force)"
             ]
         if len(lines) > CHANGES_MAX:
             lines = [*lines[:CHANGES_MAX], f"… and {len(lines) - CHANGES_MAX} more"]

@@ -73,7 +73,6 @@ class HostSource:
         for end in (self._woken, self._wake):
             os.set_blocking(end, False)
         self._grant: sight.Grant | None = None
-        self._capacity: tuple[tuple[str, ...], int | None] = ((), None)
         try:
             self._begin()
         except OSError:
@@ -170,11 +169,9 @@ class HostSource:
     def snapshot(self) -> Snapshot:
         """Return what is known now; rows are single clients, none of them folded."""
         names = tuple(self._names())
-        if names != self._capacity[0]:
-            self._capacity = (names, self._speed(names))
         limits = self._limits.read()
         taken = self._history.snapshot(
-            self._wall(), interfaces=names, capacity_bits_per_second=self._capacity[1], notes=self._notes()
+            self._wall(), interfaces=names, capacity_bits_per_second=self._speed(names), notes=self._notes()
         )
         peers = self._peers()
         return dataclasses.replace(taken, rows=tuple(self._row(row, limits, peers) for row in taken.rows))

@@ -27,7 +27,8 @@ class Resolver:
         if not self._waiting.acquire(blocking=False):
             raise SourceError("the resolver still has not answered earlier questions; try again later")
         answers: list[str] = []
-        asking = threading.Thread(target=self._ask, args=(text, answers), name="name", daemon=True)
+        failures: list[int] = []
+        asking = threading.Thread(target=self._ask, args=(text, answers, failures), name="name", daemon=True)
         try:
             asking.start()
         except RuntimeError as error:
@@ -36,14 +37,18 @@ class Resolver:
         asking.join(self._patience_seconds)
         if asking.is_alive():
             raise SourceError(f"no answer about {text} within {self._patience_seconds:g} s")
+        if failures and failures[0] != socket.EAI_NONAME:
+            raise SourceError(f"the resolver of this host does not say whether {text} has a name")
         if not answers:
             raise SourceError(f"{text} has no name")
         return answers[0]
 
-    def _ask(self, text: str, answers: list[str]) -> None:
+    def _ask(self, text: str, answers: list[str], failures: list[int]) -> None:
         try:
             answers.append(socket.getnameinfo((text, 0), socket.NI_NAMEREQD)[0][:NAME_MAX])
-        except (OSError, UnicodeError):
-            pass  # no name
+        except UnicodeError:
+            pass  # no name that one could show
+        except OSError as error:
+            failures.append(error.errno or 0)
         finally:
             self._waiting.release()

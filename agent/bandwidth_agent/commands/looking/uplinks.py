@@ -36,6 +36,7 @@ class Uplinks:
         self._control = tc.TrafficControl()
         self._lock = threading.Lock()  # the thread of the sampler asks too
         self._names: tuple[str, ...] = ()
+        self._indexes: tuple[int, ...] = ()
         self._read_at = float("-inf")
         self._peers: Mapping[Prefix, str] = {}
         self._peers_read_at = float("-inf")
@@ -65,9 +66,13 @@ class Uplinks:
         return self._peers
 
     def names(self) -> tuple[str, ...]:
-        """Return the interfaces, read again every few seconds; what was read last where that fails."""
+        """Return the interfaces, read again every few seconds, and at once when one is gone, renamed or made again.
+
+        What was read last where that fails.
+        """
         now = time.monotonic()
-        if now - self._read_at >= REREAD_SECONDS:
+        indexes = _indexes(self._names)
+        if now - self._read_at >= REREAD_SECONDS or indexes != self._indexes or not all(indexes):
             self._read_at = now
             try:
                 shaped = placement.egress(self.facts(), self._settings.interfaces)
@@ -75,6 +80,7 @@ class Uplinks:
                 return self._names
             # While none is there (a cable, a route that is changed) those of before are looked for.
             self._names = tuple(interface.name for interface in shaped) or self._names
+            self._indexes = _indexes(self._names)
         return self._names
 
     def why_none(self) -> str:
@@ -87,6 +93,17 @@ class Uplinks:
 
     def close(self) -> None:
         self._control.close()
+
+
+def _indexes(names: Iterable[str]) -> tuple[int, ...]:
+    """Return the index of each device, 0 for one that is not there: a look-up, no list of all devices."""
+
+    def index(name: str) -> int:
+        with contextlib.suppress(OSError):
+            return socket.if_nametoindex(name)
+        return 0
+
+    return tuple(map(index, names))
 
 
 def capacity(interfaces: Collection[str]) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from bandwidth_runtime import result
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # not at run time, so that --help need not load the lock
 FAILED = 1  # exit code: it cannot run here, or a part of it failed
 
 _NEEDED = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
+_BOTH = tuple(_NEEDED.values())
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -35,10 +37,10 @@ def lacking() -> tuple[str, ...]:
     return tuple(name for bit, name in _NEEDED.items() if not _effective() >> bit & 1)
 
 
-def remedy() -> str:
-    """Return what to do about capabilities that are missing."""
+def remedy(names: Collection[str] = _BOTH) -> str:
+    """Return what to do about capabilities that are missing; `names`: those that it takes."""
     if os.geteuid():
-        return "run it as root, or give it CAP_NET_ADMIN and CAP_NET_RAW"
+        return f"run it as root, or give it {' and '.join(names)}"
     return "the container or service must be given them"
 
 

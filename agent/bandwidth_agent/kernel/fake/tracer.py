@@ -54,13 +54,20 @@ class Tracer:
             return self._behind_programs(mark, priority, interface)
         own = names.HTB_MAJOR << 16 | number
         if program.shard is None:
-            return self._behind_programs(mark, own, interface)
+            return self._slower(self._behind_programs(mark, own, interface), self._in_tree(interface, mark, own))
         pair = self._state.pairs.get(program.shard)
         if pair is None or not pair.healthy:
             return "dropped"
         found = self._in_tree(names.pair(program.shard), 0, own)
         behind = self._behind_programs(mark, priority, interface)
         return behind if found == "unshaped" or behind == "dropped" else found
+
+    def _slower(self, found: Verdict, root: Verdict) -> Verdict:
+        """Behind an ifb a packet comes to the interface's own root too, with the priority that our program gave it."""
+        if not isinstance(found, ClassAddress) or not isinstance(root, ClassAddress):
+            return found
+        speeds = [self._state.trees[device].classes[minor].ceil for device, minor in (found, root)]
+        return found if speeds[0] <= speeds[1] else root
 
     def number(self, family: int, address: int, protocol: str, port: int) -> int:
         """Return the class number that our programs give a packet; 0 for none."""

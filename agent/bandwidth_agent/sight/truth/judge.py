@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from bandwidth_agent.kernel import model
 from bandwidth_agent.sight.truth import look
@@ -88,6 +88,8 @@ class Judge:
         self._evidence: dict[int, dict[look.Scope, _Evidence]] = {}  # by class
         self._doubts: dict[int, dict[look.Scope, float]] = {}  # → when a look first showed it to go past the class
         self._found: dict[ClassKey, dict[look.Scope, Finding]] = {}
+        self._unconfirmed: list[tuple[ClassKey, look.Scope]] = []  # of these, what no pass has confirmed yet
+        self._withdrawn: dict[tuple[ClassKey, look.Scope], float] = {}  # → when it was found, but our objects missing
         self._names: frozenset[str] | None = frozenset()  # of verified limits; None: to be worked out again
 
     @property
@@ -118,6 +120,23 @@ class Judge:
         """Whether one more look may find a limit bypassed."""
         return bool(self._doubts)
 
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether something was found since the kernel was last seen to be as it should."""
+        return bool(self._unconfirmed)
+
+    def confirm(self, now: float, *, sound: bool) -> None:
+        """Take whether the kernel was as it should when it was last read; if not, what was just found is no finding.
+
+        But once in a while only: repairs that follow one another must not hide what goes past a limit.
+        """
+        again = {item: at for item, at in self._withdrawn.items() if now - at < FORGET_SECONDS}
+        for item in () if sound else self._unconfirmed:
+            if item not in again:
+                again[item] = now
+                self._end(*item)
+        self._unconfirmed, self._withdrawn = [], again
+
     def forget(self, numbers: Iterable[int]) -> None:
         """Forget what was seen of these classes: they are made anew. A bypass is not forgotten by that."""
         for number in numbers:
@@ -141,10 +160,8 @@ class Judge:
     def shaped(self, uplinks: Collection[str]) -> None:
         """Take the interfaces on which limits are enforced; what was found of a part on another is forgotten."""
         for key, found in list(self._found.items()):
-            kept = {scope: each for scope, each in found.items() if scope.interface in ("", *uplinks)}
-            if len(kept) < len(found):
-                self._names = None
-                self._found = {**self._found, key: kept} if kept else _without(self._found, key)
+            for scope in [scope for scope in found if scope.interface not in ("", *uplinks)]:
+                self._end(key, scope)
 
     def _drop(self, number: int) -> None:
         if number in self._verified:
@@ -228,11 +245,19 @@ class Judge:
                 self._verified.discard(number)
                 shown = evidence.packets, evidence.left_bytes, evidence.through_bytes
                 self._found[key] = {**found, scope: Finding(*shown, last.interface, last.client, scope)}
+                self._unconfirmed.append((key, scope))
         elif evidence.held:
             self._settle(number, scope)
             if scope in found and not self._doubts_within(number, scope):
-                kept = _without(found, scope)
-                self._found = {**self._found, key: kept} if kept else _without(self._found, key)
+                self._end(key, scope)
+
+    def _end(self, key: ClassKey, scope: look.Scope) -> None:
+        """End a finding."""
+        self._names = None
+        if kept := _without(self._found.get(key, {}), scope):
+            self._found[key] = kept
+        else:
+            self._found.pop(key, None)
 
     def _settle(self, number: int, scope: look.Scope) -> None:
         """End a doubt."""
@@ -277,9 +302,5 @@ def _shows_past(passage: look.Passage) -> bool:
     return evidence.enough and evidence.past
 
 
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-
-
-def _without(found: Mapping[_Key, _Value], key: _Key) -> dict[_Key, _Value]:
-    return {each: value for each, value in found.items() if each != key}
+def _without(found: Mapping[look.Scope, Finding], scope: look.Scope) -> dict[look.Scope, Finding]:
+    return {each: finding for each, finding in found.items() if each != scope}

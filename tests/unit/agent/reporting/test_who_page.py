@@ -97,6 +97,28 @@ def test_below_the_table_is_how_it_is_found() -> None:
     assert "found by    set cbl-v4, entry 203.0.113.7: mark 0x10000/0xffff0000, class 7cb1:1 on cbl0" in shown
 
 
+def test_what_a_class_let_out_is_of_the_time_in_which_it_was_counted() -> None:
+    """Counters are read before a capture and after it: on a busy host that is a good deal longer than the capture."""
+    node = shaped.Node(entry("mail", CLIENT, rate=12 * MBIT))
+    found = asked(node, CLIENT, send=sends(node))
+    assert found.seen is not None
+    slowly = dataclasses.replace(found.seen, seconds=found.seen.seconds / 2)
+    shown = page(dataclasses.replace(found, seen=slowly))
+    assert "            to all clients of mail: 24 Mbit/s left, and its class let 12.11 Mbit/s out" in shown
+
+
+def test_the_way_of_what_is_no_client() -> None:
+    """Nobody would believe that no route leads to this host itself, or to a multicast group."""
+    node = shaped.Node(entry("mail", CLIENT))
+    node.kernel.node = dataclasses.replace(node.kernel.node, addresses=frozenset({addresses.parse("192.0.2.1")}))
+    nowhere = [dataclasses.replace(asked(node, text), ways=()) for text in ("192.0.2.1", "224.0.0.5", CLIENT)]
+    assert [next(line for line in page(found) if line.startswith("way")) for found in nowhere] == [
+        "way         none: what is sent to it stays on this host",
+        "way         none is asked for: no client has such an address",
+        "way         no route leads there: no packet leaves for it",
+    ]
+
+
 def test_exceptions_and_protection_are_told() -> None:
     """Why an address in a limited network has no limit, and why none may be made for it."""
     excepted = dataclasses.replace(entry("net", "203.0.113.0/24"), excepted=(addresses.parse(CLIENT),))

@@ -61,6 +61,8 @@ def test_examples_are_calls_that_are_understood(text: str) -> None:
         (["slow", "203.0.113.7", "--ports", "993,imap"], "--ports 143,993"),
         (["slow", "203.0.113.7", "--ports", "DNS/udp"], "53,53/udp"),
         (["--rate", "5Mbit", "slow", "203.0.113.7"], "the verb comes first: kubectl cbl slow"),
+        (["--version"], "did you mean kubectl cbl version?"),
+        (["help", "who"], "kubectl cbl who --help"),
         (["203.0.113.7"], "kubectl cbl who 203.0.113.7"),
         (["who", "not-an-address"], "no IPv4"),
         (["top", "--nodes", ","], "names 0 nodes"),

@@ -41,7 +41,7 @@ def test_an_address_may_be_in_any_clear_form(text: str, written: str) -> None:
         ("fe80::1%eth0", "fe80::1"),
         ("127.0.0.1", "loopback"),
         ("0.0.0.0/0", "too wide"),
-        ("mail.example.com", "write for example"),
+        ("mail.example.com", "names are not looked up"),
         ("224.0.0.1", "multicast"),
     ],
 )

@@ -23,6 +23,11 @@ INVALID = (
         (FORBIDDEN, Kind.FORBIDDEN, "bob"),
         ("Error from server (NotFound): the server could not find the requested resource", Kind.NOT_FOUND, "requested"),
         ("Error from server (AlreadyExists): x already exists", Kind.EXISTS, "x already exists"),
+        (
+            "Error: unknown flag: --raw\nSee 'kubectl create --help' for usage.",
+            Kind.MISSING_PROGRAM,
+            failures.TOO_OLD,
+        ),
         ("Error from server (Conflict): Operation cannot be fulfilled", Kind.CONFLICT, "Operation"),
         ('Error from server (BadRequest): strict decoding error: unknown field "spec.foo"', Kind.INVALID, "spec.foo"),
         ("Error from server (Expired): too old resource version", Kind.EXPIRED, "too old"),
@@ -68,10 +73,18 @@ def test_no_cluster_at_all_is_told_as_such() -> None:
     assert "KUBECONFIG" in failures.explained(error, Asked("list", "clientbandwidthlimits"))
 
 
+def test_a_name_that_somebody_else_took_meanwhile_has_all_ways_on() -> None:
+    """Two people may slow the same client at once; the second learns how to change what the first made."""
+    error = failures.read("Error from server (AlreadyExists): x already exists")
+    said = failures.explained(error, Asked("create", "clientbandwidthlimits", "slow-203-0-113-7"))
+    assert all(way in said for way in ("--replace", "kubectl cbl lift slow-203-0-113-7", "--name"))
+
+
 @pytest.mark.parametrize(
     ("line", "begins"),
     [
         ("error: x", True),
+        ("Error: unknown flag: --raw", True),
         ("Error from server (X): y", True),
         ('The Thing "x" is invalid: y', True),
         ("The browser is opened for you", False),

@@ -55,7 +55,20 @@ def _ask(connected: netlink.Socket, group: int, attributes: bytes) -> netlink.Re
 def holder() -> int:
     """Return the netlink port of the socket that holds the group, mostly its process id; 0 if it is not known."""
     try:
-        lines = _LISTED.read_text().splitlines()
+        return _holder() or 0
     except OSError:
         return 0
-    return next((int(words[1]) for line in lines if (words := line.split()) and int(words[0]) == GROUP), 0)
+
+
+def held() -> bool | None:
+    """Return whether a socket holds the group; None where that is not known: there are no groups, or no right to it."""
+    try:
+        return _holder() is not None
+    except OSError:
+        return None
+
+
+def _holder() -> int | None:
+    """The netlink port of the holder; None: there is none. Raises OSError where the groups cannot be listed."""
+    lines = _LISTED.read_text().splitlines()
+    return next((int(words[1]) for line in lines if (words := line.split()) and int(words[0]) == GROUP), None)

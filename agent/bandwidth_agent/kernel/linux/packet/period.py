@@ -15,11 +15,13 @@ FIRST = 1 << 16  # until there was a look at the traffic
 # A sample costs the reader 1 to 3 µs with all that is kept of it: about 1 % of a core at most. Half of the high number
 # is more than the low one, or the period would go to and fro.
 LOW, HIGH = 1_500, 3_500
+_STEPS = 4
 
 
 def following(period: int, samples_per_second: float, mean_bytes: float = 0.0) -> int:
     """Return the period for traffic of which so many samples come with this one: longer at once, shorter by steps.
 
+    A step is a halving, or where there is next to nothing up to four: from few samples nobody can tell more.
     `mean_bytes`: the mean length of the packets that were sampled. Where they are longer than the period all of them
     are, and fewer come only with a period that is longer than they are.
     """
@@ -27,5 +29,6 @@ def following(period: int, samples_per_second: float, mean_bytes: float = 0.0) -
         stood_for = max(period, math.ceil(mean_bytes))
         return min(MOST, 1 << math.ceil(math.log2(stood_for * samples_per_second / HIGH)))
     if samples_per_second < LOW:
-        return max(LEAST, period >> 1)
+        step = math.log2(LOW / max(samples_per_second, LOW >> _STEPS))
+        return max(LEAST, period >> max(1, math.floor(step)))
     return period

@@ -12,7 +12,7 @@ from bandwidth_agent.commands.looking.directory_actions import ShownOnly, write_
 from bandwidth_api import addresses
 from bandwidth_api.plan import Mode
 from bandwidth_sight import draft as drafts
-from bandwidth_sight.source import SourceError
+from bandwidth_sight.source import Preview, SourceError
 
 CLIENT = addresses.parse("203.0.113.7")
 
@@ -87,3 +87,31 @@ def test_the_entry_is_that_of_the_file() -> None:
     entry = directory_actions.entry(made(observe=True))
     assert (entry.clients, entry.rate_bits_per_second, entry.mode) == ((CLIENT,), 5_000_000, Mode.OBSERVE)
     assert entry.expires_at == pytest.approx(entry.created_at + 3600)
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        (True, "an agent that follows the directory puts it in force within a second"),
+        (None, "an agent that follows the directory puts it in force within a second"),
+        (False, "no agent runs here: bandwidth-agent run --manifests {} puts it in force"),
+    ],
+)
+def test_it_is_said_where_nobody_puts_the_file_in_force(tmp_path: pathlib.Path, runs: bool | None, says: str) -> None:
+    """Whoever wrote a limit on a host without an agent would wait for it in vain."""
+    actions = directory_actions.DirectoryActions(
+        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        tmp_path,
+        agent_runs=lambda: runs,
+    )
+    draft = made()
+    preview = Preview(draft, drafts.as_yaml(draft), (), "Write?")
+    assert actions.apply(preview) == f"written: {tmp_path}/slow-203-0-113-7.yaml; {says.format(tmp_path)}"
+
+
+def test_a_path_may_begin_with_the_home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every shell reads it; a home that nobody knows is a name like any other."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert directory_actions.named("~/slow.yaml") == tmp_path / "slow.yaml"
+    assert directory_actions.named("~nobody-of-this-name/x.yaml") == pathlib.Path("~nobody-of-this-name/x.yaml")

@@ -35,7 +35,9 @@ class Bench:
 
     def __init__(self, clock: Clock) -> None:
         self.kernel, self.clock = fake_kernel.FakeKernel(), clock
+        self.kernel.at = clock.now
         self.turns: list[Callable[[], None]] = []
+        self.speed: int | None = 10**9
         self.sight = sight.Sight(self.kernel.sampler, lambda: ["eth0"], clock=clock, start=self.turns.append)
         self.limits = limit_reader.LimitReader(
             limit_reader.Kernel(Refusing(), dict),
@@ -49,7 +51,7 @@ class Bench:
             directory_actions.ShownOnly(None, in_cluster=True),  # type: ignore[arg-type]
             own_addresses=frozenset({Prefix(4, OWN, 32)}),
             peers=lambda: {Prefix(4, OTHER, 32): "next hop of 10.244.1.0/24"},
-            speed=lambda names: 10**9 * len(names),
+            speed=lambda names: self.speed and self.speed * len(names),
             clock=clock,
             wall=lambda: 1e9,
         )
@@ -83,6 +85,20 @@ def test_two_seconds_make_a_snapshot(bench: Bench) -> None:
     assert bench.source.poll() is None
     bench.second(CLIENT)
     assert bench.source.poll() is not None
+    bench.source.close()
+
+
+def test_a_cable_that_comes_back_has_its_speed(bench: Bench) -> None:
+    """A device that is down says none; when it is up again, or at another speed, the first line says so."""
+    said = []
+    for speed in (None, 10**9, 10**8):
+        bench.speed = speed
+        bench.second(CLIENT)
+        bench.second(CLIENT)
+        seen = bench.source.poll()
+        assert seen is not None
+        said.append(seen.capacity_bits_per_second)
+    assert said == [None, 10**9, 10**8]
     bench.source.close()
 
 

@@ -353,3 +353,45 @@ def test_the_end_closes_what_is_open() -> None:
     node.reconciler.truth.close()
     node.reconciler.truth.close()
     assert not node.kernel.windows
+
+
+def test_while_our_hook_is_known_to_be_gone_packets_prove_nothing() -> None:
+    """Another program deletes it every time, which is told; when it is left alone it is repaired, and no bypass."""
+    node = Node()
+    node.send("203.0.113.7")
+    node.go(10.0)
+    told: set[Reason] = set()
+    for _ in range(60):
+        if not told or node.kernel.state.hooks:
+            node.kernel.state = dataclasses.replace(node.kernel.state, hooks={})
+        node.run()
+        told |= {problem.reason for problem in node.made.failing}
+        node.go(0.3)
+    assert told == {Reason.CONFLICTING_WRITER}
+    while not node.kernel.state.hooks:
+        node.run()
+        node.go(0.3)
+    node.run()
+    assert node.made.ok
+
+
+def test_a_bypass_is_reported_when_all_of_ours_was_seen_to_be_there() -> None:
+    """Our hook went and no event was heard yet: the read-back that is asked for repairs it, and nothing is reported."""
+    node = Node()
+    node.limit(A, B, entry("unmet", "203.0.113.99"))  # for the sake of which there are looks
+    node.send("203.0.113.7")
+    node.go(20.0)
+    node.kernel.state = dataclasses.replace(node.kernel.state, hooks={})
+    truth = node.reconciler.truth
+    while not truth.unconfirmed:
+        node.clock.now += STEP_SECONDS
+        node.kernel.at = node.clock.now
+        to = addresses.parse("203.0.113.7")
+        node.kernel.transmit(to.family, to.network, "TCP", 443, "eth0", packets=10)
+        truth.turn()
+    assert node.run().ok
+    assert not truth.unconfirmed
+    node.clock.now += 1.0  # for which whoever removed it is left alone
+    assert node.run().ok
+    assert node.kernel.state.hooks
+    assert node.go(5.0).ok

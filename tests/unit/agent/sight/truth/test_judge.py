@@ -293,3 +293,25 @@ def test_what_came_out_before_the_look_speaks_for_the_limit(watched: Watched) ->
     assert not watched.look(*[drained] * 5)
     assert watched.look(PAST, PAST)
     assert watched.look(*[drained] * 5)
+
+
+def test_what_is_found_while_our_own_objects_are_missing_is_withdrawn_once(watched: Watched) -> None:
+    """A repair explains it; if it is found again soon after, the repair has not helped."""
+    for sound, bypassed in ((False, False), (False, True)):
+        assert watched.look(PAST, PAST)
+        assert watched.judge.unconfirmed
+        watched.judge.confirm(watched.now, sound=sound)
+        assert not watched.judge.unconfirmed
+        assert (SLOW in watched.judge.bypassed) == bypassed
+    watched.look(HELD, apart=judge.FORGET_SECONDS)
+    watched.look(PAST, PAST)
+    watched.judge.confirm(watched.now, sound=False)
+    assert watched.judge.bypassed == {}
+
+
+def test_a_finding_that_was_reported_is_not_withdrawn(watched: Watched) -> None:
+    """What is repaired later says nothing about it; packets do."""
+    watched.look(PAST, PAST)
+    watched.judge.confirm(watched.now, sound=True)
+    watched.judge.confirm(watched.now, sound=False)
+    assert SLOW in watched.judge.bypassed
