@@ -88,8 +88,18 @@ def nodes(world: World, network: Fleet) -> list[cluster_node.ClusterNode]:
 @pytest.fixture(scope="session")
 def before(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder with the programs of the version before."""
+    return _programs(tmp_path_factory, previous.COMMIT)
+
+
+@pytest.fixture(scope="session")
+def before_sight(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The folder with the programs of the last version that saw nothing of traffic."""
+    return _programs(tmp_path_factory, previous.BEFORE_SIGHT)
+
+
+def _programs(tmp_path_factory: pytest.TempPathFactory, commit: str) -> pathlib.Path:
     try:
-        return previous.programs(tmp_path_factory.mktemp("previous"))
+        return previous.programs(tmp_path_factory.mktemp("previous"), commit)
     except LookupError as error:  # a clone without history
         pytest.skip(str(error))
 

@@ -108,7 +108,7 @@ def test_what_is_missing_is_told(node: ClusterNode, tmp_path: pathlib.Path) -> N
     ("module", "name", "function"),
     [
         (".limits.cluster", "plan_source", "decoded"),
-        (".reporting", "reporter", "_same"),
+        (".reporting", "node_report", "same"),
         (".reporting", "node_report", "state"),
         (".limits.cluster", "stored_plan", "_line"),
     ],

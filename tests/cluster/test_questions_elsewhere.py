@@ -119,10 +119,10 @@ def network() -> Iterator[Fleet]:
         yield made
 
 
-def test_an_older_agent_goes_on_while_somebody_asks(world: World, network: Fleet, before: pathlib.Path) -> None:
+def test_an_older_agent_goes_on_while_somebody_asks(world: World, network: Fleet, before_sight: pathlib.Path) -> None:
     """A node whose agent knows no questions is named as silent, makes no pass for them and follows its limits."""
     old, new = (world.real_node(f"node-{n}", host) for n, host in enumerate(network.nodes))
-    old.kernel.program = before / "bandwidth-agent"
+    old.kernel.program = before_sight / "bandwidth-agent"
     world.operator()
     world.start(old, new)
     greedy = network.clients[0].address4
@@ -137,7 +137,7 @@ def test_an_older_agent_goes_on_while_somebody_asks(world: World, network: Fleet
     assert [node.kernel.rate_of(greedy) for node in (old, new)] == [7_000_000] * 2
 
 
-def test_an_older_operator_and_newer_agents(world: World, network: Fleet, before: pathlib.Path) -> None:
+def test_an_older_operator_and_newer_agents(world: World, network: Fleet, before_sight: pathlib.Path) -> None:
     """An operator that knows no questions answers none; what a newer one left in the head opens nothing for long."""
     node = world.real_node("node-0", network.nodes[0])
     newer = world.operator("newer")
@@ -147,7 +147,7 @@ def test_an_older_operator_and_newer_agents(world: World, network: Fleet, before
     ask(world)
     world.wait(lambda: answer(world)["nodes"]["answered"] == 1, "the node answers")
     newer.kill()
-    world.operator("older", program=before / "bandwidth-operator")
+    world.operator("older", program=before_sight / "bandwidth-operator")
     world.wait(lambda: world.holder().startswith("older"), "the older operator leads")
     world.edit("a", egress={"rate": "7Mbit"})
     world.wait(lambda: world.in_force("a", 2), "the edit is in force")

@@ -53,7 +53,7 @@ def test_a_mixed_fleet_works(
     world.wait(lambda: not any(node.kernel.kernel().sets for node in nodes), "nothing is limited any more")
 
 
-def test_what_nodes_have_seen_is_told_by_either_operator(world: World, before: pathlib.Path) -> None:
+def test_what_nodes_have_seen_is_told_by_either_operator(world: World, before_sight: pathlib.Path) -> None:
     """The older one says Ready where nothing fails, the newer one what is known; back again nothing of it is left."""
     agent, other = world.agent("node-0"), world.agent("node-1")
     agent.see("device cilium_host", "seen")
@@ -67,7 +67,7 @@ def test_what_nodes_have_seen_is_told_by_either_operator(world: World, before: p
     def as_before() -> bool:
         return told() == {"seen": ("True", "Ready"), "unseen": ("True", "Ready"), "past": ("False", "KernelRefused")}
 
-    running = world.operator("older", program=before / "bandwidth-operator")
+    running = world.operator("older", program=before_sight / "bandwidth-operator")
     world.create(*(limit(name, [f"203.0.113.{number}"]) for number, name in enumerate(names, 1)))
     world.wait(as_before, "as before")
     assert "0 of 1,204 packets" in world.conditions("past")["Ready"]["message"]
@@ -79,7 +79,7 @@ def test_what_nodes_have_seen_is_told_by_either_operator(world: World, before: p
     assert world.status("seen")["verified"].items() >= {"nodes": 1, "names": ["node-0"]}.items()
     running.signal(signal.SIGTERM)
     running.process.wait(60)
-    world.operator("older-again", program=before / "bandwidth-operator")
+    world.operator("older-again", program=before_sight / "bandwidth-operator")
     world.wait(as_before, "as before, again")
     world.wait(lambda: not any("verified" in world.status(name) for name in names), "nothing of it is left")
 

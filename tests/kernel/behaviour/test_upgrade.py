@@ -64,6 +64,12 @@ def take_over(node: Node, program: pathlib.Path) -> list[str]:
     node.until_rate(PROBE, 1_000_000)
     node.lift("one-more")
     node.until_rate(PROBE, None)
+    node.until(lambda: len(changes(node)) >= len(PROBED))  # lines are written by another thread
+    return changes(node)
+
+
+def changes(node: Node) -> list[str]:
+    """How much the passes changed that changed anything, as the agent says."""
     return re.findall(r'"changes": (\d+)', node.log.read_text())
 
 

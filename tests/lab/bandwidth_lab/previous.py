@@ -14,8 +14,10 @@ import sys
 import tarfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-COMMIT = "2a7aa3df7ce8d54b74de23b8ef2962f3c4f1b403"
+COMMIT = "da602927b817938376061be3de66e6b94d09fd7c"
 """The version that an upgrade comes from. Move it on with each release."""
+BEFORE_SIGHT = "12aa77a8f91decd678bfdf2de4c0c1e91f4986a6"
+"""A version that knows neither questions about traffic nor whether limits were seen to hold."""
 
 PACKAGES = ("api", "agent", "kube", "operator", "runtime")
 _SCRIPT = """\
