@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -20,6 +21,12 @@ hypothesis.settings.register_profile(  # new cases, and many of them: make test-
     "search", parent=hypothesis.settings.get_profile("project"), derandomize=False, max_examples=2000
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
+
+
+# Whoever starts tests in the background may ignore these, and programs that are started here would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 MEASURING = ("paired", "alone")  # marks of the tests that measure; `paired` two at a time, `alone` one at a time

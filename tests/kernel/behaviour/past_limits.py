@@ -10,7 +10,7 @@ from bandwidth_lab import TcpFlow, ebpf
 from bandwidth_lab.ebpf_datapath import DatapathNode, datapath_node
 from bandwidth_lab.node import Node
 
-FOUND_SECONDS = 5.0
+FOUND_SECONDS = 20.0  # on a busy machine; what it takes is a benchmark
 
 
 @contextlib.contextmanager

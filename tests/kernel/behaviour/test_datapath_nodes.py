@@ -13,7 +13,7 @@ from kernel.behaviour import holding
 
 pytestmark = pytest.mark.root
 
-FOUND_SECONDS = 5.0
+FOUND_SECONDS = 20.0  # on a busy machine; what it takes is a benchmark
 RATE = 6_000_000
 
 

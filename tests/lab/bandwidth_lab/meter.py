@@ -66,9 +66,13 @@ class _Counters:
         )
 
     def read(self, name: str) -> str:
-        """The whole file, in one reading as long as it is small."""
-        text = b""
-        while piece := os.pread(self._files[name], 65536, len(text)):
+        """The whole file. All but `dev` are made in one piece, for one reading.
+
+        They must not be read on: the kernel makes the file anew for that, and where a counter has one digit more by
+        then, there is a byte behind what was its end.
+        """
+        text = os.pread(self._files[name], 65536, 0)
+        while name == "dev" and (piece := os.pread(self._files[name], 65536, len(text))):
             text += piece
         return text.decode()
 

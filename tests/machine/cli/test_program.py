@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bandwidth_cli.kubectl import global_flags, program
+from bandwidth_cli.kubectl import global_flags, process
 from bandwidth_cli.kubectl.failures import Kind, KubectlError
 from bandwidth_cli.kubectl.program import Kubectl
 from bandwidth_cli.kubectl.watching import Patience, Watch
@@ -63,7 +63,7 @@ echo "{\\"words\\": \\"$words\\", \\"body\\": $(cat $file)}"
 def test_a_body_that_no_pipe_holds_is_refused(kubectl: Make) -> None:
     """Before anything waits for it for ever."""
     with pytest.raises(KubectlError, match="bytes"):
-        kubectl("cat").create("/x", {"a": "x" * program.SENT_MAX_BYTES})
+        kubectl("cat").create("/x", {"a": "x" * process.SENT_MAX_BYTES})
 
 
 @pytest.mark.parametrize("script", ["echo no", "echo '[]'", "true"])
