@@ -87,6 +87,16 @@ plugin: ## dist/kubectl-cbl: the kubectl plugin as one file, which needs Python 
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build
 
+.PHONY: release
+release: $(VENV) ## all of a release in dist/, images and chart in a registry: REGISTRY=localhost:5000 VERSION=1.2.3; alone: more
+	@tools/release $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(VERSION),--version '$(VERSION)') \
+	  $(if $(ARCHITECTURES),--architectures '$(ARCHITECTURES)') $(if $(KEY),--key '$(KEY)') \
+	  $(if $(DOWNLOADS),--downloads '$(DOWNLOADS)') $(if $(DIST),--dist '$(DIST)')
+
+.PHONY: check-workflows
+check-workflows: $(VENV) ## .github/workflows by actionlint and zizmor, without asking anything outside (needs Go)
+	@tools/check-workflows
+
 .PHONY: e2e
 e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults; E2E_KEEP=1 keeps the cluster, E2E_CLUSTER uses it
 	@PYTHONPATH=tests/lab .venv/bin/python -m bandwidth_lab.kind
