@@ -129,14 +129,11 @@ def check(registry: Registry, given: argparse.Namespace) -> None:
     if unknown:
         wrong.append(f"ARCHITECTURES: {', '.join(sorted(unknown))} is neither amd64 nor arm64")
     if not registry.is_loopback:
-        wrong += [
-            f"{name} is needed for a registry that others reach: {why}"
-            for name, value, why in (
-                ("KEY", given.key, "what all of it is signed with (docs/releasing.md)"),
-                ("DOWNLOADS", given.downloads, "where people will find the files of dist/"),
+        if not given.key:
+            wrong.append(
+                "KEY is needed for a registry that others reach: what all of it is signed with; `cosign generate-key-pair` "
+                "makes one (docs/releasing.md)"
             )
-            if not value
-        ]
     elif not answers(registry):
         wrong.append(
             f"no registry answers at {registry.text}; on Debian and Ubuntu `apt-get install docker-registry` brings "
