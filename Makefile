@@ -89,6 +89,7 @@ images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev;
 
 .PHONY: release
 release: $(VENV) ## a release, in dist/ and in a registry: make release REGISTRY=localhost:5000 VERSION=1.2.3; alone: its help
+	@$(if $(REGISTRY),tools/system-packages release)
 	@tools/release $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(VERSION),--version '$(VERSION)') \
 	  $(if $(ARCHITECTURES),--architectures '$(ARCHITECTURES)') $(if $(KEY),--key '$(KEY)') \
 	  $(if $(DOWNLOADS),--downloads '$(DOWNLOADS)') $(if $(DIST),--dist '$(DIST)')
@@ -101,6 +102,7 @@ check-workflows: $(VENV) ## .github/workflows by actionlint and zizmor, without 
 e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults; E2E_KEEP=1 keeps the cluster, E2E_CLUSTER uses it
 	@PYTHONPATH=tests/lab .venv/bin/python -m bandwidth_lab.kind
 	@tools/system-packages release
+	@tools/debian-program docker-registry >/dev/null
 	@$(MAKE) images
 	$(PYTEST) tests/e2e $(ARGS)
 

@@ -8,7 +8,6 @@ import contextlib
 import ipaddress
 import json
 import pathlib
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from collections.abc import Iterator
 from bandwidth_lab.kind import shell
 from bandwidth_lab.kind.cluster import Cluster
 from bandwidth_lab.kind.node import Node
+from bandwidth_lab.kind.release import ROOT
 
-PROGRAMS = ("docker-registry", "registry")  # Debian's name, and that of its makers
 _CONFIG = """\
 version: 0.1
 log: {{level: warn, accesslog: {{disabled: true}}}}
@@ -53,11 +52,11 @@ class Registry:
 
     def _serve(self, address: str) -> None:
         """A process for one address, which ends with the registry."""
-        program = next(path for name in PROGRAMS if (path := shutil.which(name)))
+        program = shell.run([str(ROOT / "tools/debian-program"), "docker-registry"], timeout=shell.TIMEOUT_SECONDS * 3)
         config = self._folder / f"{address}.yml"
         config.write_text(_CONFIG.format(files=self._folder / "files", address=address, port=self._port))
         log = self._stack.enter_context((self._folder / f"{address}.log").open("wb"))
-        process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+        process = subprocess.Popen([program.strip(), "serve", str(config)], stdout=log, stderr=log)
         self._stack.callback(_end, process)
 
         def answers() -> bool:
@@ -71,8 +70,6 @@ class Registry:
 @contextlib.contextmanager
 def started(folder: pathlib.Path) -> Iterator[Registry]:
     """A registry whose files are in `folder`, and are left there."""
-    if not any(shutil.which(name) for name in PROGRAMS):
-        raise shell.NotUsableError("docker-registry is not in PATH: apt-get install docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         yield Registry(folder, stack)
