@@ -131,8 +131,8 @@ def check(registry: Registry, given: argparse.Namespace) -> None:
     if not registry.is_loopback:
         if not given.key:
             wrong.append(
-                "KEY is needed for a registry that others reach: what all of it is signed with; `cosign generate-key-pair` "
-                "makes one (docs/releasing.md)"
+                "KEY is needed for a registry that others reach: what all of it is signed with; `cosign "
+                "generate-key-pair` makes one (docs/releasing.md)"
             )
     elif not answers(registry):
         wrong.append(
