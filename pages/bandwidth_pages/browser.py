@@ -62,18 +62,23 @@ def watched(browser: sync_api.Browser, scheme: Scheme, width: int, address: str,
     """A page that reports errors and requests to any other host."""
     page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
     page.set_default_timeout(PATIENCE_MS)
-    # A warning, too: what a browser has to say of a page of ours is for us to mend.
-    page.on(
-        "console", lambda said: said.type in ("error", "warning") and findings.add(page.url, f"console: {said.text}")
-    )
+
+    def said(message: sync_api.ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):  # what a browser has to say of a page of ours is for us to mend
+            findings.add(page.url, f"console: {message.text}")
+
+    def answered(response: sync_api.Response) -> None:
+        if response.status >= 400:
+            findings.add(page.url, f"{response.url}: {response.status}")
+
+    def asked(request: sync_api.Request) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            findings.add(page.url, f"asks another host: {request.url}")
+
+    page.on("console", said)
     page.on("pageerror", lambda error: findings.add(page.url, f"error: {error}"))
-    page.on("response", lambda got: got.status >= 400 and findings.add(page.url, f"{got.url}: {got.status}"))
-
-    def foreign(url: str) -> None:
-        if not url.startswith((address, "data:", "blob:")):
-            findings.add(page.url, f"asks another host: {url}")
-
-    page.on("request", lambda request: foreign(request.url))
+    page.on("request", asked)
+    page.on("response", answered)
     return page
 
 
@@ -98,21 +103,26 @@ def fits(page: sync_api.Page, where: str, findings: Findings) -> None:
 
 def searching(page: sync_api.Page, address: str, findings: Findings) -> None:
     """A word that is typed leads to the page that has it, by the keyboard alone."""
-    page.goto(f"{address}/")
-    page.keyboard.press("Control+k")
-    page.keyboard.type(SEARCHED)
+    _type_into_search(page, address)
     # Its results are out of reach of scripts; Enter follows the first of them once there is one.
     until = time.monotonic() + PATIENCE_MS / 1000
     while "/docs/fields/" not in page.url and time.monotonic() < until:
-        page.screenshot(path=SCREENS / "search.png")
         page.keyboard.press("Enter")
         with contextlib.suppress(sync_api.TimeoutError):
             page.wait_for_url("**/docs/fields/**", timeout=500)
     if "/docs/fields/" not in page.url:
         findings.add("search", f"{SEARCHED} leads to {page.url}, not to the page that describes it")
-        return
-    if SEARCHED not in page.inner_text("article"):
+    elif SEARCHED not in page.inner_text("article"):
         findings.add("search", f"{SEARCHED} is not on the page that it leads to")
+    _type_into_search(page, address)
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=SCREENS / "search.png")
+
+
+def _type_into_search(page: sync_api.Page, address: str) -> None:
+    page.goto(f"{address}/")
+    page.keyboard.press("Control+k")
+    page.keyboard.type(SEARCHED)
 
 
 def darkness(page: sync_api.Page, address: str, findings: Findings) -> None:

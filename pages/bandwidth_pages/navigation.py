@@ -41,6 +41,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "docs/where.md",
             "docs/dependencies.md",
             "CONTRIBUTING.md",
+            "docs/releasing.md",
             "SECURITY.md",
             "CHANGELOG.md",
         ),
