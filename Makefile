@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 VENV := .venv/.complete
+SITE_VENV := .venv-site/.complete
 PYTEST := .venv/bin/pytest
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -97,9 +98,22 @@ test-deb: deb ## the package, and what pip installs, on clean Debian hosts in co
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build
 
+.PHONY: release
+release: $(VENV) ## a release, in dist/ and in a registry: make release REGISTRY=localhost:5000 VERSION=1.2.3; alone: its help
+	@$(if $(REGISTRY),tools/system-packages release)
+	@tools/release $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(VERSION),--version '$(VERSION)') \
+	  $(if $(ARCHITECTURES),--architectures '$(ARCHITECTURES)') $(if $(KEY),--key '$(KEY)') \
+	  $(if $(DOWNLOADS),--downloads '$(DOWNLOADS)') $(if $(DIST),--dist '$(DIST)')
+
+.PHONY: check-workflows
+check-workflows: $(VENV) ## .github/workflows by actionlint and zizmor, without asking anything outside (needs Go)
+	@tools/check-workflows
+
 .PHONY: e2e
 e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults; E2E_KEEP=1 keeps the cluster, E2E_CLUSTER uses it
 	@PYTHONPATH=tests/lab .venv/bin/python -m bandwidth_lab.kind
+	@tools/system-packages release
+	@tools/debian-program docker-registry >/dev/null
 	@$(MAKE) images
 	$(PYTEST) tests/e2e $(ARGS)
 
@@ -127,8 +141,20 @@ programs: ## the eBPF programs as code, which is committed, from their source (n
 	@tools/bpf
 
 .PHONY: chart
-chart: ## what is made from the chart and deploy/crds: copies, deploy/install.yaml, the tests' renders (needs helm)
+chart: $(VENV) ## what is made from the chart and deploy/crds: copies, tables, install.yaml, the tests' renders (needs helm)
 	@tools/chart
+
+.PHONY: site
+site: $(SITE_VENV) ## the documentation as a site in build/site, every link checked; VERSION=1.2: in a folder, beside others
+	@PYTHONPATH=pages .venv-site/bin/python -m bandwidth_pages $(if $(VERSION),--version '$(VERSION)') $(if $(SITE_URL),--url '$(SITE_URL)')
+
+.PHONY: site-test
+site-test: site ## the site in a browser: errors, other hosts, accessibility, search; pictures in build/site-screens
+	@tools/system-packages browser
+	@PYTHONPATH=pages .venv-site/bin/python -m bandwidth_pages.browser build/site$(if $(VERSION),/$(VERSION))
+
+$(SITE_VENV): requirements/site.txt tools/setup-venv
+	@tools/setup-venv site
 
 .PHONY: bench
 bench: setup ## the benchmarks, each a ratio in one run (root, long)
@@ -147,5 +173,5 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml
 
 .PHONY: clean
 clean: ## remove what the other targets made here
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -31,6 +31,7 @@ LIMITS = f"{GROUP}/clientbandwidthlimits"
 SLICES = f"{GROUP}/bandwidthplanslices"
 STATES = f"{GROUP}/nodebandwidthstates"
 QUERIES = f"{GROUP}/clienttrafficqueries"
+POLICIES = f"{GROUP}/clientbandwidthpolicies"
 TRAFFIC = f"{GROUP}/nodeclienttraffics"
 NODES = "/api/v1/nodes"
 PATIENCE_SECONDS = 60.0  # until something that must come has failed to come, on a machine with much else to do
@@ -127,7 +128,7 @@ class World:
 
     def clean(self) -> None:
         """Delete everything that an earlier test left."""
-        for path in (LIMITS, QUERIES, TRAFFIC, SLICES, STATES, NODES, EVENTS, LEASES):
+        for path in (POLICIES, LIMITS, QUERIES, TRAFFIC, SLICES, STATES, NODES, EVENTS, LEASES):
             self.api.request("DELETE", path)
 
     def leave(self) -> None:
@@ -235,12 +236,14 @@ class World:
         return started
 
     def operator_token(self) -> str:
-        return self._token("operator", {})
+        return self._token("client-bandwidth-operator", {})
 
     def agent_token(self, node: str) -> str:
         """A token as a kubelet hands it to the agent's pod, bound to its node."""
         uid = self.get(f"{NODES}/{node}")["metadata"]["uid"]
-        return self._token("agent", {"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}})
+        return self._token(
+            "client-bandwidth-agent", {"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}}
+        )
 
     def _token(self, account: str, spec: Object) -> str:
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
