@@ -33,7 +33,7 @@ def main(options: Options) -> int:
         why_not = _why_not(files, program, options)
         return host.fail(why_not) if why_not else _install(files, program, options)
     except OSError as error:
-        return host.fail(f"{error.filename}: {(error.strerror or str(error)).lower()}; nothing else was changed")
+        return host.fail(f"{error.filename}: {(error.strerror or str(error)).lower()}; call again when that is mended")
 
 
 def _install(files: list[installation.File], program: pathlib.Path, options: Options) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 import yaml
@@ -90,6 +91,13 @@ def test_the_program_refuses_what_it_would_overwrite(
     (tmp_path / AGENT).unlink()
     assert cli.main(words) == 0
     assert set(below(tmp_path)) == ALL
+
+
+def test_what_cannot_be_written_is_named(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line with the path and the reason; a second call goes on from there."""
+    (tmp_path / "usr").write_text("a file where a directory should be")
+    assert cli.main(["install-unit", "--root", str(tmp_path), "--program", str(PROGRAM)]) == 1
+    assert re.fullmatch(rf"bandwidth-agent: error: {tmp_path}/usr\S*: not a directory; .*\n", capsys.readouterr().err)
 
 
 def test_the_readme_shows_a_limit_and_is_none(tmp_path: pathlib.Path) -> None:
