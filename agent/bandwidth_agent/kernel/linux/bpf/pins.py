@@ -26,12 +26,12 @@ class Pins:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self._namespace = _namespace()
+        self._namespace = namespace()
         self._folder = pathlib.Path(directory, _FOLDER, str(self._namespace))
 
     def assert_here(self) -> None:
         """Raise RuntimeError in a thread of another network namespace: the indexes of interfaces differ."""
-        if _namespace() != self._namespace:
+        if namespace() != self._namespace:
             raise RuntimeError("programs are attached by a thread of another network namespace")
 
     def path(self, name: str) -> str:
@@ -81,5 +81,6 @@ class Pins:
                 folder.rmdir()
 
 
-def _namespace() -> int:
+def namespace() -> int:
+    """Return the number of the calling thread's network namespace."""
     return os.stat("/proc/thread-self/ns/net").st_ino

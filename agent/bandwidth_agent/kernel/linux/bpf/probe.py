@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import refusals
-from bandwidth_agent.kernel.linux.bpf import code, maps, system_call
+from bandwidth_agent.kernel.linux.bpf import code, maps, pins, system_call
 
 NO_DIRECTORY = (
     "it has no place for its programs: set agent.ebpf.enabled=true in the chart, on a host give it --bpf-directory"
@@ -72,7 +72,10 @@ def _load_all() -> None:
         for kind in code.MAPS:
             descriptors[kind] = stack.enter_context(contextlib.closing(maps.Map.make(kind))).descriptor
         for program in code.PROGRAMS:
-            stack.callback(os.close, system_call.load(code.linked(program, 0, descriptors), code.name(program, 0)))
+            stack.callback(
+                os.close,
+                system_call.load(code.linked(program, 0, descriptors, pins.namespace()), code.name(program, 0)),
+            )
 
 
 def kind(directory: str, mounts: Iterable[str]) -> str:
