@@ -32,7 +32,7 @@ CLASS = 7
 KEPT = Kept(mark=0xCB1, queue=0, priority=0, tc_index=0)
 COUNT = 20
 
-_REDIRECT, _REDIRECT_NEIGH = 23, 152
+REDIRECT, NEIGHBOUR = 23, 152
 _MARK, _INGRESS, _CB = 8, 36, 48  # in struct __sk_buff
 _SEEN, _JUNK = 0x5EE4, 0x0BAD_CAFE
 _ARRAY = maps.Definition(2, 4, 8, 1, 0)
@@ -55,7 +55,7 @@ def write_all_over(made: ebpf.Program, number: int) -> None:
         made.store(R6, _CB + 4 * word, R2)
 
 
-def send(made: ebpf.Program, onto: int, helper: int = _REDIRECT) -> None:
+def send(made: ebpf.Program, onto: int, helper: int = REDIRECT) -> None:
     made.move(R1, onto)
     for register in range(2, 5):
         made.move(register, 0)
@@ -86,17 +86,18 @@ def by_arrival(made: ebpf.Program, back: int) -> None:
     write_all_over(made, _JUNK)
 
 
-def hands_around(known: Known, array: int, onto: int, back: int, helper: int = _REDIRECT) -> bytes:
-    """Counts what it sees of the pod's packets, and hands on what it has not seen yet."""
+def hands_around(known: Known, array: int | None, onto: int, back: int, helper: int = REDIRECT) -> bytes:
+    """Hands on what it has not seen yet. `array`: where it counts what it sees, of the pod's packets alone."""
     made = ebpf.Program()
     made.copy(R6, R1)
-    made.load(R2, R6, _MARK, 4)
-    made.if_equal(R2, _SEEN, "of the pod")
-    made.unless_equal(R2, KEPT.mark, "seen")
-    made.label("of the pod")
-    made.value(R1, array)
-    made.move(R2, 1)
-    made.count(R1, 0, R2)
+    if array is not None:
+        made.load(R2, R6, _MARK, 4)
+        made.if_equal(R2, _SEEN, "of the pod")
+        made.unless_equal(R2, KEPT.mark, "seen")
+        made.label("of the pod")
+        made.value(R1, array)
+        made.move(R2, 1)
+        made.count(R1, 0, R2)
     known(made, back)
     send(made, onto, helper)
     made.label("seen")
