@@ -18,7 +18,16 @@ from e2e.world import IMAGE, World
 BUILD = pathlib.Path(__file__).resolve().parents[2] / "build"
 FOLDER = BUILD / time.strftime("e2e-%Y%m%d-%H%M%S", time.gmtime())
 CLIENTS = ("one", "two", "three", "four", "quiet")
-ORDER = ("test_ipv6", "test_paths", "test_plugin", "test_life", "test_faults", "test_datapath", "test_release")
+ORDER = (
+    "test_ipv6",
+    "test_paths",
+    "test_plugin",
+    "test_life",
+    "test_faults",
+    "test_monitoring",
+    "test_datapath",
+    "test_release",
+)
 _worlds: list[World] = []
 _told: list[str] = []
 
