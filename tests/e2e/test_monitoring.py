@@ -123,7 +123,7 @@ def test_alerts_fire_by_their_causes_and_end_with_them(
     prometheus: monitoring.Prometheus, world: World, clients: dict[str, Client]
 ) -> None:
     """Several causes at once, each on another part; while none is there, nothing fires."""
-    assert prometheus.firing() == set()
+    shell.eventually("nothing fires", lambda: not prometheus.firing())
     greedy = clients["one"]
     world.limit("seen", [greedy.address(4)], OBSERVED, mode="Observe")
     world.limit("other", ["203.0.113.7"])
@@ -161,6 +161,8 @@ def test_a_client_that_is_sent_much_is_seen_at_the_uplink(
 ) -> None:
     """The alert of the uplink names the node and the client's network, and ends when that is over."""
     alert = "ClientBandwidthUplinkBusierThanUsual"
+    known = 'count(client_bandwidth:uplink_bits_per_second:same_hour{day="3"})'
+    shell.eventually("three days are known", lambda: prometheus.now(known))
     assert alert not in prometheus.firing()
     greedy = clients["two"]
     with world.downloading(greedy, four=world.flow("near", 4), six=world.flow("host", 6)):
