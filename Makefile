@@ -87,9 +87,22 @@ plugin: ## dist/kubectl-cbl: the kubectl plugin as one file, which needs Python 
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build
 
+.PHONY: release
+release: $(VENV) ## a release, in dist/ and in a registry: make release REGISTRY=localhost:5000 VERSION=1.2.3; alone: its help
+	@$(if $(REGISTRY),tools/system-packages release)
+	@tools/release $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(VERSION),--version '$(VERSION)') \
+	  $(if $(ARCHITECTURES),--architectures '$(ARCHITECTURES)') $(if $(KEY),--key '$(KEY)') \
+	  $(if $(DOWNLOADS),--downloads '$(DOWNLOADS)') $(if $(DIST),--dist '$(DIST)')
+
+.PHONY: check-workflows
+check-workflows: $(VENV) ## .github/workflows by actionlint and zizmor, without asking anything outside (needs Go)
+	@tools/check-workflows
+
 .PHONY: e2e
 e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults; E2E_KEEP=1 keeps the cluster, E2E_CLUSTER uses it
 	@PYTHONPATH=tests/lab .venv/bin/python -m bandwidth_lab.kind
+	@tools/system-packages release
+	@tools/debian-program docker-registry >/dev/null
 	@$(MAKE) images
 	$(PYTEST) tests/e2e $(ARGS)
 
@@ -117,7 +130,7 @@ programs: ## the eBPF programs as code, which is committed, from their source (n
 	@tools/bpf
 
 .PHONY: chart
-chart: ## what is made from the chart and deploy/crds: copies, deploy/install.yaml, the tests' renders (needs helm)
+chart: $(VENV) ## what is made from the chart and deploy/crds: copies, tables, install.yaml, the tests' renders (needs helm)
 	@tools/chart
 
 .PHONY: bench

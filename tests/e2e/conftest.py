@@ -27,6 +27,7 @@ ORDER = (
     "test_monitoring",
     "test_datapath",
     "test_release",
+    "test_published",
 )
 _worlds: list[World] = []
 _told: list[str] = []
