@@ -48,13 +48,13 @@ def cosign(*words: str) -> str:
 
 def verify(of: Published, reference: str) -> str:
     key = str(of.dist / "cosign.pub")
-    return cosign("verify", "--key", key, "--private-infrastructure", "--allow-http-registry", reference)
+    return cosign("verify", "--key", key, "--insecure-ignore-tlog", "--allow-http-registry", reference)
 
 
 def verify_sums(folder: pathlib.Path) -> str:
     """As the notes of a release say."""
     words = ("--bundle", str(folder / "SHA256SUMS.sigstore.json"), str(folder / "SHA256SUMS"))
-    return cosign("verify-blob", "--key", str(folder / "cosign.pub"), "--private-infrastructure", *words)
+    return cosign("verify-blob", "--key", str(folder / "cosign.pub"), "--insecure-ignore-tlog", *words)
 
 
 def versions_that_run(world: World) -> set[str]:
@@ -155,7 +155,7 @@ def test_what_was_changed_is_refused(releases: tuple[Published, Published], tmp_
     other.mkdir()
     shell.run(["sh", "-c", f"cd '{other}' && COSIGN_PASSWORD= '{shell.run(COSIGN).strip()}' generate-key-pair"])
     with pytest.raises(shell.FailedCommandError):
-        cosign("verify", "--key", str(other / "cosign.pub"), "--private-infrastructure", "--allow-http-registry", agent)
+        cosign("verify", "--key", str(other / "cosign.pub"), "--insecure-ignore-tlog", "--allow-http-registry", agent)
 
 
 def test_the_plugin_and_the_package_of_a_release(releases: tuple[Published, Published], tmp_path: pathlib.Path) -> None:
