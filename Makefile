@@ -130,7 +130,7 @@ programs: ## the eBPF programs as code, which is committed, from their source (n
 	@tools/bpf
 
 .PHONY: chart
-chart: ## what is made from the chart and deploy/crds: copies, deploy/install.yaml, the tests' renders (needs helm)
+chart: $(VENV) ## what is made from the chart and deploy/crds: copies, tables, install.yaml, the tests' renders (needs helm)
 	@tools/chart
 
 .PHONY: bench

@@ -189,7 +189,9 @@ class Cluster:
 
     def operator(self, name: str) -> Operator:
         """Start an operator under its own service account."""
-        token = self.api.request("POST", f"{ACCOUNTS}/operator/token", body=_token_request({}))["status"]["token"]
+        token = self.api.request("POST", f"{ACCOUNTS}/client-bandwidth-operator/token", body=_token_request({}))[
+            "status"
+        ]["token"]
         started = Operator(self.plane.kubeconfig("operator", token=str(token)), self.folder / f"{name}.log", name)
         self.operators.append(started)
         return started
@@ -202,7 +204,7 @@ class Cluster:
         node = self.api.request("POST", NODES, body={"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
         bound = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"]}
         request = _token_request({"boundObjectRef": bound})
-        answer = self.api.request("POST", f"{ACCOUNTS}/agent/token", body=request)
+        answer = self.api.request("POST", f"{ACCOUNTS}/client-bandwidth-agent/token", body=request)
         return self.plane.kubeconfig("agent", token=str(answer["status"]["token"]))
 
     def close(self) -> None:

@@ -185,14 +185,14 @@ def test_an_agent_writes_only_the_state_of_its_own_node(world: World) -> None:
     world.nodes("node-0", "node-1")
     for name in ("node-0", "node-1"):
         world.api.request("POST", STATES, body=state_body(name))
-    agent = as_user(world, world.plane.agent_token(NAMESPACE, "agent", "node-0"))
+    agent = as_user(world, world.plane.agent_token(NAMESPACE, "client-bandwidth-agent", "node-0"))
     status, patch = {"status": state_body("")["status"]}, {"content_type": client.MERGE_PATCH}
     assert refusal(agent, f"{STATES}/node-0/status", status, "PATCH", **patch) == ""
     message = refusal(agent, f"{STATES}/node-1/status", status, "PATCH", **patch)
     assert "rule own-node" in message
     assert "bound to node node-0, not to node-1" in message
     assert "rule own-node" in refusal(agent, f"{STATES}?dryRun=All", state_body("node-2"))
-    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/agent/token"
+    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/client-bandwidth-agent/token"
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     unbound = as_user(world, world.api.request("POST", path, body=request)["status"]["token"])
     assert "bound to no node" in refusal(unbound, f"{STATES}/node-0/status", status, "PATCH", **patch)
@@ -203,7 +203,7 @@ def test_an_agent_may_do_nothing_else(world: World) -> None:
     world.nodes("node-0")
     world.create(limit("a"))
     world.api.request("POST", STATES, body=state_body("node-0"))
-    agent = as_user(world, world.plane.agent_token(NAMESPACE, "agent", "node-0"))
+    agent = as_user(world, world.plane.agent_token(NAMESPACE, "client-bandwidth-agent", "node-0"))
     merge = {"content_type": client.MERGE_PATCH}
     for method, path, body, options in (
         ("POST", LIMITS, limit("b"), {}),

@@ -145,7 +145,7 @@ class Scene:
         return reader
 
     def kubeconfig(self) -> pathlib.Path:
-        token = self.world.plane.agent_token(NAMESPACE, "agent", "node-0")
+        token = self.world.plane.agent_token(NAMESPACE, "client-bandwidth-agent", "node-0")
         return self.world.plane.kubeconfig("agent", token=token, server=self.proxy.server)
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ def test_the_hook_of_a_release_retires(own_plane: control_plane.ControlPlane, tm
     (job,) = jobs(helm.run("get", "hooks", "cbo", *release, home=tmp_path, kubeconfig=admin).stdout)
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
     own_plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    token = own_plane.kubectl("-n", NAMESPACE, "create", "token", "operator").stdout.strip()
+    token = own_plane.kubectl("-n", NAMESPACE, "create", "token", "client-bandwidth-operator").stdout.strip()
     done = run_as_its_pod(job, own_plane.kubeconfig("operator", token=token))
     assert (done.returncode, done.stderr) == (0, "")
     assert "nothing of ours is left on any node" in done.stdout

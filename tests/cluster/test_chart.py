@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from bandwidth_kube import client
-from bandwidth_lab import control_plane
+from bandwidth_lab import control_plane, previous
 from cluster import helm
 from cluster.world import LIMITS, NAMESPACE, World, limit
 
@@ -255,7 +255,7 @@ def test_the_network_policy_lets_in_who_is_named(peers: str, ingress: object, tm
     """No peer where none is named: an empty list of peers would mean all of them to Kubernetes."""
     words = ("--set", "networkPolicy.enabled=true", "--set-json", f"networkPolicy.from={peers}")
     documents = list(yaml.safe_load_all(helm.template(*words, home=tmp_path)))
-    (policy,) = [d["spec"] for d in documents if d and d["kind"] == "NetworkPolicy"]
+    (policy, _) = [d["spec"] for d in documents if d and d["kind"] == "NetworkPolicy"]
     (operator,) = [d["spec"]["template"]["metadata"] for d in documents if d and d["kind"] == "Deployment"]
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["podSelector"]["matchLabels"].items() <= operator["labels"].items()
@@ -441,6 +441,64 @@ def test_an_upgrade_may_reuse_the_values_of_a_chart_that_had_fewer(empty: Releas
         manifest = empty.helm("get", "manifest", "cbo").stdout
         assert "--metrics-max-limits=1000" in manifest
         assert ":9999" in manifest
+
+
+def accounts(of: control_plane.ControlPlane) -> dict[str, str]:
+    """The service accounts in the namespace, and what each may do with the plan and the states of nodes."""
+    words = ("-n", NAMESPACE, "get", "serviceaccounts", "-o", "jsonpath={.items[*].metadata.name}")
+    may = {}
+    for name in of.kubectl(*words).stdout.split():
+        account = f"--as=system:serviceaccount:{NAMESPACE}:{name}"
+        asked = ("create bandwidthplanslices", "create nodebandwidthstates")
+        found = [
+            each for each in asked if "yes" in of.kubectl("auth", "can-i", *each.split(), account, check=False).stdout
+        ]
+        may[name] = " ".join(found)
+    return may
+
+
+OUR_ACCOUNTS = {
+    "client-bandwidth-agent": "create nodebandwidthstates",
+    "client-bandwidth-operator": "create bandwidthplanslices",
+}
+
+
+def test_an_upgrade_takes_no_right_from_pods_that_still_run(empty: Release, tmp_path: pathlib.Path) -> None:
+    """Accounts were called `agent` and `operator`: the upgrade keeps both with their rights, for pods that are not
+    replaced yet, and the next one removes them. The way back works, too."""
+    formerly = {"agent": "create nodebandwidthstates", "operator": "create bandwidthplanslices"}
+    before = previous.chart(tmp_path, previous.BEFORE_OWN_ACCOUNTS)
+    empty.helm("install", "cbo", str(before), "--create-namespace")
+    empty.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    assert accounts(empty.plane) == formerly
+    token = empty.plane.kubectl("-n", NAMESPACE, "create", "token", "agent").stdout.strip()
+    running = empty.plane.kubeconfig("agent", token=token)
+    for words in (("upgrade", "cbo", str(helm.CHART)), ("rollback", "cbo", "1"), ("upgrade", "cbo", str(helm.CHART))):
+        empty.helm(*words)
+        assert accounts(empty.plane) == (formerly if "rollback" in words else formerly | OUR_ACCOUNTS)
+        empty.plane.kubectl("get", "bandwidthplanslices", kubeconfig=running)  # a pod of before goes on
+    empty.helm("upgrade", "cbo", str(helm.CHART))
+    assert accounts(empty.plane) == OUR_ACCOUNTS
+    subjects = ("get", "clusterrolebindings,rolebindings", "-A", "-o", "jsonpath={.items[*].subjects[*].name}")
+    assert not formerly.keys() & set(empty.plane.kubectl(*subjects).stdout.split())
+
+
+def test_others_may_call_theirs_as_they_like(empty: Release) -> None:
+    """Accounts `agent` and `operator` of somebody else in the namespace get no right, and stay when we go."""
+    strangers = ("agent", "operator")
+    empty.install()  # the namespace is there from now on
+    empty.uninstall()
+    for name in strangers:
+        empty.plane.kubectl("-n", NAMESPACE, "create", "serviceaccount", name)
+    try:
+        empty.install()
+        empty.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        empty.helm("upgrade", "cbo", str(helm.CHART))
+        assert accounts(empty.plane) == OUR_ACCOUNTS | dict.fromkeys(strangers, "")
+        empty.uninstall()
+        assert accounts(empty.plane) == dict.fromkeys(strangers, "")
+    finally:
+        empty.plane.kubectl("-n", NAMESPACE, "delete", "serviceaccount", *strangers)
 
 
 def test_an_upgrade_restarts_no_pod_for_its_number_alone(tmp_path: pathlib.Path) -> None:

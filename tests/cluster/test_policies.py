@@ -144,10 +144,12 @@ def test_an_installation_that_kustomize_moved(elsewhere: Elsewhere, tmp_path: pa
     plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     world.wait(elsewhere.holds, "10.0.0.0/8 is protected")
     world.nodes("node-0", "node-1")
-    agent = elsewhere.as_user(plane.agent_token("net-system", "agent", "node-0"))
+    agent = elsewhere.as_user(plane.agent_token("net-system", "client-bandwidth-agent", "node-0"))
     assert refusal(agent, state_of(world, "node-0"), STATES) == ""
     world.wait(lambda: "rule own-node" in refusal(agent, state_of(world, "node-1"), STATES), "own-node holds")
-    operator = elsewhere.as_user(plane.kubectl("-n", "net-system", "create", "token", "operator").stdout.strip())
+    operator = elsewhere.as_user(
+        plane.kubectl("-n", "net-system", "create", "token", "client-bandwidth-operator").stdout.strip()
+    )
     event = {
         "metadata": {"generateName": "x-", "namespace": "default"},
         "involvedObject": {"apiVersion": "clientbandwidth.io/v1alpha1", "kind": "ClientBandwidthLimit", "name": "x"},

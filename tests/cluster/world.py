@@ -235,12 +235,14 @@ class World:
         return started
 
     def operator_token(self) -> str:
-        return self._token("operator", {})
+        return self._token("client-bandwidth-operator", {})
 
     def agent_token(self, node: str) -> str:
         """A token as a kubelet hands it to the agent's pod, bound to its node."""
         uid = self.get(f"{NODES}/{node}")["metadata"]["uid"]
-        return self._token("agent", {"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}})
+        return self._token(
+            "client-bandwidth-agent", {"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}}
+        )
 
     def _token(self, account: str, spec: Object) -> str:
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"

@@ -192,6 +192,9 @@ class RealHost:
     def queues(self, devices: Collection[str], interfaces: Collection[str]) -> model.QueueReading:
         return self._do(lambda: self._kernel.queues(devices, interfaces))
 
+    def uplink_counters(self, interfaces: Collection[str]) -> Mapping[str, model.Uplink]:
+        return self._do(lambda: self._kernel.uplink_counters(interfaces))
+
     def send(self, client: Prefix) -> None:
         family = socket.AF_INET if client.family == 4 else socket.AF_INET6
         with self._namespace.socket(family, socket.SOCK_DGRAM) as sender:

@@ -230,6 +230,14 @@ def test_what_came_out_of_the_classes_is_read_by_device(host: hosts.Host, way: W
     assert host.queues([], []).classes == {}
 
 
+def test_what_an_uplink_sends_is_read_and_no_speed_made_up(host: hosts.Host) -> None:
+    """Bytes of what is there alone; of a device without a wire no speed, whatever it says of itself."""
+    reading = host.uplink_counters([hosts.UPLINK, "gone0"])
+    assert [*reading] == [hosts.UPLINK]
+    assert reading[hosts.UPLINK].sent_bytes >= 0
+    assert reading[hosts.UPLINK].speed_bits_per_second is None
+
+
 def _arrived(host: hosts.Host, before: model.HookReading, limited: int) -> bool:
     """Whether what was sent since then is counted in every place, and nothing that left is missing at a hook."""
     now = host.hook_counters([hosts.UPLINK])

@@ -189,3 +189,11 @@ def metrics(program: argparse.ArgumentParser) -> None:
         default=os.environ.get("METRICS_TOP_CLIENTS_WHOLE", "") in ("1", "true"),
         help="with --metrics-top-clients: whole addresses instead of networks; they are personal data",
     )
+    group.add_argument(
+        "--uplink-capacity",
+        action="append",
+        type=options.uplink_capacity,
+        metavar="GLOB=RATE",
+        help="what interfaces can carry, e.g. 'eth0=1Gbit', where their devices say nothing or what is not so (a "
+        "virtual machine); repeatable, the first that fits counts (default: what the device says, if it has a wire)",
+    )

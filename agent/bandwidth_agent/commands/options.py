@@ -11,11 +11,11 @@ import dataclasses
 import ipaddress
 import pathlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from bandwidth_agent import settings
-from bandwidth_api import addresses, plan
+from bandwidth_api import addresses, plan, units
 from bandwidth_api.compiler import width
 from bandwidth_runtime import arguments
 from bandwidth_runtime.web.address import Address
@@ -57,6 +57,7 @@ class Options:
     metrics_max_limits: int = METRICS_MAX_LIMITS
     metrics_top_clients: int = 0
     metrics_top_clients_whole: bool = False
+    uplink_capacity: Sequence[tuple[str, int]] = ()  # (glob of interfaces, bits per second); the first that fits counts
     traffic: bool = True  # answer questions about traffic
     log_format: str = "auto"
     log_level: str = "info"
@@ -86,6 +87,7 @@ def parsed(namespace: argparse.Namespace) -> Options:
         widest=given.get("widest", DEFAULTS.widest),
     )
     fields = {field.name for field in dataclasses.fields(Options)} - {"settings", "json", "node_labels"}
+    given["uplink_capacity"] = tuple(given.get("uplink_capacity") or ())
     labels = {HOSTNAME_LABEL: socket.gethostname()} | dict(given.get("node_label") or ())
     return Options(
         settings=chosen,
@@ -159,6 +161,17 @@ def seconds(text: str) -> float:
 def top_clients(text: str) -> int:
     """Parse a number of clients that get series of their own, from 0 to METRICS_TOP_CLIENTS_MAX."""
     return arguments.whole_number(text, least=0, most=METRICS_TOP_CLIENTS_MAX, what="number of clients")
+
+
+def uplink_capacity(text: str) -> tuple[str, int]:
+    """Parse how much interfaces can carry, GLOB=RATE; return the glob and bits per second."""
+    glob, equals, rate = text.partition("=")
+    if not glob or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not GLOB=RATE such as eth0=1Gbit")
+    try:
+        return glob, units.parse_rate(rate)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def some_seconds(text: str) -> float:

@@ -76,6 +76,9 @@ class Kernel(Protocol):
         What is gone is left out.
         """
 
+    def uplink_counters(self, interfaces: Collection[str]) -> Mapping[str, model.Uplink]:
+        """Read what these interfaces have sent, and how fast they are; what is gone is left out."""
+
     def ways(self, networks: Collection[Prefix]) -> model.Ways:
         """Ask by which interfaces packets to these networks leave. Raises OSError when that cannot be asked."""
 

@@ -165,6 +165,13 @@ class UplinkCounters(NamedTuple):
     backlog_bytes: int  # in its root qdisc, whoever made that
 
 
+class Uplink(NamedTuple):
+    """What one interface has sent, and how fast it is."""
+
+    sent_bytes: int  # with link headers
+    speed_bits_per_second: int | None  # as its device says; None: it does not, or has no wire to speak of
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueReading:
     """What has come out of our classes, and what waits in them and before the interfaces, at one time."""

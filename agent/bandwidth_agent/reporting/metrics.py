@@ -1,13 +1,14 @@
 """The agent's Prometheus metrics, made at each scrape.
 
-Owns the names, labels and help texts (docs/reference/metrics.md), except those of single limits (`limit_series`).
+Owns the names, labels and help texts (docs/reference/metrics.md), except those of single limits
+(`limit_series`), of clients (`client_series`) and of uplinks (`uplink_series`).
 Reads the kernel's counters through a handle of its own; never writes anything.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import Metric, ProcessCollector
@@ -17,7 +18,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from bandwidth_agent import report
 from bandwidth_agent.kernel import contract, model
-from bandwidth_agent.reporting import health, limit_series
+from bandwidth_agent.reporting import health, limit_series, uplink_series
 
 if TYPE_CHECKING:
     from bandwidth_agent.reporting import (
@@ -45,15 +46,20 @@ class Page:
         max_limits: int,
         api_status: Callable[[], api_health.ApiStatus] | None = None,
         clients: Collector | None = None,
+        uplink_capacity: Sequence[tuple[str, int]] = (),
     ) -> None:
+        """`uplink_capacity`: what interfaces can carry, as `uplink_series.capacity` takes it."""
+        self._vitals = vitals
         self._kernel = kernel
         self._believed = believed
         self._lock = threading.Lock()  # scrapes may overlap, and the kernel handle serves one at a time
         self._limits = limit_series.LimitSeries(max_limits)
         self._of_kernel = _Kernel()
+        self._uplinks = uplink_series.UplinkSeries(uplink_capacity)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Agent(vitals, monotonic, version))
         self._registry.register(self._of_kernel)
+        self._registry.register(self._uplinks)
         if api_status is not None:
             self._registry.register(_Cluster(api_status, monotonic))
         if clients is not None:
@@ -63,10 +69,15 @@ class Page:
     def text(self) -> bytes:
         """Return the current metrics, in Prometheus' text format."""
         with self._lock:
+            made = self._vitals.vitals().report
+            names = [interface.name for interface in made.interfaces] if made is not None else []
+            self._uplinks.reading = counters = None
             try:
-                counters = self._kernel().counters()
+                kernel = self._kernel()
+                self._uplinks.reading = kernel.uplink_counters(names)
+                counters = kernel.counters()
             except OSError:
-                counters = None
+                pass  # what could be read is served, and that the rest could not
             state = self._believed()
             if state is not None:
                 self._limits.follow(state)

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
-SERVICE_ACCOUNT = "operator"  # whose mark is looked for, as the chart names it
+SERVICE_ACCOUNT = "client-bandwidth-operator"  # whose mark is looked for, as the chart names it
 
 
 class Tool(enum.Enum):

@@ -19,6 +19,10 @@ COMMIT = "da602927b817938376061be3de66e6b94d09fd7c"
 BEFORE_SIGHT = "12aa77a8f91decd678bfdf2de4c0c1e91f4986a6"
 """A version that knows neither questions about traffic nor whether limits were seen to hold."""
 
+BEFORE_OWN_ACCOUNTS = "da602927b817938376061be3de66e6b94d09fd7c"
+"""A version whose chart calls its service accounts `operator` and `agent`."""
+
+CHART = "deploy/helm/client-bandwidth-operator"
 PACKAGES = ("api", "agent", "kube", "operator", "runtime")
 _SCRIPT = """\
 #!{python}
@@ -36,12 +40,7 @@ def programs(folder: pathlib.Path, commit: str = COMMIT) -> pathlib.Path:
 
     Raises LookupError where the clone does not have that commit.
     """
-    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=False)
-    if archive.returncode:
-        raise LookupError(f"this clone has no commit {commit}: {archive.stderr.decode().strip()}")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        members = [member for member in files if member.name.split("/")[0] in PACKAGES]
-        files.extractall(folder, members, filter="data")
+    _unpack(folder, commit, *PACKAGES)
     compileall.compile_dir(folder, quiet=1)
     paths = [str(folder / name) for name in PACKAGES if (folder / name).is_dir()]
     made = folder / "bin"
@@ -51,3 +50,19 @@ def programs(folder: pathlib.Path, commit: str = COMMIT) -> pathlib.Path:
         script.write_text(_SCRIPT.format(python=sys.executable, paths=paths, name=name))
         script.chmod(0o755)
     return made
+
+
+def chart(folder: pathlib.Path, commit: str = COMMIT) -> pathlib.Path:
+    """Unpack the chart of a version into `folder`; the chart's own folder. Raises LookupError as `programs` does."""
+    _unpack(folder, commit, CHART)
+    return folder / CHART
+
+
+def _unpack(folder: pathlib.Path, commit: str, *below: str) -> None:
+    """Write what a version has below these folders; folders that it does not have are left out."""
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=False)
+    if archive.returncode:
+        raise LookupError(f"this clone has no commit {commit}: {archive.stderr.decode().strip()}")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        members = [member for member in files if any(f"{member.name}/".startswith(f"{each}/") for each in below)]
+        files.extractall(folder, members, filter="data")

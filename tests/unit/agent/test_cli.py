@@ -106,6 +106,16 @@ def test_series_of_clients_are_off_unless_asked_for(monkeypatch: pytest.MonkeyPa
             parsed("run")
 
 
+def test_capacities_are_rates_of_interfaces(capsys: pytest.CaptureFixture[str]) -> None:
+    """GLOB=RATE, in the order given; a rate without a unit and a missing name are refused with what to write."""
+    assert parsed("run").uplink_capacity == ()
+    chosen = parsed("run", "--uplink-capacity", "eth0=1Gbit", "--uplink-capacity", "*=100Mbit")
+    assert chosen.uplink_capacity == (("eth0", 1_000_000_000), ("*", 100_000_000))
+    assert "such as 5Mbit" in refused(capsys, "run", "--uplink-capacity", "eth0=1000")
+    for wrong in ("1Gbit", "=1Gbit"):
+        assert "GLOB=RATE" in refused(capsys, "run", "--uplink-capacity", wrong)
+
+
 def test_who_takes_an_address_and_a_port() -> None:
     """An address or a network, in any unambiguous form, and a port as clients dial it."""
     chosen = parsed("who", "203.0.113.7", "--seconds", "10")

@@ -21,6 +21,7 @@ KEYWORDS = {"by", "without", "on", "ignoring", "group_left", "group_right", "and
 _TOKEN = re.compile(
     r"""(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
       | (?P<range>\[[^\]]*\])
+      | (?P<duration>(?:\d+[smhdwy])+(?!\w))
       | (?P<number>\d+(?:\.\d+)?(?:e[+-]?\d+)?)
       | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
       | (?P<sign>=~|!~|!=|==|<=|>=|[-+*/%^<>=(){},])
@@ -110,12 +111,29 @@ def served() -> Mapping[str, set[str]]:
         table("reference/metrics.md", "client_bandwidth")
         | table("metrics-and-alerts.md", "bandwidth_operator")
         | OWN_METRICS
+        | recorded()
         | process
     )
 
 
 def rules() -> list[dict[str, object]]:
+    """All rules: alerts, and what is recorded for them."""
     found: list[dict[str, object]] = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    return found
+
+
+def alerts() -> list[dict[str, object]]:
+    return [rule for rule in rules() if "alert" in rule]
+
+
+def recorded() -> dict[str, set[str]]:
+    """What rules record, with the labels that their expressions keep."""
+    found: dict[str, set[str]] = {}
+    for rule in rules():
+        if "record" in rule:
+            selectors, grouped = parsed(str(rule["expr"]))
+            added = set(re.findall(r'label_replace\([^()]*?, "(\w+)",', str(rule["expr"])))
+            found[str(rule["record"])] = grouped.union(added, *(found.get(metric, ()) for metric, _ in selectors))
     return found
 
 
@@ -124,7 +142,7 @@ def panels() -> Iterator[dict[str, object]]:
     yield from (p for p in dashboard["panels"] if p["type"] != "row")
 
 
-EXPRESSIONS = [pytest.param(str(r["expr"]), id=str(r["alert"])) for r in rules()] + [
+EXPRESSIONS = [pytest.param(str(r["expr"]), id=str(r.get("alert") or r["record"])) for r in rules()] + [
     pytest.param(str(t["expr"]), id=f"{p['title']}-{t['refId']}")
     for p in panels()
     for t in p["targets"]  # type: ignore[attr-defined]
@@ -170,9 +188,9 @@ def test_panels_do_not_overlap() -> None:
 
 def test_every_alert_tells_what_to_do() -> None:
     """Name, severity, time, a sentence and a hint; the variables in them are labels that the expression keeps."""
-    names = [r["alert"] for r in rules()]
+    names = [r["alert"] for r in alerts()]
     assert len(names) == len(set(names))
-    for rule in rules():
+    for rule in alerts():
         name = str(rule["alert"])
         assert name.startswith("ClientBandwidth")
         labels, annotations = rule["labels"], rule["annotations"]
@@ -192,6 +210,7 @@ def test_every_alert_tells_what_to_do() -> None:
         ("up == 0", [("up", {})], set()),
         ('sum by (a, b) (rate(x_total{c="1", d=~"2|3"}[5m])) > 3', [("x_total", {"c": "1", "d": "2|3"})], {"a", "b"}),
         ("(sum(a) or vector(0)) < 1", [("a", {})], set()),
+        ('label_replace(a:b offset 23h30m, "day", "1", "", "") > 10e6', [("a:b", {})], set()),
         ("a / on (node) group_left b", [("a", {}), ("b", {})], {"node"}),
     ],
 )

@@ -19,12 +19,14 @@ def objects() -> tuple[dict[str, Any], ...]:
     return tuple(each for each in yaml.safe_load_all(INSTALL.read_text()) if each)
 
 
-def rights(account: str) -> dict[tuple[str, str], set[str]]:
-    """By group and resource, all verbs that the roles of an account give."""
+def rights(program: str) -> dict[tuple[str, str], set[str]]:
+    """By group and resource, all verbs that the roles of a program give."""
     roles = {(each["kind"], each["metadata"]["name"]): each for each in objects() if each["kind"].endswith("Role")}
     found: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for binding in objects():
-        if binding["kind"].endswith("RoleBinding") and any(who["name"] == account for who in binding["subjects"]):
+        if binding["kind"].endswith("RoleBinding") and any(
+            who["name"] == f"client-bandwidth-{program}" for who in binding["subjects"]
+        ):
             for rule in roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]["rules"]:
                 for group in rule["apiGroups"]:
                     for resource in rule["resources"]:
@@ -54,8 +56,8 @@ def test_no_right_is_more_than_what_is_named() -> None:
         for rule in role["rules"]:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
             assert not {"secrets", "pods", "configmaps"} & set(rule["resources"]), role["metadata"]["name"]
-    for account in ("operator", "agent"):
-        written = {group for (group, _), verbs in rights(account).items() if verbs - READS}
+    for program in ("operator", "agent"):
+        written = {group for (group, _), verbs in rights(program).items() if verbs - READS}
         assert written <= {OURS, "", "coordination.k8s.io"}
-        core = {resource for (group, resource), verbs in rights(account).items() if group == "" and verbs - READS}
+        core = {resource for (group, resource), verbs in rights(program).items() if group == "" and verbs - READS}
         assert core <= {"events"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import pathlib
 import re
@@ -74,6 +75,36 @@ def test_every_template_knows_the_defaults() -> None:
     for path in (CHART / "templates").rglob("*"):
         if path.is_file() and path.suffix != ".tpl":
             assert path.read_text().startswith('{{- include "cbo.complete" . -}}\n'), path
+
+
+@functools.cache
+def pages() -> dict[str, str]:
+    """What deploy/helm/values_table.py makes now, by the file that it is kept in."""
+    spec = importlib.util.spec_from_file_location("values_table", ROOT / "deploy" / "helm" / "values_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = {"chart": CHART / "README.md", "docs": ROOT / "docs" / "reference" / "values.md"}
+    return {str(path.relative_to(ROOT)): module.page(kind) for kind, path in made.items()}
+
+
+def test_the_tables_of_values_are_up_to_date() -> None:
+    """The chart's README and the page of the documentation are what the comments of values.yaml make now."""
+    for path, made in pages().items():
+        assert (ROOT / path).read_text() == made, f"make chart brings {path} up to date"
+
+
+def test_the_tables_have_every_value_and_say_what_it_does() -> None:
+    """Each value that has no values of its own below it has one row, with a description."""
+    blocks = {path for path, rules in described(schema()) if "properties" in rules}
+    wanted = [path for path, _ in described(schema()) if path not in blocks and path != "global"]
+    resources = {path for path in blocks if path.endswith(".resources")}
+    wanted = [path for path in wanted if not any(path.startswith(f"{block}.") for block in resources)]
+    for made in pages().values():
+        rows = re.findall(r"^\| `([\w.]+)` \| ([\w ]+) \| `(.+)` \| (.{6,}) \|$", made, re.MULTILINE)
+        assert {path for path, *_ in rows} == {*wanted, *resources}
+        assert len(rows) == len({path for path, *_ in rows}) == made.count("\n| `")
 
 
 def test_what_somebody_took_away_does_not_come_back() -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
-import fcntl
 import socket
-import struct
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 
 from bandwidth_agent.kernel import model
-from bandwidth_agent.kernel.linux.rtnl import tc
+from bandwidth_agent.kernel.linux.rtnl import tc, uplink_speed
 from bandwidth_agent.planner import placement
 from bandwidth_agent.settings import Settings
 from bandwidth_api.plan import Prefix
 
 PEERS_REREAD_SECONDS = 60.0  # all routes are read then
 REREAD_SECONDS = 5.0  # so often interfaces and routes are asked for again
-
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_GSET = 1
-_SETTINGS_BYTES = 44  # struct ethtool_cmd
-_UNKNOWN_SPEEDS = (0, 0xFFFF, 0xFFFFFFFF)
 
 _NO_FEATURES = model.Features(ifb=True, clsact=True, ipset=True)  # asked by nobody here
 
@@ -108,20 +100,5 @@ def _indexes(names: Iterable[str]) -> tuple[int, ...]:
 
 def capacity(interfaces: Collection[str]) -> int | None:
     """Return how fast these are together, in bits per second; None if one does not say."""
-    speeds = list(_speeds(interfaces))
-    return sum(speeds) if len(speeds) == len(interfaces) and speeds else None
-
-
-def _speeds(interfaces: Iterable[str]) -> Iterable[int]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        for name in interfaces:
-            settings = array.array("B", struct.pack("=I", _ETHTOOL_GSET).ljust(_SETTINGS_BYTES, b"\0"))
-            request = struct.pack("16sP", name.encode()[:15], settings.buffer_info()[0]).ljust(40, b"\0")
-            try:
-                fcntl.ioctl(asking, _SIOCETHTOOL, request)
-            except OSError:
-                continue
-            low, high = struct.unpack_from("=H", settings, 12)[0], struct.unpack_from("=H", settings, 28)[0]
-            speed = high << 16 | low
-            if speed not in _UNKNOWN_SPEEDS:
-                yield speed * 1_000_000
+    speeds = uplink_speed.said(interfaces)
+    return sum(speeds.values()) if len(speeds) == len(interfaces) and speeds else None

@@ -173,6 +173,7 @@ def _server(
         max_limits=options.metrics_max_limits,
         api_status=api_status,
         clients=_clients(seen, kernel, options),
+        uplink_capacity=options.uplink_capacity,
     )
     probes = {"/healthz": lambda: vitals.healthy(time.monotonic()), "/readyz": vitals.ready}
     return http_server.Server(address, http_server.Site(page.text, metrics.CONTENT_TYPE, probes))

@@ -62,6 +62,7 @@ class FakeKernel(rules.Acceptance):
         self.unanswered = False  # whether a question about routes fails
         self.bypassed: set[str] = set()  # interfaces where another program accepts packets before our hook
         self.uplinks: dict[str, model.UplinkCounters] = {}  # what interfaces have sent, and what waits before them
+        self.speeds: dict[str, int] = {}  # bits per second, of interfaces whose devices say it
         self.windows: list[window.Window] = []  # samplers and captures that are open
         self.window_error: int | None = None  # errno of every opening of one until it is None again
         self._failing_steps: dict[int, int] = {}
@@ -151,6 +152,11 @@ class FakeKernel(rules.Acceptance):
                 if name in self.node.interfaces
             },
         )
+
+    def uplink_counters(self, interfaces: Collection[str]) -> Mapping[str, model.Uplink]:
+        self._read()
+        sent = self.queues((), interfaces).uplinks
+        return {name: model.Uplink(each.sent_bytes, self.speeds.get(name)) for name, each in sent.items()}
 
     def sampler(self, interfaces: Collection[str]) -> contract.Sampler:
         self._may_look()

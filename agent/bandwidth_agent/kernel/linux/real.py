@@ -103,6 +103,9 @@ class RealKernel:
     def queues(self, devices: Collection[str], interfaces: Collection[str]) -> model.QueueReading:
         return self._tc.queues(devices, interfaces)
 
+    def uplink_counters(self, interfaces: Collection[str]) -> Mapping[str, model.Uplink]:
+        return self._tc.uplink_counters(interfaces)
+
     def ways(self, networks: Collection[Prefix]) -> model.Ways:
         return self._ways.ask(networks)
 

@@ -9,6 +9,42 @@ as it does for install and upgrade. Where somebody gets hold of that hook nevert
 {{- if lookup "v1" "Namespace" "" "default" }}yes{{ end -}}
 {{- end -}}
 
+{{/*
+Whether the release that is upgraded runs a program as the account that it had before: "yes" or nothing. Accounts were
+called `operator` and `agent`, names that other people's objects may have too. Takes the context and "operator" or "agent".
+*/}}
+{{- define "cbo.hasFormerAccount" -}}
+{{- $context := index . 0 -}}
+{{- $program := index . 1 -}}
+{{- $kind := eq $program "agent" | ternary "DaemonSet" "Deployment" -}}
+{{- $running := lookup "apps/v1" $kind $context.Release.Namespace (printf "client-bandwidth-%s" $program) -}}
+{{- if eq $program (dig "spec" "template" "spec" "serviceAccountName" "" $running) }}yes{{ end -}}
+{{- end -}}
+
+{{/*
+That account, kept during such an upgrade: pods that are not replaced yet go on with it. The next upgrade removes it.
+*/}}
+{{- define "cbo.formerAccount" -}}
+{{- if include "cbo.hasFormerAccount" . }}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ index . 1 }}
+  namespace: {{ (index . 0).Release.Namespace }}
+  labels: {{- include "cbo.labels" (index . 0) | nindent 4 }}
+{{- end }}
+{{- end -}}
+
+{{/* The accounts that a program's roles are bound to. Takes what cbo.hasFormerAccount takes. */}}
+{{- define "cbo.accounts" -}}
+{{- $namespace := (index . 0).Release.Namespace -}}
+- {kind: ServiceAccount, name: client-bandwidth-{{ index . 1 }}, namespace: {{ $namespace }}}
+{{- if include "cbo.hasFormerAccount" . }}
+- {kind: ServiceAccount, name: {{ index . 1 }}, namespace: {{ $namespace }}}
+{{- end }}
+{{- end -}}
+
 {{/* Labels of every object. */}}
 {{- define "cbo.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
@@ -60,7 +96,7 @@ seccompProfile: {type: RuntimeDefault}
 
 {{/* Of a pod that runs a program of the operator's image in its place: everything but the container. */}}
 {{- define "cbo.asOperator" -}}
-serviceAccountName: operator
+serviceAccountName: client-bandwidth-operator
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}

@@ -91,6 +91,25 @@ def test_no_more_series_than_asked_for() -> None:
     assert node.clients().keys() == {f"203.0.{i}.0/24" for i in (47, 48, 49)}
 
 
+@pytest.mark.parametrize(("steady", "most_in_an_hour"), [(3, 3), (0, 3 * 60)])
+def test_series_stay_few_over_hours(steady: int, most_in_an_hour: int) -> None:
+    """Four clients that change each minute: none has a series below steady larger ones, else three a minute do."""
+    node = Scraped(3)
+    node.scrape()
+    largest = {f"198.51.{i}.7": 1000 + i for i in range(steady)}
+    ever: set[str] = set()
+    for minute in range(60):
+        changing = {f"203.{minute}.{i}.7": 100 + i for i in range(4)}
+        for _ in range(2):
+            node.pass_time(30, **largest, **changing)
+            now = node.scrape()
+            named = now["client_bandwidth_top_client_bits_per_second"].keys()
+            assert len(named) <= 3
+            assert sum(map(len, now.values())) <= 3 + 4
+            ever |= named
+    assert len(ever) <= most_in_an_hour
+
+
 def test_another_node_is_no_client() -> None:
     """What a node hands to the next hop of its routes is in the sum, and in no series, of a network neither."""
     node = Scraped()

@@ -6,10 +6,13 @@ import dataclasses
 import errno
 import pathlib
 import re
+from collections.abc import Sequence
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from bandwidth_agent.kernel import model
 from bandwidth_agent.reporting import api_health, health, metrics
 from bandwidth_api.conditions import Problem, Reason
 from bandwidth_api.plan import Sharing
@@ -26,7 +29,13 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 class Agent:
     """A node in memory and what its agent would serve."""
 
-    def __init__(self, *entries: shaped.PlanEntry, max_limits: int = 100, clients: Collector | None = None) -> None:
+    def __init__(
+        self,
+        *entries: shaped.PlanEntry,
+        max_limits: int = 100,
+        clients: Collector | None = None,
+        uplink_capacity: Sequence[tuple[str, int]] = (),
+    ) -> None:
         self.clock = manifests.Clock()
         self.node = shaped.Node(*entries)
         self.health = health.Health(self.clock())
@@ -40,6 +49,7 @@ class Agent:
             max_limits=max_limits,
             api_status=self.cluster.status,
             clients=clients,
+            uplink_capacity=uplink_capacity,
         )
 
     def passed(self, *, failed: bool = False, repairs: dict[str, int] | None = None) -> None:
@@ -154,6 +164,36 @@ def test_limits_are_told_by_what_was_seen_of_their_packets() -> None:
     assert agent.sample("datapath_sign") == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "settings", "known"),
+    [
+        (None, (), None),
+        (10_000_000_000, (), ("link", 10_000_000_000)),
+        (None, (("eth*", 500_000_000),), ("setting", 500_000_000)),
+        (10_000_000_000, (("wan*", 1), ("eth0", 2_000_000_000), ("*", 3)), ("setting", 2_000_000_000)),
+    ],
+)
+def test_an_uplink_has_the_capacity_that_somebody_knows(
+    said: int | None, settings: Sequence[tuple[str, int]], known: tuple[str, int] | None
+) -> None:
+    """What was set counts more than what the device says; where neither is there, there is no number at all."""
+    agent = Agent(entry("mail", "203.0.113.7"), uplink_capacity=settings)
+    agent.passed()
+    agent.node.kernel.uplinks["eth0"] = model.UplinkCounters(123_456, 0)
+    if said is not None:
+        agent.node.kernel.speeds["eth0"] = said
+    assert agent.sample("uplink_bytes_total", interface="eth0") == 123_456
+    name = f"{metrics.PREFIX}_uplink_capacity_bits_per_second"
+    found = {labels: value for (metric, labels), value in agent.samples().items() if metric == name}
+    expected = {} if known is None else {(("interface", "eth0"), ("source", known[0])): known[1]}
+    assert found == expected
+
+
+def test_before_the_first_pass_no_uplink_is_known() -> None:
+    """Which interfaces count is what a pass finds out."""
+    assert not [name for name, _ in Agent().samples() if "uplink" in name]
+
+
 def test_a_kernel_that_cannot_be_read_leaves_the_rest() -> None:
     """The scrape that is needed most is the one while something is wrong."""
     agent = Agent(entry("mail", "203.0.113.7"))
@@ -169,7 +209,7 @@ def test_every_metric_is_documented() -> None:
     seen = Scraped()
     seen.scrape()
     seen.pass_time(3, **{"203.0.113.7": 1000})
-    agent = Agent(entry("mail", "203.0.113.7"), clients=seen.series)
+    agent = Agent(entry("mail", "203.0.113.7"), clients=seen.series, uplink_capacity=[("eth0", 1_000_000_000)])
     agent.health.plan_changed(agent.clock())
     agent.passed()
     agent.cluster.reported()

@@ -11,7 +11,7 @@ from bandwidth_operator.retire.hook_tool import Tool
 
 HELM = {"annotations": {"meta.helm.sh/release-name": "cbo", "meta.helm.sh/release-namespace": "net"}}
 KUBECTL = {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}
-ARGO_CD = {"annotations": {"argocd.argoproj.io/tracking-id": "cbo:/ServiceAccount:net/operator"}}
+ARGO_CD = {"annotations": {"argocd.argoproj.io/tracking-id": "cbo:/ServiceAccount:net/client-bandwidth-operator"}}
 LABEL = {"labels": {"app.kubernetes.io/instance": "cbo"}}
 CHART = {"labels": {"app.kubernetes.io/managed-by": "Helm", "helm.sh/chart": "client-bandwidth-operator-1.0.0"}}
 
@@ -37,5 +37,10 @@ def test_only_the_mark_of_a_tool_is_its_intent(metadata: dict[str, Any], tools: 
 def test_a_refusal_names_what_was_looked_for_and_what_to_do() -> None:
     """Object, mark, and both ways on: without hooks, or the end by hand."""
     text = hook_tool.refusal(Tool.HELM)
-    for part in ("service account operator", "meta.helm.sh/release-name", "--no-hooks", "bandwidth-operator retire"):
+    for part in (
+        "service account client-bandwidth-operator",
+        "meta.helm.sh/release-name",
+        "--no-hooks",
+        "bandwidth-operator retire",
+    ):
         assert part in text

@@ -25,16 +25,23 @@ def read(channel: netlink.Socket, devices: Iterable[str], interfaces: Iterable[s
         link = links.find(channel, name)
         if link is not None:
             by_device[name] = classes.counters(channel, link.ifindex, {})
-    uplinks: dict[str, model.UplinkCounters] = {}
+    uplinks = {
+        name: model.UplinkCounters(sent, _backlog(channel, index))
+        for name, (index, sent) in sent_bytes(channel, interfaces).items()
+    }
+    return model.QueueReading(at, by_device, uplinks)
+
+
+def sent_bytes(channel: netlink.Socket, interfaces: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return the index of each interface and the bytes that it has sent; what is gone is left out."""
+    found: dict[str, tuple[int, int]] = {}
     for name in interfaces:
         try:
-            index, sent = links.sent_bytes(channel, name)
+            found[name] = links.sent_bytes(channel, name)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
-            continue
-        uplinks[name] = model.UplinkCounters(sent, _backlog(channel, index))
-    return model.QueueReading(at, by_device, uplinks)
+    return found
 
 
 def _backlog(channel: netlink.Socket, ifindex: int) -> int:

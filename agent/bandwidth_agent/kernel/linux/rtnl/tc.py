@@ -24,6 +24,7 @@ from bandwidth_agent.kernel.linux.rtnl import (
     roots,
     tcmsg,
     trees,
+    uplink_speed,
 )
 from bandwidth_agent.kernel.linux.rtnl.routing import peers, routes
 from bandwidth_api.plan import Prefix
@@ -120,6 +121,13 @@ class TrafficControl:
     def queues(self, devices: Collection[str], interfaces: Collection[str]) -> model.QueueReading:
         """What came out of the classes of these devices, and what waits before these interfaces."""
         return queue_counters.read(self._channel, devices, interfaces)
+
+    def uplink_counters(self, interfaces: Collection[str]) -> Mapping[str, model.Uplink]:
+        """What these interfaces have sent, and how fast they are."""
+        present = {link.ifindex: link for link in links.dump(self._channel)}
+        speeds = uplink_speed.of_wires(interfaces, present)
+        sent = queue_counters.sent_bytes(self._channel, interfaces)
+        return {name: model.Uplink(count, speeds.get(name)) for name, (_, count) in sent.items()}
 
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────
 
