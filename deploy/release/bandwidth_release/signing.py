@@ -42,6 +42,7 @@ class Signer:
         (dist / SUMS).write_text("".join(f"{archives.sha256(dist / name)}  {name}\n" for name in names))
         bundle = ("--bundle", str(dist / SUMS_SIGNATURE))
         self._run("sign-blob", *_ALONE, "--key", self._key, *bundle, str(dist / SUMS))
+        (dist / SUMS_SIGNATURE).chmod(0o644)  # cosign keeps it for its owner alone
 
     def _run(self, *words: str) -> str:
         return command.run([self._cosign, *words], environment=_password())
