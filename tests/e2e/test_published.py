@@ -21,9 +21,9 @@ COSIGN = (str(release.ROOT / "tools/go-program"), "cosign")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.Registry]:
-    """A registry on this machine."""
-    with registry.started(tmp_path_factory.mktemp("registry")) as started:
+def place() -> Iterator[registry.Registry]:
+    """A registry on this machine, whose files are gone with it."""
+    with tempfile.TemporaryDirectory() as folder, registry.started(pathlib.Path(folder)) as started:
         yield started
 
 
