@@ -162,7 +162,9 @@ def main(arguments: list[str]) -> int:
     with server.serving(site.parent if versioned else site) as host, sync_api.sync_playwright() as playwright:
         address = f"{host}/{site.name}" if versioned else host
         # Its sandbox needs user namespaces, which root in a container has not; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
         for scheme, width, names in views(site):
             page = watched(browser, scheme, width, host, findings)
             for name in names:
