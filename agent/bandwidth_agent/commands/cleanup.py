@@ -12,6 +12,7 @@ from bandwidth_agent.limits.directory import last_good_state
 from bandwidth_agent.planner import apply, describe, desired, diff
 from bandwidth_agent.planner.classifier import ownership
 from bandwidth_agent.planner.placement import unseen_programs
+from bandwidth_agent.policies import made_files
 from bandwidth_agent.process import lock
 from bandwidth_agent.sight.truth import stored_findings
 from bandwidth_runtime import printable
@@ -56,6 +57,7 @@ def _remove(kernel: contract.Kernel, options: Options) -> int:
     last_good_state.forget(options.state_dir)
     stored_plan.forget(options.state_dir)
     stored_findings.forget(options.state_dir)
+    made_files.forget(options.state_dir)
     unseen = unseen_programs.left(facts, observed)
     left = observed != model.EMPTY or unseen != ""
     failures |= {"programs": unseen} if unseen else {}
