@@ -67,7 +67,7 @@ class Spec(forms.Part):
         return spec
 
 
-def _policy(labels: object) -> str:
+def policy_of(labels: object) -> str:
     found = labels.get(names.POLICY) if isinstance(labels, Mapping) else None
     return found if isinstance(found, str) else ""
 
@@ -80,7 +80,7 @@ def _step(annotations: object) -> int:
 class Metadata(forms.Metadata):
     """Of a limit that a policy made, also which one and in which step; whatever else is there is no error."""
 
-    policy: Annotated[str, BeforeValidator(_policy)] = Field(default="", alias="labels")  # "": a person wrote it
+    policy: Annotated[str, BeforeValidator(policy_of)] = Field(default="", alias="labels")  # "": a person wrote it
     policy_step: Annotated[int, BeforeValidator(_step)] = Field(default=1, alias="annotations")  # counted from 1
 
 
