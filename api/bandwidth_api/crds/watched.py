@@ -49,13 +49,16 @@ class Span(NamedTuple):
     sent_bytes: float | None = None
 
 
+NO_TIME = Span()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watched:
     """One report. `limited` and `candidates` are of `span`; in `before`, the time before it, there was no candidate."""
 
     number: int  # another one is another report
-    span: Span = Span()
-    before: Span = Span()
+    span: Span = NO_TIME
+    before: Span = NO_TIME
     capacity_bits_per_second: int | None = None  # of the uplinks together
     limited: tuple[Client, ...] = ()  # clients that were asked for, with 0 bytes too
     candidates: tuple[Client, ...] = ()  # the largest first
@@ -106,11 +109,11 @@ def _span_text(span: Span) -> str:
 def _read_span(value: object) -> Span:
     words = value[:ROW_MAX].split() if isinstance(value, str) else []
     if not 1 <= len(words) <= 2:
-        return Span()
+        return NO_TIME
     whole, _, rest = words[0].partition(".")
     numbers = client_rows.digits(whole, SECONDS_MAX), client_rows.digits(rest or "0", 999)
     if None in numbers or len(rest) not in (0, 3):
-        return Span()
+        return NO_TIME
     sent = client_rows.digits(words[1], BYTES_MAX // _KB) if len(words) == 2 else None
     return Span((numbers[0] or 0) + (numbers[1] or 0) / 1000, None if sent is None else float(sent * _KB))
 
