@@ -35,7 +35,7 @@ VIEWS = tuple(itertools.product(SCHEMES, WIDTHS))
 # Short ones that show all that there is: pictures, tables, code of several kinds, lists. In every view.
 THOROUGHLY = ("", "docs/first-limit/", "docs/story/")
 SEARCHED = "ttlSeconds"  # which the page of all fields has
-PATIENCE_MS = 10_000
+PATIENCE_MS = 60_000  # for a machine that has other work
 # The theme's search keeps its results where scripts do not reach.
 OPEN_SHADOWS = """
 const attach = Element.prototype.attachShadow;
