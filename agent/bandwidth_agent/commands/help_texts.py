@@ -28,6 +28,7 @@ A first limit, in /etc/client-bandwidth/mail-loop.yaml:
   bandwidth-agent show                                         what is in force, and how fast each client is now
   bandwidth-agent who 203.0.113.7                              which limit holds an address, and does it
   bandwidth-agent cleanup                                      take everything away again
+  bandwidth-agent install-unit                                 as a service of systemd, from boot on
 
 Every program explains itself: bandwidth-agent run --help"""
 
@@ -35,8 +36,9 @@ RUN = """\
 Puts limits in force on this host and keeps them so: a changed limit within a second, whatever another program does to
 our rules at once, expired limits by the clock.
 
-With --manifests the limits come from the files of a directory; to lift one delete its file. Without, this host is a
-node of a cluster: the limits come from its API server, and what became of them goes into this node's
+With --manifests the limits come from the files of a directory; to lift one delete its file. Policies in it make limits
+by themselves, which are files in --state-dir (made/); to lift one of these delete that file. Without --manifests this
+host is a node of a cluster: the limits come from its API server, and what became of them goes into this node's
 NodeBandwidthState. The last plan is kept on disk, and used from the start on when the API server is away.
 
 Stopping it (SIGTERM, SIGINT, SIGQUIT, even SIGKILL) leaves the limits in force; the next start adopts them unchanged.
@@ -89,7 +91,8 @@ exit codes:
   128 and more: the number of the signal that ended it"""
 
 PLAN = """\
-Prints what `run` would change in this host's kernel, in the order in which it would be done, and changes nothing."""
+Prints what `run` would change in this host's kernel, in the order in which it would be done, and changes nothing. Then
+what each policy sees and decided last, as the agent that runs wrote it down."""
 
 PLAN_EPILOG = """\
 examples:
@@ -118,7 +121,7 @@ examples:
 
 exit codes:
   0   printed, even when there is nothing of ours
-  1   the kernel could not be read
+  1   the kernel could not be read; or eBPF programs of ours may be left that this process cannot see
   64  wrong call"""
 
 WHO = """\
@@ -156,4 +159,28 @@ examples:
 exit codes:
   0   nothing of ours is left, or nothing was there
   1   something could not be removed, or an agent is running
+  64  wrong call"""
+
+INSTALL_UNIT = """\
+Makes the agent a service of systemd that follows /etc/client-bandwidth from boot on, and starts it: writes its unit,
+one that makes saved firewall rules harmless, and a README into /etc/client-bandwidth, which limits nobody. The service
+may do what the network of this host takes, and nothing else.
+
+Called again, as after an upgrade of the program, it renews what has changed and restarts the service, while limits stay
+in force. A file that you have changed is kept, and where ours is new it is written beside it (.dist); with a unit that
+somebody else has written in their place nothing is done at all. Changes of your own belong into
+`systemctl edit bandwidth-agent`.
+
+--uninstall stops the service and removes these files. Limits of yours in /etc/client-bandwidth stay, and so does what
+is in force, until `bandwidth-agent cleanup`."""
+
+INSTALL_UNIT_EPILOG = """\
+examples:
+  bandwidth-agent install-unit
+  bandwidth-agent install-unit --uninstall && bandwidth-agent cleanup
+  bandwidth-agent install-unit --root debian/tmp --program /usr/sbin/bandwidth-agent
+
+exit codes:
+  0   done, or there was nothing to do
+  1   it cannot be done here, or systemd refused; the message says why
   64  wrong call"""
