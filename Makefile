@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 VENV := .venv/.complete
+SITE_VENV := .venv-site/.complete
 PYTEST := .venv/bin/pytest
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -133,6 +134,18 @@ programs: ## the eBPF programs as code, which is committed, from their source (n
 chart: $(VENV) ## what is made from the chart and deploy/crds: copies, tables, install.yaml, the tests' renders (needs helm)
 	@tools/chart
 
+.PHONY: site
+site: $(SITE_VENV) ## the documentation as a site in build/site, every link checked; VERSION=1.2: in a folder, beside others
+	@PYTHONPATH=pages .venv-site/bin/python -m bandwidth_pages $(if $(VERSION),--version '$(VERSION)') $(if $(SITE_URL),--url '$(SITE_URL)')
+
+.PHONY: site-test
+site-test: site ## the site in a browser: errors, other hosts, accessibility, search; pictures in build/site-screens
+	@tools/system-packages browser
+	@PYTHONPATH=pages .venv-site/bin/python -m bandwidth_pages.browser build/site$(if $(VERSION),/$(VERSION))
+
+$(SITE_VENV): requirements/site.txt tools/setup-venv
+	@tools/setup-venv site
+
 .PHONY: bench
 bench: setup ## the benchmarks, each a ratio in one run (root, long)
 	@tools/system-packages bench
@@ -150,5 +163,5 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml
 
 .PHONY: clean
 clean: ## remove what the other targets made here
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

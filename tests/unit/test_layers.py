@@ -34,7 +34,7 @@ def imported(path: pathlib.Path) -> set[str]:
     return found
 
 
-FOLDERS = ("api", "kube", "runtime", "sight", "agent", "operator", "cli", "tests/lab", "bench")
+FOLDERS = ("api", "kube", "runtime", "sight", "agent", "operator", "cli", "tests/lab", "bench", "pages")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

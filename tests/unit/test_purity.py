@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FOLDERS = ("api", "kube", "runtime", "sight", "agent", "operator", "cli")
+FOLDERS = ("api", "kube", "runtime", "sight", "agent", "operator", "cli", "pages")
 IMPURE = (
     *(
         "asyncio",

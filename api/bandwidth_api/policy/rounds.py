@@ -24,7 +24,7 @@ from bandwidth_api.policy.reports import Now, Report
 from bandwidth_api.policy.surroundings import Surroundings
 from bandwidth_api.policy.traffic import Node
 
-CLIENTS_MAX = 2048  # that a policy looks at; those that got least lately are forgotten
+CLIENTS_MAX = 2048  # that stay known where there are twice as many; those that got least lately are forgotten
 DELETED_SECONDS = 30.0  # after which a limit that should be gone is deleted once more
 FORGOTTEN_SECONDS = 600.0  # a node that is silent for longer has no say any more
 _PRUNE_SECONDS = 60.0
@@ -283,7 +283,7 @@ def _order(entry: Entry, policy: Policy, heard: frozenset[Prefix], now: Now) -> 
 
 def _pruned(entry: Entry, now: Now) -> Entry:
     """Forget, once a minute, nodes that are silent for long, and clients of whom nothing is known or remembered."""
-    if now.steady - entry.pruned_at < _PRUNE_SECONDS and len(entry.clients) <= CLIENTS_MAX:
+    if now.steady - entry.pruned_at < _PRUNE_SECONDS and len(entry.clients) < 2 * CLIENTS_MAX:
         return entry
     nodes = {name: node for name, node in entry.nodes.items() if now.steady - node.ended_at < FORGOTTEN_SECONDS}
     clients: dict[Prefix, State] = {}

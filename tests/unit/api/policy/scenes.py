@@ -99,6 +99,8 @@ class World:
     sent_mbits: dict[str, list[float]] = dataclasses.field(default_factory=dict)  # by client and second
     silent: bool = False
     names_over_limits: bool = False
+    _every: tuple[object, ...] | None = None
+    _around: surroundings.Surroundings = surroundings.NOTHING
     _since: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
@@ -116,9 +118,13 @@ class World:
         return min(found, default=1e9)
 
     def around(self) -> surroundings.Surroundings:
-        every = [*self.persons, *self.made.values()]
+        every = (self.protected, *self.persons, *self.made.values())
+        if not self.persons and every == self._every:  # the same as before: no person's limit could have ended
+            return self._around
         index = protected_addresses.index(self.protected)
-        return surroundings.read(every, index, self.nodes, self.now.wall)
+        limits_there = [*self.persons, *self.made.values()]
+        self._every, self._around = every, surroundings.read(limits_there, index, self.nodes, self.now.wall)
+        return self._around
 
     def run(self, seconds: int) -> list[tuple[int, Decision]]:
         """Let time pass; return what was decided in it."""

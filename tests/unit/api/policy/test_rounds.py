@@ -413,7 +413,7 @@ def test_a_scan_of_addresses_leaves_nothing() -> None:
     world = World([scenes.policy()], {})
     for second in range(120):
         world.second = second
-        scanned = tuple(Amount(Prefix(4, (11 << 24) + 500 * second + n, 32), 1500.0) for n in range(500))
+        scanned = tuple(Amount(Prefix(4, (11 << 24) + 100 * second + n, 32), 1500.0) for n in range(100))
         world.decide([Report(NODE, world.now.steady, 1.0, (*scanned, Amount(scenes.client(A), 50e6 / 8)))])
     assert [d.client for _, d in world.decisions] == [scenes.client(A)]
     assert len(world.book.entries["fair"].clients) <= 2 * rounds.CLIENTS_MAX
@@ -447,7 +447,7 @@ def lives(draw: st.DrawFn) -> list[tuple[str, int, int]]:
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(lives(), st.integers(1, 4), st.integers(1, 3))
 def test_nobody_is_limited_who_must_not_be_whatever_happens(life: list[Any], most: int, per_minute: int) -> None:
     """Traffic, deaths, clocks, persons: never an exempt, protected or taken address, too many, too long or two."""

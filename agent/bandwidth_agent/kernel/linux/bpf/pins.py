@@ -14,10 +14,12 @@ import errno
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 from bandwidth_agent.kernel.linux.bpf import system_call
 
 _FOLDER = "client-bandwidth"
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _OF_INTERFACE = re.compile(r"(?:program|link)-(\d+)(?:-new)?")
 
 
@@ -26,12 +28,12 @@ class Pins:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self._namespace = _namespace()
+        self._namespace = namespace()
         self._folder = pathlib.Path(directory, _FOLDER, str(self._namespace))
 
     def assert_here(self) -> None:
         """Raise RuntimeError in a thread of another network namespace: the indexes of interfaces differ."""
-        if _namespace() != self._namespace:
+        if namespace() != self._namespace:
             raise RuntimeError("programs are attached by a thread of another network namespace")
 
     def path(self, name: str) -> str:
@@ -53,7 +55,7 @@ class Pins:
         """Give a map, a program or a link a name; what has had it loses it in the same moment."""
         if not self.directory:
             raise OSError(errno.ENOENT, "there is no directory for eBPF objects")
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         path, new = self.path(name), self.path(f"{name}-new")
         if not os.path.lexists(path):
             system_call.pin(descriptor, path)
@@ -62,6 +64,12 @@ class Pins:
             os.unlink(new)
         system_call.pin(descriptor, new)
         os.rename(new, path)
+
+    def _make_folder(self) -> None:
+        """Make it, but in no other file system: a bpf file system may have been unmounted."""
+        if not self._folder.exists() and not in_bpf_file_system(self.directory):
+            raise OSError(errno.ENOENT, elsewhere(self.directory))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def open(self, name: str) -> int | None:
         """Open what has this name; None where nothing has."""
@@ -81,5 +89,28 @@ class Pins:
                 folder.rmdir()
 
 
-def _namespace() -> int:
+def namespace() -> int:
+    """Return the number of the calling thread's network namespace."""
     return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+def elsewhere(directory: str) -> str:
+    """What is said of a directory that is in another file system."""
+    return f"{directory} is in no bpf file system: mount -t bpf bpf {directory}"
+
+
+def in_bpf_file_system(directory: str) -> bool:
+    with open("/proc/thread-self/mountinfo") as mounts:
+        return kind(os.path.realpath(directory), mounts) == "bpf"
+
+
+def kind(directory: str, mounts: Iterable[str]) -> str:
+    """Return the kind of the file system that a directory is in, as the kernel lists mounts."""
+    longest, kind = "", ""
+    for line in mounts:
+        before, _, behind = line.partition(" - ")
+        place = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
+        inside = directory == place or directory.startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(longest):  # the last of one place hides those before
+            longest, kind = place, behind.split(" ")[0]
+    return kind

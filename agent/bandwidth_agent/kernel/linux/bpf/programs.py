@@ -32,7 +32,7 @@ class _Found(NamedTuple):
 def way_back() -> pairs.WayBack:
     """Return the program for the other end of pairs."""
     name = code.name(code.FROM_PAIR, None)
-    return pairs.WayBack(name, lambda: system_call.load(code.linked(code.FROM_PAIR, None, {}), name))
+    return pairs.WayBack(name, lambda: system_call.load(code.linked(code.FROM_PAIR, None, {}, pins.namespace()), name))
 
 
 class Programs:
@@ -162,7 +162,7 @@ class Programs:
             if len(opened) < len(code.MAPS):
                 raise OSError(errno.ENOENT, "there are no tables that a program could look into")
             descriptors = {kind: each.descriptor for kind, each in opened.items()}
-            program = system_call.load(code.linked(wanted, shard, descriptors), name)
+            program = system_call.load(code.linked(wanted, shard, descriptors, pins.namespace()), name)
         with _closing(program):
             yield program, name
 

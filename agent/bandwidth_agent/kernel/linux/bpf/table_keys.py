@@ -54,12 +54,14 @@ def name(place: Place, text: str) -> tuple[bytes, bytes]:
     return struct.pack("=I", at), value.ljust(maps.NAME_BYTES, b"\0")
 
 
-def places(values: bytes) -> dict[str, Place]:
-    """Return what the map of names says."""
-    found = {}
+def places(values: bytes) -> dict[str, Place] | None:
+    """Return what the map of names says; None where it is not as agents write it: two places of one name."""
+    found: dict[str, Place] = {}
     for at in range(0, len(values), maps.NAME_BYTES):
         text = values[at : at + maps.NAME_BYTES].rstrip(b"\0")
         if text:
+            if text.decode(errors="replace") in found:
+                return None
             second, number = divmod(at // maps.NAME_BYTES, maps.PER_FAMILY_TABLES)
             found[text.decode(errors="replace")] = Place(_FAMILIES[second], number)
     return found
