@@ -11,6 +11,7 @@ from bandwidth_agent.limits.cluster import stored_plan
 from bandwidth_agent.limits.directory import last_good_state
 from bandwidth_agent.planner import apply, describe, desired, diff
 from bandwidth_agent.planner.classifier import ownership
+from bandwidth_agent.policies import made_files
 from bandwidth_agent.process import lock
 from bandwidth_agent.sight.truth import stored_findings
 from bandwidth_api import names
@@ -59,6 +60,7 @@ def _remove(kernel: contract.Kernel, options: Options) -> int:
     last_good_state.forget(options.state_dir)
     stored_plan.forget(options.state_dir)
     stored_findings.forget(options.state_dir)
+    made_files.forget(options.state_dir)
     left = observed != model.EMPTY
     output.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
     if left:
