@@ -178,9 +178,10 @@ def differs(before: Known | None, after: Known, own_status: Object | None = None
 
 
 def _without_traffic(each: Slice) -> Slice:
-    if not isinstance(each.content, slices.Head) or each.content.traffic is None:
+    head = each.content
+    if not isinstance(head, slices.Head) or (head.traffic is None and head.watching is None):
         return each
-    return dataclasses.replace(each, content=dataclasses.replace(each.content, traffic=None))
+    return dataclasses.replace(each, content=dataclasses.replace(head, traffic=None, watching=None))
 
 
 def is_gone(each: Known | None) -> bool:
