@@ -31,7 +31,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: $(VENV) ## virtual environment with locked dependencies, and the system packages that are missing
@@ -106,6 +106,12 @@ e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults;
 	@tools/debian-program docker-registry >/dev/null
 	@$(MAKE) images
 	$(PYTEST) tests/e2e $(ARGS)
+
+.PHONY: e2e-gitops
+e2e-gitops: $(VENV) ## a kind cluster that Flux fills from a Git repository (source-controller, kustomize-controller in PATH)
+	@PYTHONPATH=tests/lab .venv/bin/python -m bandwidth_lab.kind
+	@$(MAKE) images
+	$(PYTEST) tests/flux $(ARGS)
 
 .PHONY: story
 story: images ## a real mail server in a kind cluster, a client that loops over its mailbox, and what a limit does (10 minutes)

@@ -21,14 +21,28 @@ COSIGN = (str(release.ROOT / "tools/go-program"), "cosign")
 
 
 @pytest.fixture(scope="module")
-def releases(shared: World) -> Iterator[tuple[Published, Published]]:
-    """Two releases of this tree in a registry that the nodes can reach."""
+def place() -> Iterator[registry.Registry]:
+    """A registry on this machine, whose files are gone with it."""
+    with tempfile.TemporaryDirectory() as folder, registry.started(pathlib.Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def releases(place: registry.Registry) -> Iterator[tuple[Published, Published]]:
+    """Two releases of this tree in the registry."""
     shell.run(COSIGN, timeout=published.MAKE_SECONDS)  # it may have to be compiled, or is being compiled right now
-    with tempfile.TemporaryDirectory() as name, registry.started(pathlib.Path(name) / "registry") as place:
+    with tempfile.TemporaryDirectory() as name:
         clone = published.Clone(pathlib.Path(name) / "clone", OLDER, NEWER)
-        made = clone.release(place.name, OLDER), clone.release(place.name, NEWER)
-        place.open_to(shared.cluster)
-        yield made
+        yield clone.release(place.name, OLDER), clone.release(place.name, NEWER)
+
+
+@pytest.fixture(scope="module")
+def pulled(
+    shared: World, place: registry.Registry, releases: tuple[Published, Published]
+) -> tuple[Published, Published]:
+    """The same, where the nodes of the cluster can pull them."""
+    place.open_to(shared.cluster)
+    return releases
 
 
 @pytest.fixture
@@ -48,13 +62,13 @@ def cosign(*words: str) -> str:
 
 def verify(of: Published, reference: str) -> str:
     key = str(of.dist / "cosign.pub")
-    return cosign("verify", "--key", key, "--private-infrastructure", "--allow-http-registry", reference)
+    return cosign("verify", "--key", key, "--insecure-ignore-tlog", "--allow-http-registry", reference)
 
 
 def verify_sums(folder: pathlib.Path) -> str:
     """As the notes of a release say."""
     words = ("--bundle", str(folder / "SHA256SUMS.sigstore.json"), str(folder / "SHA256SUMS"))
-    return cosign("verify-blob", "--key", str(folder / "cosign.pub"), "--private-infrastructure", *words)
+    return cosign("verify-blob", "--key", str(folder / "cosign.pub"), "--insecure-ignore-tlog", *words)
 
 
 def versions_that_run(world: World) -> set[str]:
@@ -67,10 +81,10 @@ def images_that_run(world: World) -> set[str]:
 
 
 def test_installed_and_upgraded_by_helm(
-    bare: World, releases: tuple[Published, Published], clients: dict[str, Client]
+    bare: World, pulled: tuple[Published, Published], clients: dict[str, Client]
 ) -> None:
     """The chart in the registry needs no value: a limit holds, and holds on with the next release."""
-    older, newer = releases
+    older, newer = pulled
     world, greedy = bare, clients["one"]
 
     def helm(verb: str, of: Published) -> None:
@@ -94,12 +108,12 @@ def test_installed_and_upgraded_by_helm(
 
 
 def test_applied_and_upgraded_without_helm(
-    bare: World, releases: tuple[Published, Published], clients: dict[str, Client]
+    bare: World, pulled: tuple[Published, Published], clients: dict[str, Client]
 ) -> None:
     """Its install.yaml needs nothing else: a limit holds, and holds on with that of the next release."""
     world, greedy = bare, clients["two"]
     with world.downloading(greedy, four=world.flow("near", 4)) as stream:
-        for of in releases:
+        for of in pulled:
             assert ":dev" not in of.install
             world.cluster.kubectl("apply", "--server-side", "-f", str(of.dist / "install.yaml"))
             for what in ("deployment/client-bandwidth-operator", "daemonset/client-bandwidth-agent"):
@@ -113,7 +127,7 @@ def test_applied_and_upgraded_without_helm(
     world.lift_all()
     operator = ("-n", release.NAMESPACE, "exec", "deploy/client-bandwidth-operator", "--", "bandwidth-operator")
     world.cluster.kubectl(*operator, "retire", "--stand-by", "60", timeout=120)
-    world.cluster.kubectl("delete", "-f", str(releases[-1].dist / "install.yaml"), "--timeout=120s", timeout=150)
+    world.cluster.kubectl("delete", "-f", str(pulled[-1].dist / "install.yaml"), "--timeout=120s", timeout=150)
 
 
 def test_what_is_published_is_signed(releases: tuple[Published, Published], tmp_path: pathlib.Path) -> None:
@@ -155,7 +169,7 @@ def test_what_was_changed_is_refused(releases: tuple[Published, Published], tmp_
     other.mkdir()
     shell.run(["sh", "-c", f"cd '{other}' && COSIGN_PASSWORD= '{shell.run(COSIGN).strip()}' generate-key-pair"])
     with pytest.raises(shell.FailedCommandError):
-        cosign("verify", "--key", str(other / "cosign.pub"), "--private-infrastructure", "--allow-http-registry", agent)
+        cosign("verify", "--key", str(other / "cosign.pub"), "--insecure-ignore-tlog", "--allow-http-registry", agent)
 
 
 def test_the_plugin_and_the_package_of_a_release(releases: tuple[Published, Published], tmp_path: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ that matters; `status` belongs to the operator and is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -67,7 +67,7 @@ class Spec(forms.Part):
         return spec
 
 
-def _policy(labels: object) -> str:
+def policy_of(labels: object) -> str:
     found = labels.get(names.POLICY) if isinstance(labels, Mapping) else None
     return found if isinstance(found, str) else ""
 
@@ -77,11 +77,19 @@ def _step(annotations: object) -> int:
     return int(found) if isinstance(found, str) and found in ("1", "2", "3", "4", "5") else 1
 
 
+def _owner(references: object) -> str:
+    for each in references if isinstance(references, Sequence) else ():
+        if isinstance(each, Mapping) and each.get("kind") == names.POLICY_KIND and isinstance(each.get("uid"), str):
+            return str(each["uid"])
+    return ""
+
+
 class Metadata(forms.Metadata):
     """Of a limit that a policy made, also which one and in which step; whatever else is there is no error."""
 
-    policy: Annotated[str, BeforeValidator(_policy)] = Field(default="", alias="labels")  # "": a person wrote it
+    policy: Annotated[str, BeforeValidator(policy_of)] = Field(default="", alias="labels")  # "": a person wrote it
     policy_step: Annotated[int, BeforeValidator(_step)] = Field(default=1, alias="annotations")  # counted from 1
+    policy_uid: Annotated[str, BeforeValidator(_owner)] = Field(default="", alias="ownerReferences")  # "": no owner
 
 
 class Limit(forms.Part):

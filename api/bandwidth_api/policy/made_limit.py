@@ -38,6 +38,11 @@ class Made:
     rate_bits_per_second: int
     created_at: float
     expires_at: float
+    policy_uid: str = ""  # of the policy that owns it; "": it has no owner, as on one host
+
+    def is_of(self, policy: Policy) -> bool:
+        """Whether this very policy made it, and not an earlier one of that name."""
+        return self.policy == policy.name and self.policy_uid in ("", policy.metadata.uid)
 
 
 def read(limit: Limit, now: float) -> Made | None:
@@ -53,7 +58,8 @@ def read(limit: Limit, now: float) -> Made | None:
     if limit.name != name(policy, client):
         return None
     rate = limit.spec.egress.rate
-    return Made(limit.name, policy, client, limit.metadata.policy_step, rate, created_at, expires_at)
+    metadata = limit.metadata
+    return Made(limit.name, policy, client, metadata.policy_step, rate, created_at, expires_at, metadata.policy_uid)
 
 
 def document(policy: Policy, decision: Decision) -> Json:

@@ -124,13 +124,14 @@ def _entry(before: Entry | None, policy: Policy, around: Surroundings, deleted: 
     if before is None or (before.uid, before.mode) != (metadata.uid, mode):
         before = Entry(metadata.uid, metadata.generation, mode, now.steady)
     clients = dict(before.clients)
-    nodes, starts = before.nodes, tuple(at for at in before.starts if now.steady - at < obstacles.MINUTE_SECONDS)
+    nodes = {name: node for name, node in before.nodes.items() if name in around.nodes}
+    starts = tuple(at for at in before.starts if now.steady - at < obstacles.MINUTE_SECONDS)
     if before.generation != metadata.generation:  # its windows may be others
         clients = {client: dataclasses.replace(state, seen={}) for client, state in clients.items()}
         nodes = {}
     if mode is Mode.ENFORCE:
         for made in around.made.values():
-            if made.policy != policy.name or made.name in deleted:
+            if not made.is_of(policy) or made.name in deleted:
                 continue
             known = clients.get(made.client)
             if known is None or (known.phase is not Phase.LIMITED and now.steady >= known.refused_until):
@@ -168,9 +169,10 @@ def _removed(
     found = []
     for made in sorted(around.made.values(), key=lambda each: each.name):
         policy = policies.get(made.policy)
-        if made.name in deleted or (policy is not None and policy.spec.then.mode is Mode.ENFORCE):
+        there = policy is not None and made.is_of(policy)
+        if made.name in deleted or (there and policy is not None and policy.spec.then.mode is Mode.ENFORCE):
             continue
-        why = "the policy is gone" if policy is None else f"the policy is in mode {policy.spec.then.mode}"
+        why = f"the policy is in mode {policy.spec.then.mode}" if there and policy is not None else "the policy is gone"
         found.append(
             Decision(
                 now.wall,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Mapping
 
 from bandwidth_release import archives, command, stamps
@@ -21,7 +22,7 @@ def build(source: Source, images: Mapping[str, Image], work: pathlib.Path, dist:
     command.told("packing the chart and rendering install.yaml")
     values = source.folder / stamps.VALUES
     values.write_text(stamps.with_images(values.read_text(), images))
-    command.run(["tools/chart"], folder=source.folder)
+    command.run(["tools/chart"], folder=source.folder, environment={"CHART_PYTHON": sys.executable})
     rendered = (source.folder / "deploy/install.yaml").read_text()
     if wrong := _UNRELEASED.findall(rendered):
         raise command.ReleaseError(f"install.yaml names images that are of no release: {', '.join(wrong)}")

@@ -47,6 +47,8 @@ def hastened(found: list[Rule]) -> list[Rule]:
     """
 
     def range_(match: re.Match[str]) -> str:
+        if match[1] not in RANGES:
+            raise LookupError(f"no shorter time for {match[0]}")
         return f"[{RANGES[match[1]]}]"
 
     def offset(match: re.Match[str]) -> str:

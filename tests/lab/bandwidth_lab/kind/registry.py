@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 import pathlib
 import socket
 import subprocess
@@ -14,7 +15,6 @@ from collections.abc import Iterator
 
 from bandwidth_lab.kind import shell
 from bandwidth_lab.kind.cluster import Cluster
-from bandwidth_lab.kind.node import Node
 from bandwidth_lab.kind.release import ROOT
 
 _CONFIG = """\
@@ -22,14 +22,6 @@ version: 0.1
 log: {{level: warn, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {files}}}, delete: {{enabled: true}}}}
 http: {{addr: "{address}:{port}", secret: tests}}
-"""
-_CERTS = "/etc/containerd/certs.d"
-_CONTAINERD = "/etc/containerd/config.toml"
-_HOSTS = """\
-server = "{url}"
-
-[host."{url}"]
-  capabilities = ["pull", "resolve"]
 """
 
 
@@ -45,10 +37,9 @@ class Registry:
 
     def open_to(self, cluster: Cluster) -> None:
         """Let every node of a cluster pull from it."""
-        gateway = _gateway()
-        self._serve(gateway)
-        for node in cluster.nodes:
-            _mirrored(node, self.name, f"http://{gateway}:{self._port}")
+        self._serve(_gateway())
+        environment = {**os.environ, "KIND_CLUSTER": cluster.name}
+        shell.run([str(ROOT / "tools/kind-registry"), self.name], env=environment)
 
     def _serve(self, address: str) -> None:
         """A process for one address, which ends with the registry."""
@@ -73,18 +64,6 @@ def started(folder: pathlib.Path) -> Iterator[Registry]:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         yield Registry(folder, stack)
-
-
-def _mirrored(node: Node, name: str, url: str) -> None:
-    """Let a node's containerd ask `url` for images of the registry `name`."""
-    place = f"{_CERTS}/{name}"
-    write = f"mkdir -p '{place}' && cat >'{place}/hosts.toml'"
-    shell.run(["docker", "exec", "-i", node.name, "sh", "-c", write], stdin=_HOSTS.format(url=url))
-    if "config_path" not in node.run("cat", _CONTAINERD):  # kind's own node images have it
-        setting = f'\n[plugins."io.containerd.grpc.v1.cri".registry]\n  config_path = "{_CERTS}"\n'
-        shell.run(["docker", "exec", "-i", node.name, "sh", "-c", f"cat >>{_CONTAINERD}"], stdin=setting)
-        node.run("systemctl", "restart", "containerd")
-        shell.eventually(f"containerd runs on {node.name}", lambda: node.run("ctr", "version"))
 
 
 def _gateway() -> str:

@@ -118,7 +118,7 @@ class World:
         return min(found, default=1e9)
 
     def around(self) -> surroundings.Surroundings:
-        every = (self.protected, *self.persons, *self.made.values())
+        every = (self.protected, tuple(self.nodes), *self.persons, *self.made.values())
         if not self.persons and every == self._every:  # the same as before: no person's limit could have ended
             return self._around
         index = protected_addresses.index(self.protected)

@@ -330,6 +330,34 @@ def test_a_policy_that_is_gone_takes_its_limits_away() -> None:
         assert not world.made
 
 
+def test_a_policy_that_was_made_again_begins_anew() -> None:
+    """What an earlier policy of that name made goes, which pardons nobody: the new one limits by what it sees."""
+    world = World([scenes.policy()], greedy(A))
+    world.run(100)
+    world.policies = [scenes.policy(uid="v")]
+    world.run(1)
+    assert world.whats() == ["Limited", "Removed"]
+    assert not world.made
+    world.run(60)
+    assert [(d.what, d.step) for _, d in world.decisions[2:]] == [(What.LIMITED, 1)]
+    ((_, made),) = world.made.items()
+    assert made.metadata.policy_uid == "v"
+
+
+def test_a_node_that_is_gone_keeps_no_limit() -> None:
+    """A client of two nodes is lifted by what the one that is left says; a silent one has to be heard."""
+    for gone, whats in ((True, ["Limited", "Lifted"]), (False, ["Limited"])):
+        world = World([scenes.policy(lift__forSeconds=60)], {A: lambda second: 47 if second < 100 else 0})
+        world.nodes = {NODE: {}, "other": {}}
+        world.run(60)
+        report = Report("other", world.now.steady, 1.0, (Amount(scenes.client(A), 1e5),))
+        world.decide([report])
+        if gone:
+            world.nodes = {NODE: {}}
+        world.run(300)
+        assert world.whats() == whats
+
+
 def test_from_observe_to_enforce_nobody_is_taken_over() -> None:
     """What would have been is no record: the first real limit is the first step, and nobody is remembered."""
     world = World([scenes.policy(then__mode="Observe")], greedy(A))
