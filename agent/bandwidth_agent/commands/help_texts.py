@@ -120,7 +120,7 @@ examples:
 
 exit codes:
   0   printed, even when there is nothing of ours
-  1   the kernel could not be read
+  1   the kernel could not be read; or eBPF programs of ours may be left that this process cannot see
   64  wrong call"""
 
 WHO = """\

@@ -44,7 +44,8 @@ class Driver:
         self._monotonic = monotonic
         self._channel = netlink.Socket()
         self._has_tcx = probe.has_tcx() if tcx is None else tcx
-        kept = pins.Pins(directory)
+        kept = self._pins = pins.Pins(directory)
+        self._mounts = pins.mounted()
         self._tables = tables.Tables(kept)
         self._programs = programs.Programs(self._channel, kept, tcx=self._has_tcx)
         self._answer: tuple[Answer, float, int] | None = None  # and when, and in which file system
@@ -75,13 +76,20 @@ class Driver:
         return known[0]
 
     def observe(self) -> tuple[Mapping[str, objects.LookupTable], Mapping[str, objects.Program]]:
-        """Return tables by name, and programs by interface. Raises OSError."""
+        """Return tables by name, and programs by interface, without permission filters alone. Raises OSError."""
         if not self._directory:
-            return {}, {}
-        found, attached = self._tables.observe(), self._programs.observe()
+            return {}, self._programs.observe_filters()
+        try:
+            found, attached = self._tables.observe(), self._programs.observe()
+        except PermissionError:  # names are there, but of what has them nothing may be asked any more
+            return {}, self._programs.observe_filters()
         if tables.UNNAMED in found:  # they will be made anew, and programs are to look into those
             attached = {name: program._replace(sound=False) for name, program in attached.items()}
         return found, attached
+
+    def elsewhere(self) -> tuple[str, ...]:
+        """Return the folders with names of programs of ours that this process sees, but was not given."""
+        return self._pins.elsewhere(self._mounts)
 
     def program_ids(self) -> frozenset[int]:
         """Return the numbers that the kernel has for our programs. Raises OSError."""

@@ -51,6 +51,13 @@ class Pins:
         matches = map(_OF_INTERFACE.fullmatch, self.there())
         return frozenset(int(match[1]) for match in matches if match)
 
+    def elsewhere(self, directories: Iterable[str]) -> tuple[str, ...]:
+        """Return the folders of this namespace below other directories than ours, as far as they can be seen."""
+        folders = dict.fromkeys(pathlib.Path(each, _FOLDER, str(self._namespace)) for each in directories)
+        ours = _identity(self._folder) if self.directory else None
+        found = {_identity(folder): str(folder) for folder in folders}
+        return tuple(path for identity, path in found.items() if identity not in (None, ours))
+
     def keep(self, descriptor: int, name: str) -> None:
         """Give a map, a program or a link a name; what has had it loses it in the same moment."""
         if not self.directory:
@@ -80,6 +87,8 @@ class Pins:
 
     def forget(self, *given: str) -> None:
         """Take names away, in this order, and what a kill left of them; the folder goes with the last."""
+        if not self.directory:
+            return
         for name in given:
             for path in (self.path(f"{name}-new"), self.path(name)):
                 with contextlib.suppress(FileNotFoundError):
@@ -108,9 +117,31 @@ def kind(directory: str, mounts: Iterable[str]) -> str:
     """Return the kind of the file system that a directory is in, as the kernel lists mounts."""
     longest, kind = "", ""
     for line in mounts:
-        before, _, behind = line.partition(" - ")
-        place = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
+        place = _place(line)
         inside = directory == place or directory.startswith(place.rstrip("/") + "/")
         if inside and len(place) >= len(longest):  # the last of one place hides those before
-            longest, kind = place, behind.split(" ")[0]
+            longest, kind = place, _kind(line)
     return kind
+
+
+def mounted() -> tuple[str, ...]:
+    """Return where this process sees bpf file systems."""
+    with open("/proc/thread-self/mountinfo") as mounts:
+        return tuple(_place(line) for line in mounts if _kind(line) == "bpf")
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """What a folder is under all its names; None where there is none to be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _place(mount: str) -> str:
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), mount.partition(" - ")[0].split(" ")[4])
+
+
+def _kind(mount: str) -> str:
+    return mount.partition(" - ")[2].split(" ")[0]

@@ -11,7 +11,7 @@ import os
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import refusals
-from bandwidth_agent.kernel.linux.bpf import code, maps, pins, system_call
+from bandwidth_agent.kernel.linux.bpf import code, locked_memory, maps, pins, system_call
 
 NO_DIRECTORY = (
     "it has no place for its programs: set agent.ebpf.enabled=true in the chart, on a host give it --bpf-directory"
@@ -43,8 +43,11 @@ def lack(directory: str, *, tries: bool = True) -> Lack | None:
         return Lack(f"{directory} cannot be written to")
     try:
         if tries:
+            locked_memory.allow()
             _load_all()
     except OSError as error:
+        if error.errno in refusals.NOT_ALLOWED and (locked := locked_memory.lack()):
+            return Lack(f"it may load no programs ({error.strerror}): {locked}; or, {_CAPABILITY}")
         if error.errno in refusals.NOT_ALLOWED:
             return Lack(f"it may load no programs ({error.strerror}): {_CAPABILITY}")
         if error.errno in refusals.NOT_NOW:

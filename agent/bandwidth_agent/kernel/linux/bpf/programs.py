@@ -53,6 +53,11 @@ class Programs:
                 found[name_of[index]] = program or _LEFT_OVER
         return found
 
+    def observe_filters(self) -> dict[str, objects.Program]:
+        """Return those of ours that are filters, which whoever may read traffic control sees. Raises OSError."""
+        found = {link.name: self._filter(link.ifindex) for link in links.dump(self._channel) if not link.ours}
+        return {name: objects.Program(None, each.first, sound=False) for name, each in found.items() if each}
+
     @refusals.as_outcome
     def put(self, step: objects.PutProgram) -> objects.Outcome:
         """Make the wanted program the first on an interface's way out."""
@@ -86,8 +91,7 @@ class Programs:
         if link is not None:
             if self._tcx:
                 self._detach(link.ifindex)
-            else:
-                program_filters.delete(self._channel, link.ifindex)
+            program_filters.delete(self._channel, link.ifindex)
             self._pins.forget(_link(link.ifindex), _program(link.ifindex))
         return objects.Outcome(step)
 
