@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 
-from bandwidth_agent.sight import leases
 from bandwidth_agent.sight.watch import classes, sums
 from bandwidth_agent.sight.watch.classes import Moved
 from bandwidth_agent.sight.watch.groups import Groups
-from bandwidth_agent.sight.watch.look import Grant, Look
+from bandwidth_agent.sight.watch.look import Lease, Look
 from bandwidth_api.plan import Prefix
 from bandwidth_api.policy.reports import CANDIDATES_MAX, Amount, Port, Report, Sampling
 
@@ -25,7 +24,7 @@ class Sampled:
     def __init__(
         self,
         node: str,
-        lease: Callable[[float, leases.Receive], Grant],
+        lease: Lease,
         capacity: Callable[[], int | None] = lambda: None,
         moved: Callable[[frozenset[Prefix]], Mapping[Prefix, Moved]] = lambda named: {},
         *,

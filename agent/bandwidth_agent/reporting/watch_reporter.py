@@ -21,7 +21,7 @@ from bandwidth_agent.reporting.watch_report import NOTHING_SAID
 from bandwidth_agent.sight import leases
 from bandwidth_agent.sight.watch.classes import Classes, Moved
 from bandwidth_agent.sight.watch.groups import Groups
-from bandwidth_agent.sight.watch.look import Grant, Look
+from bandwidth_agent.sight.watch.look import Lease, Look
 from bandwidth_agent.sight.watch.sums import Taken
 from bandwidth_api import addresses, kinds
 from bandwidth_api.crds import client_traffic
@@ -46,7 +46,7 @@ class WatchReporter:
         self,
         api: client.Client,
         node: str,
-        lease: Callable[[float, leases.Receive], Grant],
+        lease: Lease,
         classes: Classes,
         *,
         capacity: Callable[[], int | None] = lambda: None,

@@ -29,10 +29,16 @@ class Grant(Protocol):
     def close(self) -> None: ...
 
 
+class Lease(Protocol):
+    """`sight.Sight.lease`."""
+
+    def __call__(self, seconds: float, receive: leases.Receive, *, sparing: bool = False) -> Grant: ...
+
+
 class Look:
     """One look. `hold`, `take` and `close` are called by one thread; what is sampled comes from another."""
 
-    def __init__(self, lease: Callable[[float, leases.Receive], Grant], monotonic: Callable[[], float]) -> None:
+    def __init__(self, lease: Lease, monotonic: Callable[[], float]) -> None:
         """`lease` as `sight.Sight.lease`."""
         self._lease, self._monotonic = lease, monotonic
         self._lock = threading.Lock()
@@ -59,7 +65,7 @@ class Look:
         self._again_at = now + AGAIN_SECONDS
         self.take()
         try:
-            self._grant, self.trouble = self._lease(leases.MOST_SECONDS, self._receive), ""
+            self._grant, self.trouble = self._lease(leases.MOST_SECONDS, self._receive, sparing=True), ""
         except OSError as error:
             self.trouble = _said(error)
 

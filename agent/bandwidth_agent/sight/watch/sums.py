@@ -21,6 +21,7 @@ from bandwidth_api.plan import Prefix
 A_SECOND_MAX = 256  # clients of one second
 CLIENTS_MAX, KEPT = 4096, 1024  # of all seconds: more than the first number are reduced to the second
 PORTS_MAX = 16  # of a client
+PAUSE_MAX_SECONDS = 1.2  # a longer one is a time of which nothing is known
 ERROR_MAX = 0.25  # of a candidate: the relative standard error
 BITS = 8
 
@@ -78,7 +79,7 @@ class Sums:
     def __init__(self, groups: Groups, *, ports: bool = False) -> None:
         self.groups, self._ports = groups, ports  # other `groups` may be put here, of the same lengths
         self._began: float | None = None
-        self._ended = 0.0
+        self._ended = float("-inf")  # of the last stretch, also after `take`
         self._sent_bytes = 0.0
         self._clients: dict[Prefix, Sum] = {}
 
@@ -91,8 +92,11 @@ class Sums:
             return
         second: dict[Prefix, list[float]] = {}
         group = self.groups.of
+        began = min(stretch.began for stretch in stretches.values())
+        ended = max(stretch.ended for stretch in stretches.values())
+        stands_for = self._stands_for(began, ended)
         for stretch in stretches.values():
-            self._sent_bytes += stretch.sent_bytes
+            self._sent_bytes += stretch.sent_bytes * stands_for
             for address, (number_bytes, _, squares) in stretch.clients.items():
                 client = group(address)
                 had = second.get(client)
@@ -101,15 +105,15 @@ class Sums:
                 else:
                     had[0] += number_bytes
                     had[1] += squares
-        began = min(stretch.began for stretch in stretches.values())
-        self._began = began if self._began is None else min(self._began, began)
-        self._ended = max(self._ended, *(stretch.ended for stretch in stretches.values()))
+        whole = ended - (ended - began) * stands_for
+        self._began = whole if self._began is None else min(self._began, whole)
+        self._ended = ended
         kept = self._largest(second)
         ports = self._ports_of(stretches, kept) if self._ports else {}
         for client in kept:
             had_bytes, had_squares, had_ports = self._clients.get(client, NOTHING)
-            number_bytes, squares = second[client]
-            more = _merged(had_ports, ports.get(client, {}))
+            number_bytes, squares = second[client][0] * stands_for, second[client][1] * stands_for**2
+            more = _merged(had_ports, {port: of * stands_for for port, of in ports.get(client, {}).items()})
             self._clients[client] = Sum(had_bytes + number_bytes, had_squares + squares, more)
         if len(self._clients) > CLIENTS_MAX:
             largest = heapq.nlargest(KEPT, self._clients, key=lambda client: self._clients[client].bytes)
@@ -122,6 +126,11 @@ class Sums:
         sent, self._sent_bytes = self._sent_bytes, 0.0
         clients, self._clients = self._clients, {}
         return Taken(self._ended - began, sent, clients) if began is not None and self._ended > began else Taken()
+
+    def _stands_for(self, began: float, ended: float) -> float:
+        """How many times itself a stretch counts, for the pause before it: what passed then is taken to be alike."""
+        pause = began - self._ended
+        return (ended - self._ended) / (ended - began) if 0.0 < pause <= PAUSE_MAX_SECONDS and ended > began else 1.0
 
     def _largest(self, second: Mapping[Prefix, list[float]]) -> Collection[Prefix]:
         if len(second) <= A_SECOND_MAX:

@@ -27,7 +27,8 @@ class Lease:
         self.error: OSError | None = None
         self.failure: BaseException | None = None
 
-    def __call__(self, seconds: float, receive: leases.Receive) -> Lease:
+    def __call__(self, seconds: float, receive: leases.Receive, *, sparing: bool = False) -> Lease:
+        assert sparing
         if self.error is not None:
             raise self.error
         self.receive, self.holds = receive, True

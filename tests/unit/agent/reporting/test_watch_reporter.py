@@ -74,7 +74,8 @@ class Node:
         )
 
     # The sight's side.
-    def lease(self, seconds: float, receive: leases.Receive) -> Node:
+    def lease(self, seconds: float, receive: leases.Receive, *, sparing: bool = False) -> Node:
+        assert sparing
         if self.refusal is not None:
             raise self.refusal
         self.open, self.receive, self.leases = True, receive, self.leases + 1

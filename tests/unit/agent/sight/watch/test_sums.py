@@ -136,3 +136,17 @@ def test_nothing_sampled_is_no_time() -> None:
     found = Sums(Groups(32, 64))
     found.add({})
     assert found.take() == sums.Taken()
+
+
+def test_what_passes_in_a_short_pause_is_taken_to_be_alike() -> None:
+    """Of 0.4 s in each second the bytes of the whole; of a longer time without a look nothing is known."""
+    found = Sums(Groups(32, 64))
+    client = {key("198.51.100.7"): traffic.Estimate(40.0, 4, 100.0)}
+    for second in range(4):
+        found.add({"eth0": traffic.Stretch(second + 0.6, second + 1.0, client, {}, 50, 0, 1)})
+    taken = found.take()
+    assert taken.seconds == pytest.approx(3.4)
+    assert taken.clients[GREEDY].bytes == pytest.approx(40.0 * (1 + 3 * 2.5))
+    assert taken.sent_bytes == pytest.approx(50.0 * (1 + 3 * 2.5))
+    found.add({"eth0": traffic.Stretch(60.0, 60.4, client, {}, 50, 0, 1)})
+    assert found.take().clients[GREEDY].bytes == 40.0
