@@ -84,6 +84,16 @@ test-cluster: setup ## operator and agents against real API servers; KUBE_BINARI
 plugin: ## dist/kubectl-cbl: the kubectl plugin as one file, which needs Python 3.11 and nothing else
 	@tools/plugin
 
+.PHONY: deb
+deb: $(VENV) ## dist/client-bandwidth-agent_*.deb: the agent for one host, with its libraries; ARCHITECTURE=arm64 for another
+	@tools/system-packages deb
+	@tools/deb
+	@lintian --allow-root --fail-on warning dist/client-bandwidth-agent_*.deb
+
+.PHONY: test-deb
+test-deb: deb ## the package, and what pip installs, on clean Debian hosts in containers (root; Docker)
+	$(PYTEST) -n 3 tests/packages $(ARGS)
+
 .PHONY: images
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build

@@ -32,8 +32,8 @@ Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
 WIDTHS = (1280, 400)
 VIEWS = tuple(itertools.product(SCHEMES, WIDTHS))
-# Those that show most of what there is to show: pictures, tables, code, long words, lists. In every view.
-THOROUGHLY = ("", "docs/fields/", "docs/story/", "docs/reference/values/")
+# Short ones that show all that there is: pictures, tables, code of several kinds, lists. In every view.
+THOROUGHLY = ("", "docs/first-limit/", "docs/story/")
 SEARCHED = "ttlSeconds"  # which the page of all fields has
 PATIENCE_MS = 10_000
 # The theme's search keeps its results where scripts do not reach.
@@ -162,7 +162,9 @@ def main(arguments: list[str]) -> int:
     with server.serving(site.parent if versioned else site) as host, sync_api.sync_playwright() as playwright:
         address = f"{host}/{site.name}" if versioned else host
         # Its sandbox needs user namespaces, which root in a container has not; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
         for scheme, width, names in views(site):
             page = watched(browser, scheme, width, host, findings)
             for name in names:
