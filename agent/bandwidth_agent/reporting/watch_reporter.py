@@ -4,7 +4,8 @@
                                          (only while it is asked)
 
 What could not be written is in the next report, for a minute at most: of an older time nothing is said, and that
-counts as nothing. Limits have nothing to do with any of it. The operator deletes what was written.
+counts as nothing. Limits have nothing to do with any of it. The operator deletes the object when no policy looks any
+more; while one does, answers to questions, which are in the same object, are taken away here when they have ended.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bandwidth_api.plan import Prefix
 from bandwidth_kube import client
 from bandwidth_runtime.clock import SYSTEM, Clock
 
+ANSWERS_SECONDS = 5.0  # after the last question, when no more answers come
 UNWRITTEN_SECONDS = 60.0  # of a report that could not be written; what is older is dropped
 FORBIDDEN_SECONDS = 600.0  # where the roles of an older chart do not let it report
 RETRY_AFTER_MAX_SECONDS = 60.0  # whatever the server asks for
@@ -73,10 +75,15 @@ class WatchReporter:
         self._asked: Watching | None = None
         self._labels: Mapping[str, str] | None = None
         self._running = self._stopping = False
+        self._answers_until: float | None = self._clock.monotonic()  # then answers are taken away; None: they are
         self._number = 0  # the thread's own
 
-    def head_read(self, asked: Watching | None) -> None:
-        """Take what the head of the plan asks; None: nothing."""
+    def head_read(self, asked: Watching | None, *, questions: bool = False) -> None:
+        """Take what the head of the plan asks; None: nothing. `questions`: whether it asks for answers, too."""
+        if questions:
+            self._answers_until = float("inf")
+        elif self._answers_until == float("inf"):
+            self._answers_until = self._clock.monotonic() + ANSWERS_SECONDS
         self._change(asked, self._labels)
 
     def labels_are(self, labels: Mapping[str, str]) -> None:
@@ -176,10 +183,13 @@ class WatchReporter:
         return self._write(told, Watched(self._number, span, told.before, capacity, rows.limited, rows.candidates), now)
 
     def _write(self, told: _Told, report: Watched, now: float) -> float:
-        pause = 0.0
+        pause, until = 0.0, self._answers_until
+        alone = until is not None and now >= until
         try:
-            self._object.write(client_traffic.write_watched(report))
+            self._object.write(client_traffic.write_watched(report, alone=alone))
             self._number += 1
+            if alone and self._answers_until == until:
+                self._answers_until = None
             told.was_written(now, report.trouble)
             return 0.0
         except client.RefusedError as error:

@@ -137,7 +137,8 @@ def _readers(
         if answers is not None:
             answers.head_read(head.traffic if isinstance(head, slices.Head) else None)
         if watch is not None:
-            watch.head_read(head.watching if isinstance(head, slices.Head) and not head.retire else None)
+            known = head if isinstance(head, slices.Head) else slices.Head(())
+            watch.head_read(None if known.retire else known.watching, questions=known.traffic is not None)
 
     # With a plan on disk a short wait costs nothing; without one there are no limits until the list is read.
     pause = random.uniform(0.0, jitter_seconds()) if stored is not None else 0.0  # noqa: S311

@@ -287,6 +287,25 @@ def test_an_object_that_was_deleted_is_made_again() -> None:
     assert told[2][1].span.seconds == pytest.approx(10.0)
 
 
+def test_answers_to_questions_go_when_nobody_asks_any_more() -> None:
+    """They have addresses of clients; while a question lives, and a little after it, they are left as they are."""
+    node = Node()
+    node.mbits["198.51.100.1"] = FAST
+    bodies: list[tuple[float, bool]] = []
+
+    def answer(request: Request) -> Answer:
+        if request.path == PATH and request.body is not None:
+            bodies.append((node.now - 100.0, request.body["status"].get("rows", 0) is None))
+        return node._take(request)
+
+    node.answer = answer
+    node.at(7, lambda: node.reporter.head_read(ASKED, questions=True))
+    node.at(21, node.asked(ASKED))
+    node.until(41)
+    assert [at for at, taken in bodies if taken] == pytest.approx([5, 30])
+    assert len(bodies) == 8
+
+
 def test_without_the_right_a_node_waits() -> None:
     """Roles of an older chart: one warning, and no request before ten minutes have passed."""
     node = Node()
