@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from bandwidth_api import addresses, names
+from bandwidth_api.plan import Mode
 from bandwidth_api.policy import rounds
 from bandwidth_cli.objects import limits, policies
+from bandwidth_cli.objects.manifest import Wanted
 from bandwidth_cli.outcome import FailedError
-from bandwidth_cli.verbs import lift, who, why
+from bandwidth_cli.verbs import lift, proposing, who, why
 from unit.cli import samples
 
 Json = dict[str, Any]
@@ -197,3 +199,14 @@ def test_json_has_what_the_page_has() -> None:
         ("fair-use", "Limited", None),
         ("other", "Blocked", "OtherPolicy"),
     ]
+
+
+def test_a_limit_of_ones_own_ends_what_a_policy_made() -> None:
+    """So nothing wins over it, and who only observes is told that the client is slowed by nobody then."""
+    wanted = Wanted((ADDRESS,), 2_000_000, None, "ticket", Mode.OBSERVE)
+    effects, warnings = proposing._meets(wanted, [made()], samples.NOW)
+    assert (len(effects), warnings) == (1, [])
+    assert effects[0].startswith(
+        f"the policy fair-use lifts {MADE} ({CLIENT}, 10Mbit): whomever a person's limit names"
+    )
+    assert proposing._meets(wanted, [made(client="203.0.113.11")], samples.NOW) == ([], [])
