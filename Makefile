@@ -31,7 +31,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: $(VENV) ## virtual environment with locked dependencies, and the system packages that are missing
@@ -84,6 +84,16 @@ test-cluster: setup ## operator and agents against real API servers; KUBE_BINARI
 plugin: ## dist/kubectl-cbl: the kubectl plugin as one file, which needs Python 3.11 and nothing else
 	@tools/plugin
 
+.PHONY: deb
+deb: $(VENV) ## dist/client-bandwidth-agent_*.deb: the agent for one host, with its libraries; ARCHITECTURE=arm64 for another
+	@tools/system-packages deb
+	@tools/deb
+	@lintian --allow-root --fail-on warning dist/client-bandwidth-agent_*.deb
+
+.PHONY: test-deb
+test-deb: deb ## the package, and what pip installs, on clean Debian hosts in containers (root; Docker)
+	$(PYTEST) -n 3 tests/packages $(ARGS)
+
 .PHONY: images
 images: $(VENV) ## client-bandwidth-operator:dev and client-bandwidth-agent:dev; IMAGE_BASE names another base
 	@deploy/images/build
@@ -106,6 +116,12 @@ e2e: $(VENV) ## the chart in a kind cluster, clients outside of it, real faults;
 	@tools/debian-program docker-registry >/dev/null
 	@$(MAKE) images
 	$(PYTEST) tests/e2e $(ARGS)
+
+.PHONY: e2e-gitops
+e2e-gitops: $(VENV) ## a kind cluster that Flux fills from a Git repository (source-controller, kustomize-controller in PATH)
+	@PYTHONPATH=tests/lab .venv/bin/python -m bandwidth_lab.kind
+	@$(MAKE) images
+	$(PYTEST) tests/flux $(ARGS)
 
 .PHONY: story
 story: images ## a real mail server in a kind cluster, a client that loops over its mailbox, and what a limit does (10 minutes)

@@ -17,12 +17,13 @@ from bandwidth_agent.commands.wiring import host, output
 from bandwidth_runtime import arguments, result, signals, streams
 
 _MAKE_DO = frozenset({"top", "who"})  # programs that say themselves what cannot be known without a capability
+_NO_KERNEL = frozenset({"install-unit"})
 
 
 def parser() -> arguments.Command:
     """Return the parser of the whole command line."""
     line = arguments.CommandLine("bandwidth-agent", help_texts.DESCRIPTION, help_texts.EPILOG)
-    for add in (_run, _plan, _show, _top, _who, _cleanup):
+    for add in (_run, _plan, _show, _top, _who, _cleanup, _install_unit):
         add(line)
     return line.parser
 
@@ -144,6 +145,28 @@ def _cleanup(line: arguments.CommandLine) -> None:
     option_groups.common(cleanup, looks_only=True)
 
 
+def _install_unit(line: arguments.CommandLine) -> None:
+    install = line.program(
+        "install-unit",
+        "make the agent a service of systemd, or undo it",
+        help_texts.INSTALL_UNIT,
+        help_texts.INSTALL_UNIT_EPILOG,
+    )
+    install.add_argument("--uninstall", action="store_true", help="undo it: stop the service and remove its files")
+    install.add_argument(
+        "--root",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="for packages and images: only write the files, below this directory, units into usr/lib/systemd/system",
+    )
+    install.add_argument(
+        "--program",
+        type=pathlib.Path,
+        metavar="PATH",
+        help="what the unit calls (default: the program that is called now)",
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sub-command that the arguments name, and return its exit code."""
     streams.prepare()
@@ -155,14 +178,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     if chosen.command == "run" and not chosen.once:
         signals.outlive()  # before everything else: loading the rest takes a moment
-    program = importlib.import_module(f"bandwidth_agent.commands.{chosen.command}")
+    program = importlib.import_module(f"bandwidth_agent.commands.{chosen.command.replace('-', '_')}")
     from bandwidth_runtime import logs  # with structlog, which --help need not load
 
     # With --once the report has everything; the log is for what happens over time.
     # So has the screen of `top`.
     quiet = (chosen.once or chosen.command == "top") and chosen.log_level != "debug"
     logs.configure(chosen.log_format, "error" if quiet else chosen.log_level)
-    why_not = "" if chosen.command in _MAKE_DO else host.missing()
+    why_not = "" if chosen.command in _MAKE_DO | _NO_KERNEL else host.missing()
     if why_not:
         return host.fail(why_not)
     try:

@@ -21,7 +21,7 @@ from bandwidth_agent.limits import Wanted
 from bandwidth_agent.planner import apply, classifier, conflicts, diff, goal, limit_status, placement, way_out
 from bandwidth_agent.planner.admission import protected_addresses
 from bandwidth_agent.planner.classifier import class_ids, ownership
-from bandwidth_agent.planner.placement import default_route_hold, hook_bypass, programs_needed
+from bandwidth_agent.planner.placement import default_route_hold, hook_bypass, programs_needed, unseen_programs
 from bandwidth_agent.settings import Settings
 from bandwidth_agent.sight.truth import check, stored_findings
 from bandwidth_api import names, plan
@@ -231,7 +231,8 @@ class Reconciler:
         failing = limit_status.failing(problems, wanted.problems, wanted.file_of)
         asked = {entry.limit for entry in wanted.entries} | {problem.name for problem in wanted.problems}
         broken = {item.name for item in failing}
-        warnings = [*wanted.warnings, *filter(None, (context.classifier.warning, self.truth.trouble)), *partly]
+        unseen = unseen_programs.left(prepared.facts, prepared.observed)
+        warnings = [*wanted.warnings, *filter(None, (context.classifier.warning, self.truth.trouble, unseen)), *partly]
         return report.Report(
             changes=applied.changes if applied is not None else 0,
             desired=len(asked),

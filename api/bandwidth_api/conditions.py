@@ -1,4 +1,4 @@
-"""Condition types, reasons and problems of a limit, and how conditions are merged into a status.
+"""Condition types, reasons and problems of limits and policies, and how conditions are merged into a status.
 
 Owns the vocabulary only: decides nothing about limits, reads no clock and writes no status.
 """
@@ -19,6 +19,10 @@ class ConditionType(enum.StrEnum):
     READY = "Ready"  # accepted, programmed and in force
     CONFLICTED = "Conflicted"  # another limit wins over it somewhere
     STALLED = "Stalled"  # only an edit helps; there while it is so, and never False (kstatus: the object has failed)
+    # of a policy, each there only while it is so
+    AT_MAXIMUM = "AtMaximum"  # more clients are too much than it may limit
+    CAPACITY_UNKNOWN = "CapacityUnknown"  # it needs the capacity of an uplink that nobody knows
+    NOT_MEASURING = "NotMeasuring"  # nodes that it looks at do not report
 
 
 class Status(enum.StrEnum):
@@ -65,6 +69,11 @@ class Reason(enum.StrEnum):
     CONFLICTING_WRITER = "ConflictingWriter"
     KERNEL_REFUSED = "KernelRefused"
     CAPACITY_EXCEEDED = "CapacityExceeded"
+    # a policy
+    OBSERVING = "Observing"  # it slows nobody down, and says who would have been
+    AT_MAXIMUM = "AtMaximum"
+    CAPACITY_UNKNOWN = "CapacityUnknown"
+    NOT_MEASURING = "NotMeasuring"
     # how an interface of a node is shaped where nothing is wrong
     CONFIGURED = "Configured"
     PREFERRED = "Preferred"

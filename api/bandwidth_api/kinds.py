@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from bandwidth_api import names
-from bandwidth_api.crds import client_traffic, node_state, slices, traffic_query
+from bandwidth_api.crds import client_traffic, node_state, policy, slices, traffic_query
 
 GROUP_PATH = f"/apis/{names.GROUP}/{names.VERSION}"
 
@@ -31,6 +31,7 @@ _PATHS = {
     Kind.STATE: f"{GROUP_PATH}/{node_state.PLURAL}",
 }
 
-# Not among the kinds: an installation may be without them, and nobody reads them while nobody asks.
+# Not among the kinds: an installation may be without them, and without them limits work all the same.
 QUERIES_PATH = f"{GROUP_PATH}/{traffic_query.PLURAL}"
+POLICIES_PATH = f"{GROUP_PATH}/{policy.PLURAL}"
 TRAFFIC_PATH = f"{GROUP_PATH}/{client_traffic.PLURAL}"

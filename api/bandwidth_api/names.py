@@ -15,6 +15,9 @@ GROUP = "clientbandwidth.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 LIMIT_KIND = "ClientBandwidthLimit"
+POLICY_KIND = "ClientBandwidthPolicy"
+POLICY = f"{GROUP}/policy"  # a label of limits that a policy made: its name
+POLICY_STEP = f"{GROUP}/policy-step"  # an annotation of these: which of the policy's steps it is in, counted from 1
 AUTHOR = f"{GROUP}/author"  # an annotation of limits and questions: the user, as the API server knows them
 
 # Links. An ifb is ours when its name and its group number are; the alias is for people.

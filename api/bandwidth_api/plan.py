@@ -14,7 +14,7 @@ import enum
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bandwidth_api import address_text, json_values, units
@@ -123,9 +123,7 @@ def write_entry(entry: PlanEntry, *, exact: bool = False) -> Json:
     if entry.expires_at is not None:
         wire["expires"] = entry.expires_at if exact else math.ceil(entry.expires_at)
     if entry.node_selector:
-        wire["nodeSelector"] = [
-            {"key": t.key, "operator": t.operator, "values": list(t.values)} for t in entry.node_selector
-        ]
+        wire["nodeSelector"] = write_selector(entry.node_selector)
     if exact:
         wire |= {"uid": entry.uid, "generation": entry.generation}
     return wire
@@ -152,7 +150,7 @@ def read_entry(wire: Json, *, exact: bool = False) -> PlanEntry:
         priority=json_values.within(get("priority", 0), -PRIORITY_MAX, PRIORITY_MAX),
         created_at=seconds(wire["created"]),
         expires_at=None if expires is None else seconds(expires),
-        node_selector=tuple([_term(each) for each in json_values.items(selector)]) if selector else (),
+        node_selector=read_selector(selector) if selector else (),
     )
 
 
@@ -180,6 +178,16 @@ def _ports(text: str) -> PortRange:
     if protocol not in _PROTOCOLS or not 1 <= ports.first <= ports.last <= 65535:
         raise ValueError(f"{text!r} is no range of ports")
     return ports
+
+
+def write_selector(selector: Iterable[SelectorTerm]) -> list[Json]:
+    """Return a node selector as JSON."""
+    return [{"key": term.key, "operator": term.operator, "values": list(term.values)} for term in selector]
+
+
+def read_selector(wire: object) -> tuple[SelectorTerm, ...]:
+    """Read a node selector. Raises ValueError, KeyError or TypeError."""
+    return tuple([_term(each) for each in json_values.items(wire)])
 
 
 def _term(wire: Json) -> SelectorTerm:

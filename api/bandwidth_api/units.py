@@ -13,6 +13,7 @@ from decimal import Decimal
 # The grammar of the CRD, held equal to it by a test.
 RATE_PATTERN = r"^([1-9][0-9]{0,5}(\.[0-9]{1,3})?|0\.[0-9]{1,3})([kK][bB]it|[mMgG][bB]it|k|M|G)$"
 BURST_PATTERN = r"^[1-9][0-9]{0,8}(k|Ki|M|Mi)?$"
+VOLUME_PATTERN = "^[1-9][0-9]{0,5}(M|Mi|G|Gi|T|Ti)$"
 TEXT_MAX = 16
 
 RATE_MIN = 64_000
@@ -22,8 +23,10 @@ BURST_MAX = 64 * 1024 * 1024
 
 _RATE = re.compile(RATE_PATTERN.strip("^$"))
 _BURST = re.compile(BURST_PATTERN.strip("^$"))
+_VOLUME = re.compile(VOLUME_PATTERN.strip("^$"))
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9}
 _SIZES = {"": 1, "k": 10**3, "Ki": 2**10, "M": 10**6, "Mi": 2**20}
+_VOLUMES = {"M": 10**6, "Mi": 2**20, "G": 10**9, "Gi": 2**30, "T": 10**12, "Ti": 2**40}
 
 _RATE_UNITS = ((10**9, "Gbit"), (10**6, "Mbit"), (10**3, "kbit"), (1, "bit"))
 _BYTE_UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
@@ -53,6 +56,14 @@ def parse_burst(text: str) -> int:
     if not BURST_MIN <= number_bytes <= BURST_MAX:
         raise ValueError(f"{text} is out of range; write a burst between 3k and 64Mi bytes")
     return number_bytes
+
+
+def parse_volume(text: str) -> int:
+    """Parse a volume such as `40Gi` or `500M`; return bytes."""
+    match = _VOLUME.fullmatch(text)
+    if match is None or len(text) > TEXT_MAX:
+        raise ValueError(f"{text!r} is no volume: write bytes with M, Mi, G, Gi, T or Ti, such as 40Gi")
+    return int(text.removesuffix(match[1])) * _VOLUMES[match[1]]
 
 
 def _rate_hint(text: str) -> str:

@@ -22,9 +22,11 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-def node(namespace: Namespace, folder: pathlib.Path, placement: str, wanted: Sequence[limits.Limit] = ()) -> Node:
+def node(
+    namespace: Namespace, folder: pathlib.Path, placement: str, wanted: Sequence[limits.Limit] = (), *options: str
+) -> Node:
     """A node whose files hold these limits; nothing is in force yet."""
-    made = Node(namespace, folder, "--placement", placement, "--interface", "eth0", "--log-level", "error")
+    made = Node(namespace, folder, "--placement", placement, "--interface", "eth0", "--log-level", "error", *options)
     limits.fill(made.manifests, wanted)
     return made
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -128,9 +129,10 @@ def blocks(text: str, schema: dict[str, Any]) -> list[Block]:
     return [alone, *found]
 
 
-def cell(text: str) -> str:
-    """A text as the contents of a cell of a table."""
-    return text.replace("|", "\\|").replace("<", "&lt;")
+def prose(text: str, kind: str) -> str:
+    """A description as it stands in a page or a cell of a table; in the documentation with links to its pages."""
+    text = text.replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"docs/([\w-]+\.md)", r"[docs/\1](../\1)", text) if kind == "docs" else text
 
 
 def page(kind: str) -> str:
@@ -141,11 +143,11 @@ def page(kind: str) -> str:
         if block.title:
             parts.append(f"{'###' if kind == 'chart' else '##'} {block.title}\n")
         if block.description:
-            parts.append(f"{cell(block.description)}\n")
+            parts.append(f"{prose(block.description, kind)}\n")
         table = ["| value | type | default | what it does |", "|---|---|---|---|"]
         for row in block.rows:
             default = f"`{row.default}`".replace("|", "\\|")
-            table.append(f"| `{row.path}` | {row.types} | {default} | {cell(row.description)} |")
+            table.append(f"| `{row.path}` | {row.types} | {default} | {prose(row.description, kind)} |")
         parts.append("\n".join(table) + "\n")
     return "\n".join(parts)
 

@@ -16,11 +16,13 @@ from bandwidth_api.crds import client_rows, client_traffic, traffic_answer
 from bandwidth_api.plan import Prefix
 from bandwidth_kube import client, connection
 from bandwidth_lab.control_plane import ControlPlane
-from cluster.world import LIMITS, NAMESPACE, NODES, QUERIES, SLICES, STATES, TRAFFIC, Object, World, limit
+from cluster.world import LIMITS, NAMESPACE, NODES, POLICIES, QUERIES, SLICES, STATES, TRAFFIC, Object, World, limit
 
 pytestmark = pytest.mark.xdist_group("admission")  # a hundred and more that take no time
 
-CASES = yaml.safe_load((pathlib.Path(__file__).parents[1] / "unit" / "api" / "limit-cases.yaml").read_text())
+TABLES = pathlib.Path(__file__).parents[1] / "unit" / "api"
+CASES = yaml.safe_load((TABLES / "limit-cases.yaml").read_text())
+POLICY_CASES = yaml.safe_load((TABLES / "policy-cases.yaml").read_text())
 STRICT = "?dryRun=All&fieldValidation=Strict"
 
 
@@ -56,6 +58,30 @@ def test_refused_limits(asked: World, case: Object) -> None:
     """A spec that breaks a rule is refused by that rule."""
     body = limit("case") | {"spec": case["spec"]}
     message = refusal(asked, LIMITS + STRICT, body)
+    assert message
+    if case["rule"] != "schema":
+        assert case["rule"] in message
+
+
+def policy(case: Object) -> Object:
+    return {
+        "apiVersion": "clientbandwidth.io/v1alpha1",
+        "kind": "ClientBandwidthPolicy",
+        "metadata": {"name": case.get("name", "case")},
+        "spec": case["spec"],
+    }
+
+
+@pytest.mark.parametrize("case", POLICY_CASES["accepted"], ids=lambda case: case["why"])
+def test_accepted_policies(asked: World, case: Object) -> None:
+    """A policy that keeps the rules is accepted."""
+    assert refusal(asked, POLICIES + STRICT, policy(case)) == ""
+
+
+@pytest.mark.parametrize("case", POLICY_CASES["refused"], ids=lambda case: case["why"])
+def test_refused_policies(asked: World, case: Object) -> None:
+    """A policy that breaks a rule is refused by that rule."""
+    message = refusal(asked, POLICIES + STRICT, policy(case))
     assert message
     if case["rule"] != "schema":
         assert case["rule"] in message

@@ -364,14 +364,8 @@ def ends_by_itself(item: dict[str, Any]) -> bool:
 
 
 CRDS = {
-    f"customresourcedefinition.apiextensions.k8s.io/{name}.clientbandwidth.io"
-    for name in (
-        "bandwidthplanslices",
-        "clientbandwidthlimits",
-        "clienttrafficqueries",
-        "nodebandwidthstates",
-        "nodeclienttraffics",
-    )
+    f"customresourcedefinition.apiextensions.k8s.io/{path.stem}.clientbandwidth.io"
+    for path in (helm.ROOT / "deploy" / "crds").glob("*.yaml")
 }
 
 

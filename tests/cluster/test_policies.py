@@ -75,8 +75,8 @@ def test_no_policy_can_fail_open(values: pathlib.Path, tmp_path: pathlib.Path) -
         d["spec"]["policyName"]: d["spec"] for d in documents if d["kind"] == "ValidatingAdmissionPolicyBinding"
     }
     assert policies.keys() == bindings.keys()
-    asking = {"client-bandwidth-author"}  # where questions are switched on
-    assert policies.keys() - asking == {"client-bandwidth-guard-rails", "client-bandwidth-own-node"}
+    optional = {"client-bandwidth-author", "client-bandwidth-made-limits"}  # where questions and policies are on
+    assert policies.keys() - optional == {"client-bandwidth-guard-rails", "client-bandwidth-own-node"}
     for spec in policies.values():
         assert spec["failurePolicy"] == "Fail"
         assert "paramKind" not in spec

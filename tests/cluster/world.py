@@ -31,6 +31,7 @@ LIMITS = f"{GROUP}/clientbandwidthlimits"
 SLICES = f"{GROUP}/bandwidthplanslices"
 STATES = f"{GROUP}/nodebandwidthstates"
 QUERIES = f"{GROUP}/clienttrafficqueries"
+POLICIES = f"{GROUP}/clientbandwidthpolicies"
 TRAFFIC = f"{GROUP}/nodeclienttraffics"
 NODES = "/api/v1/nodes"
 PATIENCE_SECONDS = 60.0  # until something that must come has failed to come, on a machine with much else to do
@@ -127,7 +128,7 @@ class World:
 
     def clean(self) -> None:
         """Delete everything that an earlier test left."""
-        for path in (LIMITS, QUERIES, TRAFFIC, SLICES, STATES, NODES, EVENTS, LEASES):
+        for path in (POLICIES, LIMITS, QUERIES, TRAFFIC, SLICES, STATES, NODES, EVENTS, LEASES):
             self.api.request("DELETE", path)
 
     def leave(self) -> None:

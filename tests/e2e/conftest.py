@@ -24,6 +24,7 @@ ORDER = (
     "test_plugin",
     "test_life",
     "test_faults",
+    "test_monitoring",
     "test_datapath",
     "test_release",
     "test_published",

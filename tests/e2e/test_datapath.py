@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bandwidth_lab.kind import datapath, shell
+from bandwidth_lab.kind import datapath, monitoring, shell
 from bandwidth_lab.kind.client import Client, Stream
 from e2e.test_release import differences
 from e2e.world import IMAGE, LIMIT, QUIET, World, free, slowed
@@ -45,7 +45,8 @@ def before(shared: World) -> Iterator[Kernels]:
         shared.release.uninstall()
     with datapath.running(shared.cluster, [shared.uploads[name] for name in CHOSEN], IMAGE):
         found = kernels(shared)
-        shared.release.install()
+        monitoring.prepare(shared.cluster)
+        shared.release.install(values=monitoring.VALUES)
         yield found
 
 
@@ -78,7 +79,7 @@ def test_a_limit_that_is_led_past_says_so_and_what_to_set(
     empty: World, limited: list[str], clients: dict[str, Client]
 ) -> None:
     """Not Ready within seconds of traffic, and its message names the value of the chart; `kubectl cbl who` knows it."""
-    with downloading(empty, clients) as downloads:
+    with monitoring.running(empty.cluster) as prometheus, downloading(empty, clients) as downloads:
         shell.eventually("it is Bypassed", lambda: ready(empty).get("reason") == "Bypassed", seconds=FOUND_SECONDS)
         assert ready(empty)["status"] == "False"
         assert VALUE in ready(empty)["message"]
@@ -88,6 +89,9 @@ def test_a_limit_that_is_led_past_says_so_and_what_to_set(
             front = on_front(empty, address)
             assert (front["state"], front["held"]) == ("NotInForce", "over"), front
             assert "past the limit" in front["why"], front
+        prometheus.await_firing("ClientBandwidthBypassed")
+        empty.lift_all()
+        prometheus.await_quiet("ClientBandwidthBypassed")
 
 
 def test_with_bpf_allowed_it_holds_and_ends_without_a_trace(

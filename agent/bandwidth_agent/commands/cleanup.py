@@ -11,16 +11,13 @@ from bandwidth_agent.limits.cluster import stored_plan
 from bandwidth_agent.limits.directory import last_good_state
 from bandwidth_agent.planner import apply, describe, desired, diff
 from bandwidth_agent.planner.classifier import ownership
+from bandwidth_agent.planner.placement import unseen_programs
+from bandwidth_agent.policies import made_files
 from bandwidth_agent.process import lock
 from bandwidth_agent.sight.truth import stored_findings
-from bandwidth_api import names
 from bandwidth_runtime import printable
 
 _ROUNDS = 3  # an object that another one still refers to is removed in the next round
-_UNSEEN_PROGRAMS = (
-    "eBPF programs of ours may send packets there, and this process can neither see nor remove them; run it as root"
-    " where /sys/fs/bpf is mounted, or give it --bpf-directory"
-)
 _LINES_SHOWN = 20  # of one step
 
 
@@ -43,7 +40,8 @@ def _remove(kernel: contract.Kernel, options: Options) -> int:
     removed, failures = 0, dict[str, str]()
     steps: list[tuple[objects.Change, list[str]]] = []
     observed = kernel.observe()
-    kept = desired.nothing(kernel.facts(), observed)
+    facts = kernel.facts()
+    kept = desired.nothing(facts, observed)
     for _ in range(_ROUNDS):
         changes = diff.compute(kept, observed)
         if not changes:
@@ -59,10 +57,12 @@ def _remove(kernel: contract.Kernel, options: Options) -> int:
     last_good_state.forget(options.state_dir)
     stored_plan.forget(options.state_dir)
     stored_findings.forget(options.state_dir)
-    left = observed != model.EMPTY
+    made_files.forget(options.state_dir)
+    unseen = unseen_programs.left(facts, observed)
+    left = observed != model.EMPTY or unseen != ""
+    failures |= {"programs": unseen} if unseen else {}
     output.write(_json(removed, steps, failures, left) if options.json else _text(removed, steps))
     if left:
-        failures |= {f"pair {names.pair(shard)}": _UNSEEN_PROGRAMS for shard in kept.pairs}
         reasons = "; ".join(f"{what}: {why}" for what, why in failures.items()) or "another program keeps changing it"
         return host.fail(f"not everything could be removed: {reasons}")
     return 0

@@ -28,6 +28,7 @@ A first limit, in /etc/client-bandwidth/mail-loop.yaml:
   bandwidth-agent show                                         what is in force, and how fast each client is now
   bandwidth-agent who 203.0.113.7                              which limit holds an address, and does it
   bandwidth-agent cleanup                                      take everything away again
+  bandwidth-agent install-unit                                 as a service of systemd, from boot on
 
 Every program explains itself: bandwidth-agent run --help"""
 
@@ -118,7 +119,7 @@ examples:
 
 exit codes:
   0   printed, even when there is nothing of ours
-  1   the kernel could not be read
+  1   the kernel could not be read; or eBPF programs of ours may be left that this process cannot see
   64  wrong call"""
 
 WHO = """\
@@ -156,4 +157,28 @@ examples:
 exit codes:
   0   nothing of ours is left, or nothing was there
   1   something could not be removed, or an agent is running
+  64  wrong call"""
+
+INSTALL_UNIT = """\
+Makes the agent a service of systemd that follows /etc/client-bandwidth from boot on, and starts it: writes its unit,
+one that makes saved firewall rules harmless, and a README into /etc/client-bandwidth, which limits nobody. The service
+may do what the network of this host takes, and nothing else.
+
+Called again, as after an upgrade of the program, it renews what has changed and restarts the service, while limits stay
+in force. A file that you have changed is kept, and where ours is new it is written beside it (.dist); with a unit that
+somebody else has written in their place nothing is done at all. Changes of your own belong into
+`systemctl edit bandwidth-agent`.
+
+--uninstall stops the service and removes these files. Limits of yours in /etc/client-bandwidth stay, and so does what
+is in force, until `bandwidth-agent cleanup`."""
+
+INSTALL_UNIT_EPILOG = """\
+examples:
+  bandwidth-agent install-unit
+  bandwidth-agent install-unit --uninstall && bandwidth-agent cleanup
+  bandwidth-agent install-unit --root debian/tmp --program /usr/sbin/bandwidth-agent
+
+exit codes:
+  0   done, or there was nothing to do
+  1   it cannot be done here, or systemd refused; the message says why
   64  wrong call"""

@@ -71,6 +71,9 @@ class Options:
     top: int = TOP
     prefix: bool = False
     sort: str = "10s"
+    uninstall: bool = False
+    root: pathlib.Path | None = None  # None: this host
+    program: pathlib.Path | None = None  # None: the one that runs
 
 
 def parsed(namespace: argparse.Namespace) -> Options:

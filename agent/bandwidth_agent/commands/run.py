@@ -12,7 +12,7 @@ import structlog
 
 from bandwidth_agent import loop
 from bandwidth_agent.commands.options import Options
-from bandwidth_agent.commands.wiring import host, parts, running
+from bandwidth_agent.commands.wiring import host, host_policies, parts, running
 from bandwidth_agent.kernel import refusals
 from bandwidth_agent.process import lock
 from bandwidth_agent.reporting import health
@@ -43,8 +43,10 @@ def main(options: Options) -> int:
 
 def _on_a_host(options: Options) -> int:
     with running.node(options) as (kernel, reconciler):
-        source = parts.source(options, kernel, reconciler, writes=True)
-        if options.once:
+        seen = None if options.once else parts.sight(kernel, reconciler, options)
+        manifests = parts.source(options, kernel, reconciler, writes=True)
+        source = host_policies.source(manifests, options, kernel, reconciler, seen)
+        if seen is None:
             with contextlib.closing(source):
                 source.settle()
                 code = running.once(loop.Loop(source, reconciler), options)
@@ -56,5 +58,5 @@ def _on_a_host(options: Options) -> int:
             vitals = health.Health(time.monotonic())
             turning = running.follower(source, kernel, reconciler, vitals, options)
             log.info("started", manifests=str(options.manifests), version=parts.version())
-            with running.serving(reconciler, vitals, options, parts.sight(kernel, reconciler, options)):
+            with running.serving(reconciler, vitals, options, seen):
                 return turning.run(ends_process=True)

@@ -13,6 +13,7 @@ from bandwidth_agent.commands.options import Options
 from bandwidth_agent.commands.wiring import host, output, parts
 from bandwidth_agent.kernel import contract, model, refusals
 from bandwidth_agent.planner import way_out
+from bandwidth_agent.planner.placement import unseen_programs
 from bandwidth_agent.reporting import show
 from bandwidth_agent.sight.truth import single_look
 
@@ -22,7 +23,7 @@ _CLEAR = "\033[H\033[J"
 def main(options: Options) -> int:
     kernel = parts.kernel(options)
     try:
-        _print(kernel, options)
+        return _print(kernel, options)
     except KeyboardInterrupt:
         return 0
     except OSError as error:
@@ -31,14 +32,18 @@ def main(options: Options) -> int:
         return host.fail(f"the kernel could not be read: {refusals.words(error)}")
     finally:
         kernel.close()
-    return 0
 
 
-def _print(kernel: contract.Kernel, options: Options) -> None:
-    """Print once, or with --watch repeatedly; each time with the rates since the time before."""
+def _print(kernel: contract.Kernel, options: Options) -> int:
+    """Print once, or with --watch repeatedly; each time with the rates since the time before.
+
+    1 where programs of ours may be left that cannot be seen.
+    """
     waiting = threading.Event()
     state, before = kernel.observe(), kernel.counters()
-    off_path = _off_path(kernel, state)
+    facts = _facts(kernel)
+    unseen = unseen_programs.left(facts, state) if facts is not None else ""
+    off_path = (*_off_path(kernel, state, facts), *filter(None, [unseen]))
     while True:
         with contextlib.ExitStack() as open_look:
             began, why_not = _begin(kernel, state)
@@ -50,7 +55,7 @@ def _print(kernel: contract.Kernel, options: Options) -> None:
             bypassed = began.end(state) if began is not None else ()
         _write(show.view(state, before, after, (*off_path, *why_not), bypassed), options)
         if not options.watch:
-            return
+            return host.fail(unseen) if unseen else 0
         before = after
 
 
@@ -66,13 +71,20 @@ def _begin(kernel: contract.Kernel, state: model.State) -> tuple[single_look.Sin
         return None, (f"whether packets leave past their limits cannot be seen: {why}",)
 
 
-def _off_path(kernel: contract.Kernel, state: model.State) -> tuple[str, ...]:
+def _facts(kernel: contract.Kernel) -> model.Facts | None:
+    """What is around ours; None: it cannot be read, so nothing is said of it."""
+    try:
+        return kernel.facts()
+    except OSError:
+        return None
+
+
+def _off_path(kernel: contract.Kernel, state: model.State, facts: model.Facts | None) -> tuple[str, ...]:
     """Return messages about limits whose clients are reached by an interface that is not shaped, as at the start."""
     entries, known = way_out.limits_in(state), way_out.WayOut()
-    if not entries:
+    if not entries or facts is None:
         return ()
     try:
-        facts = kernel.facts()
         known.learn(kernel.ways(known.unasked(entries, facts, way_out.shaped_in(state))))
     except OSError:
         return ()  # unknown, so no message

@@ -80,6 +80,7 @@ class Features(NamedTuple):
     leaf_kinds: frozenset[str] = frozenset()  # of `objects.LEAF_KINDS`
     denied: frozenset[str] = frozenset()  # names of the above that this process may not ask about
     ebpf: str = "the agent has no directory for eBPF objects"  # why our programs cannot be loaded; "": they can
+    programs_elsewhere: tuple[str, ...] = ()  # directories that hold names of programs of ours, but are not used
     tcx: bool = False  # programs attach at TCX, which comes before the filters of the egress hook
 
     @property

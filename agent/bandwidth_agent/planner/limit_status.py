@@ -118,9 +118,9 @@ def _of_objects(
 
 def _beside(shard: int) -> Iterator[objects.Object]:
     """The devices beside the interfaces that hold the classes of a shard, with their trees."""
-    for layer, device in (("ifb", names.ifb(shard)), ("pair", names.pair(shard))):
-        yield objects.Object(layer, device)
-        yield objects.Object("tree", device)
+    for device in (objects.Object("ifb", names.ifb(shard)), objects.Object("pair", names.pair(shard))):
+        yield device
+        yield objects.Object("tree", device.name)
 
 
 def _abandoned(item: objects.Object) -> Problem:

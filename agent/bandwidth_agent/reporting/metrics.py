@@ -17,7 +17,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from bandwidth_agent import report
-from bandwidth_agent.kernel import contract, model
+from bandwidth_agent.kernel import contract, model, objects
 from bandwidth_agent.reporting import health, limit_series, uplink_series
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class _Agent(Collector):
             "Objects of ours that another program changed and we put right.",
             labels=["layer"],
         )
-        for layer in sorted({"ifb", "tree", "hook", "set", "chain"} | set(vitals.repairs)):
+        for layer in objects.LAYERS:
             repairs.add_metric([layer], vitals.repairs.get(layer, 0))
         yield repairs
         yield _durations(vitals)

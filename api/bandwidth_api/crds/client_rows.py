@@ -123,7 +123,7 @@ def read_row(text: str, seconds: int) -> Row | None:
     if amounts is None or len(words) > 5:
         return None
     try:
-        return Row(addresses.parse(client), *amounts, _read_ports(words[4:]))
+        return Row(addresses.parse(client), *amounts, read_ports(words[4:]))
     except ValueError:
         return None
 
@@ -165,7 +165,8 @@ def read_amounts(words: Sequence[str], seconds: int) -> tuple[Rates, float] | No
     return (first, second, third), since * 1000.0
 
 
-def _read_ports(words: Sequence[str]) -> tuple[Port, ...]:
+def read_ports(words: Sequence[str]) -> tuple[Port, ...]:
+    """Return the ports that these words name; odd ones are left out."""
     found = []
     for word in ",".join(words).split(",")[:PORTS_MAX]:
         name, _, percent = word.partition(":")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bandwidth_api import addresses
-from bandwidth_api.crds import asked, client_rows
+from bandwidth_api.crds import asked, client_rows, watched
 from bandwidth_api.crds.client_rows import NO_RATES, Found, Named, Rates, Row
 from bandwidth_api.plan import Prefix
 
@@ -49,10 +49,11 @@ class Traffic:
     found: tuple[Found, ...] = ()
     message: str = ""
     named: tuple[Named, ...] = ()  # clients that a question names
+    watched: watched.Watched | None = None  # what is reported for policies; written by itself
 
 
 def write(traffic: Traffic) -> Json:
-    """Return the `status` of the object, at most STATUS_MAX_BYTES: the rows that count least are left out.
+    """Return the `status` without `watched`, at most STATUS_MAX_BYTES: the rows that count least are left out.
 
     Addresses and networks have half of the room each, where there are both.
     """
@@ -90,6 +91,11 @@ def write(traffic: Traffic) -> Json:
     return wire
 
 
+def write_watched(of: watched.Watched) -> Json:
+    """Return the part of the `status` that is reported for policies, to be merged with what else is there."""
+    return {"schema": SCHEMA, "watched": watched.write(of)}
+
+
 def read(item: Mapping[str, Any]) -> Traffic | None:
     """Read a NodeClientTraffic; None where there is no report, or one of another schema. Odd rows are left out."""
     metadata, wire = item.get("metadata"), item.get("status")
@@ -120,6 +126,7 @@ def read(item: Mapping[str, Any]) -> Traffic | None:
         ),
         named=tuple(_once(client_rows.read_named(text) for text in _texts(wire.get("named"), NAMED_MAX))),
         message=message[:MESSAGE_MAX] if isinstance(message, str) else "",
+        watched=watched.read(wire.get("watched")),
     )
 
 

@@ -1,6 +1,7 @@
-"""Turns pydantic's validation errors of a limit into messages that name field, mistake and correction.
+"""Turns pydantic's validation errors of what a user writes into messages that name field, mistake and correction.
 
-Owns the wording only; the rules are in `limit`. Never matches on pydantic's message texts, only on its error types.
+Owns the wording only; the rules are in `limit` and `policy`. Never matches on pydantic's message texts, only on its
+error types.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import datetime
 import difflib
 import typing
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import pydantic
 from pydantic_core import PydanticCustomError
@@ -42,12 +44,20 @@ def misplaced(where: str, message: str) -> PydanticCustomError:
     return PydanticCustomError(_MISPLACED, "{message}", {"where": where, "message": message})
 
 
-def problems(error: pydantic.ValidationError, model: type[pydantic.BaseModel]) -> tuple[Problem, ...]:
-    """All that is wrong, in the order of the fields; only the kind, if this is another kind of object."""
+def problems(
+    error: pydantic.ValidationError,
+    model: type[pydantic.BaseModel],
+    examples: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[Problem, ...]:
+    """All that is wrong, in the order of the fields; only the kind, if this is another kind of object.
+
+    `examples`: what to write where something is missing, where that differs from what one writes into a limit.
+    """
+    known = {**_EXAMPLES, **examples}
     errors = error.errors(include_url=False)
     # A list whose every entry is wrong is reported as too short as well.
-    lists = {e["loc"][:-1] for e in errors}
-    found = tuple(_problem(e, model) for e in errors if e["type"] != "too_short" or e["loc"] not in lists)
+    lists = {e["loc"][:end] for e in errors for end in range(len(e["loc"]))}
+    found = tuple(_problem(e, model, known) for e in errors if e["type"] != "too_short" or e["loc"] not in lists)
     return tuple(p for p in found if p.field in ("apiVersion", "kind")) or found
 
 
@@ -76,14 +86,14 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _problem(error: ErrorDetails, model: type[pydantic.BaseModel]) -> Problem:
+def _problem(error: ErrorDetails, model: type[pydantic.BaseModel], examples: Mapping[str, str]) -> Problem:
     field = path(error["loc"])
     context = error.get("ctx", {})
     if error["type"] == _MISPLACED:
         return Problem(Reason.INVALID, str(context["message"]), field + str(context["where"]))
     if error["type"] == "extra_forbidden":
         return Problem(Reason.UNKNOWN_FIELD, _unknown(model, error["loc"]), field)
-    return Problem(Reason.INVALID, _message(error, context), field)
+    return Problem(Reason.INVALID, _message(error, context, examples), field)
 
 
 def path(loc: Iterable[int | str]) -> str:
@@ -96,11 +106,11 @@ def path(loc: Iterable[int | str]) -> str:
     return text
 
 
-def _message(error: ErrorDetails, context: Mapping[str, object]) -> str:
+def _message(error: ErrorDetails, context: Mapping[str, object], examples: Mapping[str, str]) -> str:
     value = error["input"]
     match error["type"]:
         case "missing":
-            example = _EXAMPLES.get(str(error["loc"][-1]))
+            example = examples.get(str(error["loc"][-1]))
             return f"is required; write for example {example}" if example else "is required"
         case "value_error":
             return str(context["error"])

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bandwidth_api import json_values, plan
-from bandwidth_api.crds import asked
+from bandwidth_api.crds import asked, watching
 from bandwidth_api.plan import Json, PlanEntry
 
 KIND = "BandwidthPlanSlice"
@@ -52,6 +52,7 @@ class Head:
     term: int = 0
     nodes: int = 0  # about how many nodes run an agent, over which they spread their reports; 0: few
     traffic: asked.Asked | None = None  # what is asked of traffic; written beside the plan, never with it
+    watching: watching.Watching | None = None  # what policies ask all the time; written beside the plan as well
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def latest_term(read: Iterable[Decoded]) -> int:
 
 
 def write(item: Slice | Head) -> Json:
-    """Return the `spec` of the object, without what is asked of traffic, which has a writer of its own."""
+    """Return the `spec` of the object, without what is asked of traffic, which has writers of its own."""
     spec: Json = {"schema": SCHEMA, "term": item.term}
     if isinstance(item, Head):
         # Also when it is false: a field that a server-side apply leaves out keeps the value of another writer.
@@ -118,8 +119,8 @@ def read(item: Mapping[str, Any]) -> Decoded:
         term = json_values.whole(spec.get("term", 0))
         if "slices" in spec:
             named = tuple([json_values.text(s, least=1) for s in json_values.items(spec["slices"])])
-            traffic = asked.read(spec.get("traffic"))
-            return Head(named, spec.get("retire") is True, term, _nodes(spec.get("nodes")), traffic)
+            traffic, watch = asked.read(spec.get("traffic")), watching.read(spec.get("watching"))
+            return Head(named, spec.get("retire") is True, term, _nodes(spec.get("nodes")), traffic, watch)
         wires = json_values.items(spec.get("entries") or [])
         return Slice(name, tuple([plan.read_entry(wire) for wire in wires]), digest(wires), term)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:

@@ -31,7 +31,7 @@ def measure(extent: stage.Extent) -> list[Figure]:
         limited = paths[f"agent with {LIMITS:,} limits"].server.namespace
         agent.once(agent.node(limited, directory, "ifb", limits.many(LIMITS)))
         rounds = {
-            f"{design}|{looked}": lambda path=path, looked=looked: _nanoseconds(path, looked)
+            f"{design}|{looked}": lambda path=path, looked=looked: nanoseconds(path, looked=looked)
             for design, path in paths.items()
             for looked in (False, True)
         }
@@ -64,7 +64,7 @@ def to_all(network: Network) -> None:
     )
 
 
-def _nanoseconds(network: Network, looked: bool) -> float:
+def nanoseconds(network: Network, *, looked: bool) -> float:
     """CPU of the sender for each packet."""
     command = [str(machine.spray()), BASE, str(ADDRESSES), "0", PAYLOAD_BYTES, f"{ROUND_SECONDS:g}"]
     command += [str(1 << 40), "0", "0", "-"]

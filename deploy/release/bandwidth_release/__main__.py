@@ -90,6 +90,7 @@ def make(registry: Registry, of: Version, given: argparse.Namespace, dist: pathl
     of_commit = source.exported(ROOT, work / "source", of)
 
     packages.python(of_commit, pathlib.Path(sys.executable), made)
+    packages.debian(of_commit, pathlib.Path(sys.executable), ROOT / "build/deb/wheels", made)
     packages.plugin(of_commit, given.downloads or _NO_DOWNLOADS, made)
     built = images.build(
         of_commit,

@@ -49,6 +49,19 @@ def python(source: Source, interpreter: pathlib.Path, dist: pathlib.Path) -> Non
             shutil.copyfile(path, dist / path.name)
 
 
+def debian(source: Source, interpreter: pathlib.Path, wheels: pathlib.Path, dist: pathlib.Path) -> None:
+    """The Debian package of the agent for each architecture of Debian that it has libraries for; `wheels`: a cache."""
+    if shutil.which("dh") is None:
+        command.told("no debhelper here (tools/system-packages deb): the Debian package is left out")
+        return
+    command.told("building the Debian packages")
+    environment = {"DEB_PYTHON": str(interpreter), "DEB_WHEELS": str(wheels), "SOURCE_DATE_EPOCH": str(source.time)}
+    for architecture in ("amd64", "arm64"):
+        command.run(["tools/deb"], folder=source.folder, environment=environment | {"ARCHITECTURE": architecture})
+    for path in sorted((source.folder / "dist").glob("*.deb")):
+        shutil.copyfile(path, dist / path.name)
+
+
 def plugin(source: Source, downloads: str, dist: pathlib.Path) -> None:
     """The plugin as an archive, and the manifest by which krew finds it below `downloads`."""
     command.told("building the kubectl plugin")

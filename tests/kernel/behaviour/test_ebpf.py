@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import subprocess
 import time
 from collections.abc import Iterator
 
@@ -287,7 +288,7 @@ def test_an_upgrade_from_a_version_without_it_and_the_way_back(
 def test_cleanup_that_may_not_see_programs_loses_nobodys_packets(
     network: Network, node: Node, folder: pathlib.Path
 ) -> None:
-    """It takes the classes, leaves the pair that programs still lead to, and says what it takes to end that."""
+    """It takes the classes and leaves the pair that programs lead to, as an agent does. All say what ends that."""
     client = network.clients[0]
     node.options = ("--bpf-directory", str(folder), "--classifier", "ebpf")
     node.limit("slow", [client.address4], "8Mbit")
@@ -295,10 +296,23 @@ def test_cleanup_that_may_not_see_programs_loses_nobodys_packets(
     node.options = ("--bpf-directory", "/nowhere")
     with TcpFlow(network.server, client, congestion="cubic"), WireMeter(client) as meter:
         holding.assert_held(meter, RATE)
+        (warning,) = node.once()["warnings"]
+        holding.assert_held(meter, RATE)
+        shown = node.namespace.run(node.command("show"), check=False)
+        assert shown.returncode == 1
+        assert warning in shown.stdout
         done = node.namespace.run(node.command("cleanup"), check=False)
-        assert done.returncode == 1
-        assert "pair cblv0: eBPF programs of ours may send packets there" in done.stderr
+        assert (done.returncode, f"programs: {warning}" in done.stderr) == (1, True)
         holding.assert_free(meter, RATE)
-    node.options = ("--bpf-directory", str(folder))
+        by_hand = warning.rpartition("does not use: ")[2]
+        assert by_hand == f"rm -r {next(folder.glob('client-bandwidth/*'))}; ip link delete cblv0"
+        subprocess.run(["sh", "-c", by_hand.partition(";")[0]], check=True)
+        done = node.namespace.run(node.command("cleanup"), check=False)
+        assert (done.returncode, "ip link delete cblv0" in done.stderr) == (1, True)
+        holding.assert_free(meter, RATE)
+        node.namespace.run(["sh", "-c", by_hand.partition(";")[2]])
+        holding.assert_free(meter, RATE)
     node.cleanup()
-    assert (node.kernel(), bpffs.names(folder)) == (model.EMPTY, [])
+    assert node.namespace.run(node.command("show"), check=False).returncode == 0
+    node.options = ("--bpf-directory", str(folder))
+    assert (node.kernel(), bpffs.names(folder / "client-bandwidth")) == (model.EMPTY, [])

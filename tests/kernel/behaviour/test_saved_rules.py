@@ -14,7 +14,7 @@ from bandwidth_lab.node import Node
 pytestmark = pytest.mark.root
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-SETS = ROOT / "examples/systemd/client-bandwidth-sets"
+SETS = ROOT / "agent/bandwidth_agent/systemd/files/client-bandwidth-sets"
 
 OWN_RULES = """
 iptables -P FORWARD DROP; ip6tables -P FORWARD DROP
@@ -112,7 +112,7 @@ def test_the_other_back_end_leaves_no_trace_in_what_nft_and_iptables_save(networ
 
 def test_units_are_ordered_around_what_restores_rules() -> None:
     """The sets come before, the agent after whatever restores or writes a whole firewall."""
-    units = ROOT / "examples/systemd"
+    units = ROOT / "agent/bandwidth_agent/systemd/files"
     before = re.findall(r"^Before=(.*)$", (units / "client-bandwidth-sets.service").read_text(), re.MULTILINE)
     after = re.findall(r"^After=(.*)$", (units / "bandwidth-agent.service").read_text(), re.MULTILINE)
     restoring = {"netfilter-persistent.service", "iptables.service", "ip6tables.service"}

@@ -87,8 +87,11 @@ _LAST = b"\x45" + bytes(59)
 
 
 @contextlib.contextmanager
-def datapath(network: Network, kept: Kept, way: ebpf.Way) -> Iterator[Datapath]:
-    """A datapath in the server's namespace while this lasts. Its own program on eth0's way out is the last there."""
+def datapath(network: Network, kept: Kept, way: ebpf.Way, *, sees: bool = True) -> Iterator[Datapath]:
+    """A datapath in the server's namespace while this lasts. Its own program on eth0's way out is the last there.
+
+    `sees`: whether it has one there.
+    """
     server, pod = network.server.namespace, network.lab.namespace("pod")
     pod.sysctl({"ipv6.conf.all.disable_ipv6": 1, "ipv6.conf.default.disable_ipv6": 1})  # nothing that it says by itself
     network.lab.link(server, "pod0", pod, "eth0", mtu=9000)
@@ -100,7 +103,8 @@ def datapath(network: Network, kept: Kept, way: ebpf.Way) -> Iterator[Datapath]:
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, descriptor)
         stack.enter_context(ebpf.attached(server, "pod0", "ingress", _sets(kept, onto), way=way))
-        stack.enter_context(ebpf.attached(server, "eth0", "egress", _sees(descriptor, kept.mark), way=way))
+        if sees:
+            stack.enter_context(ebpf.attached(server, "eth0", "egress", _sees(descriptor, kept.mark), way=way))
         made = stack.enter_context(contextlib.closing(Datapath(pod, network.clients[0].namespace, array)))
         yield made
 

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from bandwidth_agent.kernel.linux.bpf import driver, probe, system_call
+from bandwidth_agent.kernel.linux.bpf import driver, pins, probe, system_call
 from bandwidth_lab import bpffs
 from bandwidth_lab.namespaces import Namespace
 
@@ -33,8 +33,8 @@ def test_where_they_cannot(tmp_path: pathlib.Path) -> None:
 def test_a_mount_with_a_blank_in_its_name(tmp_path: pathlib.Path) -> None:
     """The kernel lists such names in a form of their own."""
     line = f"1 2 0:3 / {tmp_path}/a\\040b rw - bpf none rw"
-    assert probe.kind(f"{tmp_path}/a b/c", ["1 1 0:1 / / rw - ext4 x rw", line]) == "bpf"
-    assert probe.kind(f"{tmp_path}/a bc", ["1 1 0:1 / / rw - ext4 x rw", line]) == "ext4"
+    assert pins.kind(f"{tmp_path}/a b/c", ["1 1 0:1 / / rw - ext4 x rw", line]) == "bpf"
+    assert pins.kind(f"{tmp_path}/a bc", ["1 1 0:1 / / rw - ext4 x rw", line]) == "ext4"
 
 
 def test_what_is_missing_is_asked_again(

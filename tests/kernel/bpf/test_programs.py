@@ -178,7 +178,8 @@ def test_maps_that_it_does_not_look_into(prepared: Node) -> None:
         (path,) = prepared.directory.glob(f"client-bandwidth/*/{name}")
         path.unlink()
     assert prepared.programs == {"eth0": objects.Program(None, sound=False)}
-    assert prepared.tables == {V4: table(4, {}), V6: table(6, {})}
+    assert prepared.tables.keys() == {V4, V6}
+    assert table(4, {}) != prepared.tables[V4]  # so that it is put again, and with it the map
     prepared.put(table(4, {CLIENT: 6}))
     prepared.apply(PUT)
     assert prepared.programs == {"eth0": FIRST}

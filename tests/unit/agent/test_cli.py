@@ -16,7 +16,7 @@ from bandwidth_runtime import arguments
 from bandwidth_runtime.web.address import Address
 from unit import documents
 
-PROGRAMS = ("run", "plan", "show", "top", "who", "cleanup")
+PROGRAMS = ("run", "plan", "show", "top", "who", "cleanup")  # "all" in docs/reference/cli.md: those that shape or look
 CLI = documents.REFERENCE / "cli.md"
 
 
@@ -159,7 +159,7 @@ def test_top_takes_what_one_reading_is_to_be() -> None:
     assert parsed("top").once_seconds is None
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", [*PROGRAMS, "install-unit"])
 def test_every_program_explains_itself(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     """--help has examples and the exit codes."""
     with pytest.raises(SystemExit) as caught:
@@ -188,7 +188,7 @@ def test_the_first_help_shows_a_whole_limit_that_is_accepted(capsys: pytest.Capt
     [
         ((), "name a program: run, plan, show, top, who, cleanup"),
         (("plan",), "--manifests"),
-        (("fly",), "'fly' is none of run, plan, show, top, who, cleanup\n"),
+        (("fly",), "'fly' is none of run, plan, show, top, who, cleanup, install-unit\n"),
         (("tpo",), "did you mean top?"),
         (("--hepl",), "there is no option --hepl; did you mean --help?"),
         (("run", "--manifest", "m"), "there is no option --manifest; did you mean --manifests?"),

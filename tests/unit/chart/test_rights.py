@@ -48,6 +48,8 @@ def test_no_program_may_change_what_people_write() -> None:
     """Neither may change or delete a limit; the operator may make one, to which a policy lets it by dry run alone."""
     assert rights("operator")[OURS, "clientbandwidthlimits"] - READS == {"create"}
     assert not rights("agent")[OURS, "clientbandwidthlimits"]
+    assert rights("operator")[OURS, "clientbandwidthpolicies"] == READS
+    assert not rights("agent")[OURS, "clientbandwidthpolicies"]
 
 
 def test_no_right_is_more_than_what_is_named() -> None:

@@ -70,6 +70,7 @@ class RealKernel:
                 leaf_kinds=there & objects.LEAF_KINDS,
                 denied=frozenset(denied),
                 ebpf="" if ebpf.lack is None else ebpf.lack.why,
+                programs_elsewhere=self._ebpf.elsewhere(),
                 tcx=ebpf.tcx,
             ),
             mark_uses=self._mark_uses.read(),

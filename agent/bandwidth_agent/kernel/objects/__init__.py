@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import get_args
 
 from bandwidth_agent.kernel.objects.chain import Chain, DeleteChain, PutChain, Rule, chain_object
-from bandwidth_agent.kernel.objects.change import Applied, ClassNumber, Failure, Labels, Object, Outcome, Step
+from bandwidth_agent.kernel.objects.change import LAYERS, Applied, ClassNumber, Failure, Labels, Object, Outcome, Step
 from bandwidth_agent.kernel.objects.egress_hook import DeleteHook, Hook, PutHook, TrimHook
 from bandwidth_agent.kernel.objects.htb_class import (
     TICK_NS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 from bandwidth_agent.kernel.objects.set_entry import SetEntry
 from bandwidth_api import names
@@ -18,13 +18,16 @@ from bandwidth_api.plan import Prefix
 Row = tuple[str, ...]  # verb, noun, cells of one line
 ClassNumber = Callable[[SetEntry], int | None]  # the class that an entry leads to; None for a hole or another program's
 
+Layer = Literal["ifb", "pair", "tree", "hook", "table", "program", "set", "chain"]
+LAYERS: tuple[Layer, ...] = get_args(Layer)
+
 SomeStep = TypeVar("SomeStep", bound="Step")
 
 
 class Object(NamedTuple):
     """One kernel object of ours as another program sees it: a device, a tree, a hook, a program, a set …"""
 
-    layer: str  # "ifb", "pair", "tree", "hook", "table", "program", "set" or "chain"
+    layer: Layer
     name: str
 
     def __str__(self) -> str:

@@ -23,6 +23,7 @@ from bandwidth_agent.limits.directory.filesystem import files, followed_director
 from bandwidth_api import plan
 from bandwidth_api.compiler import compile as compiler
 from bandwidth_api.conditions import Problem, Reason
+from bandwidth_api.crds.policy import Policy
 
 RELIST_SECONDS = followed_directory.RELIST_SECONDS
 SETTLE_SECONDS = 12.0  # a program that reads once waits so long for saves under way
@@ -257,6 +258,11 @@ class ManifestSource:
     def entries(self) -> Mapping[str, plan.PlanEntry]:
         """Every accepted limit by name, also the disabled, the expired, and those that are kept as they were."""
         return self._names.entries
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Every policy that could be read, also one that is kept as it was because its file is broken."""
+        return self._names.policies()
 
     def file_of(self, limit: str) -> str:
         """The file that a limit is from, "" for one that is in none."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from bandwidth_agent.limits.directory import last_good_state, validation
 from bandwidth_api import plan
 from bandwidth_api.conditions import Problem, Reason
+from bandwidth_api.crds.policy import Policy
 
 
 class NameOwnership:
@@ -20,7 +21,7 @@ class NameOwnership:
         self._path = path
         self.records: dict[str, validation.Record] = {}  # by file name
         self.entries: dict[str, plan.PlanEntry] = {}  # by limit name: what counts
-        self.troubled: set[str] = set()  # files with problems or warnings
+        self.troubled: set[str] = set()  # files with problems, warnings or policies
         self.absent: set[str] = set()  # files that are gone, and whose successor is waited for
         self._files: dict[str, set[str]] = {}  # limit name → files that use it
         self._owners: dict[str, str] = {}  # limit name → the file whose object counts
@@ -87,6 +88,14 @@ class NameOwnership:
     def warnings(self) -> Iterator[str]:
         for name in sorted(self.troubled):
             yield from self.records[name].warnings
+
+    def policies(self) -> tuple[Policy, ...]:
+        """The policies of all files, each name once: of several the one in the first file by path counts."""
+        found: dict[str, Policy] = {}
+        for name in sorted(self.troubled):  # a file with a policy is never clean
+            for key, policy in self.records[name].policies.items():
+                found.setdefault(key, policy)
+        return tuple(found.values())
 
     def _duplicates(self, key: str) -> Iterator[Problem]:
         owner = self._path / self._owners[key]

@@ -18,9 +18,9 @@ from bandwidth_agent.limits.directory.filesystem import files
 from bandwidth_api import names, plan
 from bandwidth_api.compiler import compile as compiler
 from bandwidth_api.conditions import Problem, Reason
-from bandwidth_api.crds import limit
+from bandwidth_api.crds import limit, policy
 
-_LIST_KINDS = ("List", f"{names.LIMIT_KIND}List")
+_LIST_KINDS = ("List", f"{names.LIMIT_KIND}List", f"{names.POLICY_KIND}List")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,10 +46,12 @@ class Record:
     warnings: tuple[str, ...] = ()
     chunks: Mapping[str, tuple[Accepted, ...]] = dataclasses.field(default_factory=dict)  # wholly accepted text
     again: bool = False  # what is wrong may become right without an edit
+    policies: Mapping[str, policy.Policy] = dataclasses.field(default_factory=dict)  # by name, like `accepted`
 
     @property
     def clean(self) -> bool:
-        return not self.problems and not self.warnings
+        """Whether nothing is broken in it. A file with policies is read at each start: only limits are remembered."""
+        return not self.problems and not self.warnings and not self.policies
 
 
 class _Fault(NamedTuple):
@@ -131,6 +133,8 @@ class _Reading:
         self._path = path
         self._before: Mapping[str, Accepted] = before.accepted if before is not None else {}
         self._known: Mapping[str, tuple[Accepted, ...]] = before.chunks if before is not None else {}
+        self._policies_before: Mapping[str, policy.Policy] = before.policies if before is not None else {}
+        self._policies: dict[str, policy.Policy] = {}
         self._born = born
         self._refuse = refuse
         self._accepted: dict[str, Accepted] = {}
@@ -154,10 +158,10 @@ class _Reading:
             except manifest.UnreadableError as error:
                 self.unreadable(error.line or line, str(error))
                 return
-            faults, warnings = len(self._faults), len(self._warnings)
+            faults, others = len(self._faults), len(self._warnings) + len(self._policies)
             known = tuple(self._accepted_in(documents, line))
             self._add(line, known)
-            if len(self._faults) > faults or len(self._warnings) > warnings:
+            if len(self._faults) > faults or len(self._warnings) + len(self._policies) > others:
                 return
         if key is not None:
             self._chunks[key] = known
@@ -196,8 +200,10 @@ class _Reading:
             where = self._where(line)
             self._warnings.append(f"{where}: {kind} {name or 'without a name'} is no {names.LIMIT_KIND}; ignored")
             return None
+        if kind == names.POLICY_KIND:
+            return self._policy(name, value)
         if kind != names.LIMIT_KIND:
-            message = f"{kind} is not written by hand; only {names.LIMIT_KIND} is read here"
+            message = f"{kind} is not written by hand; only {names.LIMIT_KIND} and {names.POLICY_KIND} are read here"
             return Problem(Reason.INVALID, message, "kind", name)
         parsed = limit.parse(value)
         if not isinstance(parsed, limit.Limit):
@@ -207,6 +213,17 @@ class _Reading:
         if problem is not None:
             return problem._replace(name=name)
         return Accepted(entry, json.dumps(value, separators=(",", ":"), default=str), 0)
+
+    def _policy(self, name: str, value: object) -> Problem | None:
+        """Take a policy, or return what is wrong with it."""
+        parsed = policy.parse(value)
+        if not isinstance(parsed, policy.Policy):
+            return _joined(name, parsed)
+        if name in self._policies:
+            message = "the name is already used by another policy in this file; the first one counts"
+            return Problem(Reason.DUPLICATE_NAME, message, "metadata.name", name)
+        self._policies[name] = parsed
+        return None
 
     def _where(self, line: int) -> str:
         return f"{self._path}:{line}" if line else self._path
@@ -224,6 +241,9 @@ class _Reading:
             accepted[name] = item
             problems.append(self._problem(name, (own or nameless)[0], kept=True))
             reported.update(fault.problem.name for fault in own or nameless)
+        for name, kept in self._policies_before.items():
+            if name not in self._policies and (nameless or any(f.problem.name == name for f in self._faults)):
+                self._policies[name] = kept
         problems += [
             self._problem(fault.problem.name or os.path.basename(self._path), fault, kept=False)
             for fault in self._faults
@@ -232,7 +252,9 @@ class _Reading:
         again = any(fault.problem.reason is Reason.PROTECTED_ADDRESS for fault in self._faults)
         # A file of one document that changed has no other whose validation could be saved.
         chunks = self._chunks if len(self._chunks) > 1 else {}
-        return Record(self._path, signature, accepted, tuple(problems), tuple(self._warnings), chunks, again)
+        return Record(
+            self._path, signature, accepted, tuple(problems), tuple(self._warnings), chunks, again, self._policies
+        )
 
     def _problem(self, name: str, fault: _Fault, *, kept: bool) -> Problem:
         reason, message = fault.problem.reason, f"{self._where(fault.line)}: {fault.problem}"

@@ -115,9 +115,11 @@ def nothing(facts: model.Facts, observed: model.State) -> model.State:
     """Return what is left of ours where there is nothing to do: nothing, or pairs that programs may lead to.
 
     A packet that is sent to a device that is gone is lost. Where this process may not see programs, those of an agent
-    that could may be there: their pair stays, and without its tree it lets packets through as they are.
+    that could may be there: their pair stays, and without its tree it lets packets through as they are. Where programs
+    are seen all are: as filters, which they are where there is no TCX, or by their names. They go, and the pair too.
     """
-    return dataclasses.replace(model.EMPTY, pairs=observed.pairs) if facts.features.ebpf else model.EMPTY
+    unseen = facts.features.ebpf and not observed.programs
+    return dataclasses.replace(model.EMPTY, pairs=observed.pairs) if unseen else model.EMPTY
 
 
 def _lay_out(resolution: Resolution, numbers: Mapping[class_ids.Slot, int], context: _Context, memo: Memo) -> _Layout:

@@ -97,16 +97,14 @@ def proven(features: model.Features, observed: model.State) -> model.Features:
     leaves = [htb.leaf for tree in observed.trees.values() for htb in tree.classes.values() if htb.leaf is not None]
     missing = objects.LEAF_KINDS - features.leaf_kinds
     cleared = any(tree.filter is not None and tree.filter.clears for tree in observed.trees.values())
-    return model.Features(
+    return features._replace(
         ifb=features.ifb or bool(observed.ifbs),
         clsact=features.clsact or bool(observed.hooks),
         ipset=features.ipset or bool(observed.sets and observed.chains),
         skbedit=features.skbedit or cleared or any(hook.clears for hook in observed.hooks.values()),
         leaf_kinds=features.leaf_kinds
         | {kind for kind in missing if any(kind in (leaf.kind, leaf.inner) for leaf in leaves)},
-        denied=features.denied,
         ebpf="" if any(program.sound for program in observed.programs.values()) else features.ebpf,
-        tcx=features.tcx,
     )
 
 

@@ -9,6 +9,7 @@
     series    what arrives on its wire, second by second
     services  pods that upload, behind NodePorts
     datapath  an eBPF datapath on all nodes, past netfilter
+    monitoring  Prometheus on its control plane, with the chart's rules
     evidence  logs, objects and kernel states after a failure, in a folder
 
 Nothing here touches another cluster, another container, or the user's kubeconfig. `inside/` runs in containers and

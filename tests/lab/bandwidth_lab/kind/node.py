@@ -59,10 +59,10 @@ class Node:
     def start(self) -> None:
         shell.run(["docker", "start", self.name])
 
-    def kill(self, pod: str, container: str) -> None:
-        """SIGKILL the container of this name in every pod whose name begins so, without asking the API server.
+    def kill(self, pod: str, container: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to the container of this name in every pod whose name begins so, without the API server.
 
-        The kubelet starts it again.
+        The kubelet starts again what has ended.
         """
         chosen = f'labels."io.kubernetes.container.name"=={container},labels."io.kubernetes.pod.name"~=^{pod}'
         known = self.run(*_CTR, "containers", "list", "-q", chosen).split()
@@ -71,7 +71,7 @@ class Node:
         if not found:
             raise LookupError(f"no container {container} of a pod {pod}* runs on {self.name}")
         for identity in found:
-            self.run(*_CTR, "tasks", "kill", "--signal", "SIGKILL", identity)
+            self.run(*_CTR, "tasks", "kill", "--signal", signal, identity)
 
     def kernel_state(self) -> dict[str, str]:
         """Everything of `STATE_COMMANDS` without counters: two of them are equal when nothing was left behind."""

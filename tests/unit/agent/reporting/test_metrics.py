@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from bandwidth_agent.kernel import model
+from bandwidth_agent.kernel import model, objects
 from bandwidth_agent.reporting import api_health, health, metrics
 from bandwidth_api.conditions import Problem, Reason
 from bandwidth_api.plan import Sharing
@@ -129,7 +129,8 @@ def test_what_the_loop_did_is_told() -> None:
     assert agent.sample("failed_passes_total") == 1
     assert agent.sample("drift_repairs_total", layer="set") == 3
     assert agent.sample("drift_repairs_total", layer="chain") == 1
-    assert agent.sample("drift_repairs_total", layer="ifb") == 0
+    others = set(objects.LAYERS) - {"set", "chain"}
+    assert {agent.sample("drift_repairs_total", layer=layer) for layer in others} == {0}
     assert agent.sample("limits", state="programmed") == 1
     assert agent.sample("limits", state="failed") == 0
     assert agent.sample("plan_age_seconds") == 10

@@ -28,8 +28,9 @@
 #define AUTHENTICATION 51
 #define LINK_HEADER 32 /* no more bytes than this stand before the IP header */
 
-/* Numbers that the loader puts where the address of one of these is taken: the indexes of a pair's two devices. */
-extern const char pair_index, peer_index;
+/* Numbers that the loader puts where the address of one of these is taken: the indexes of a pair's two devices, and what
+ * tells the network namespace from others. */
+extern const char pair_index, peer_index, namespace;
 #define NUMBER(symbol) ((__u32)(unsigned long)&(symbol))
 
 /* What an agent writes and these programs read. Every map is pinned, so all programs of a node share them.
@@ -224,6 +225,27 @@ SEC("tc/to_priority") int to_priority(struct __sk_buff *packet)
  * rules to programs, a hook leads it past an ifb too, from where it comes to the uplink once more as from nowhere. */
 #define RETURNED 0x7cb1b4c5u
 
+/* `cb` is anybody's, and what the packet arrived on changes when another program sends it around. If such a program, behind
+ * us, hands packets back to the uplink and knows by one of these that it has seen them, the pair would make it forget, and
+ * they would go round for ever. So the flow's hash says it too, which all leave as it is: of its bits the first ones stay,
+ * by which queues and devices are chosen, and the others follow from them and from the network namespace: the next one
+ * that the packet comes to may have limits too. One flow in four million looks so by chance. */
+#define FOLLOWING 22
+
+static __always_inline __u32 signed_hash(__u32 hash)
+{
+	__u32 flow = hash >> FOLLOWING;
+
+	return flow << FOLLOWING | ((flow + NUMBER(namespace)) * 0x9e3779b1u) >> (32 - FOLLOWING);
+}
+
+static __always_inline int was_in_a_pair(struct __sk_buff *packet)
+{
+	__u32 hash = packet->hash;
+
+	return packet->ingress_ifindex && hash == signed_hash(hash);
+}
+
 SEC("tc/to_pair") int to_pair(struct __sk_buff *packet)
 {
 	__u32 class;
@@ -233,7 +255,7 @@ SEC("tc/to_pair") int to_pair(struct __sk_buff *packet)
 	if (packet->cb[3] == RETURNED && packet->cb[4] == ~RETURNED)
 		return NEXT;
 	class = class_of(packet);
-	if (!class)
+	if (!class || was_in_a_pair(packet))
 		return NEXT;
 	packet->cb[2] = packet->pkt_type << 16 | packet->queue_mapping; /* where a bandwidth manager keeps whose it is */
 	packet->cb[3] = packet->priority;
@@ -255,6 +277,7 @@ SEC("tc/from_pair") int from_pair(struct __sk_buff *packet)
 	packet->priority = packet->cb[3];
 	packet->cb[3] = RETURNED;
 	packet->cb[4] = ~RETURNED;
+	bpf_set_hash(packet, signed_hash(bpf_get_hash_recalc(packet)));
 	return bpf_redirect(uplink, 0);
 }
 

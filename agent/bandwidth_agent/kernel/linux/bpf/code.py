@@ -20,7 +20,7 @@ MAPS = ("v4", "v6", "ports")  # that programs look into
 
 _DIGEST_DIGITS = 11  # as many as a name of 15 bytes has room for
 _INSTRUCTION_BYTES = 8
-_NUMBER = struct.Struct("=i")
+_NUMBER, _NUMBER_MAX = struct.Struct("=i"), 0x7FFF_FFFF
 _MAP_BY_DESCRIPTOR = 1 << 4
 
 
@@ -31,9 +31,11 @@ def name(program: str, shard: int | None) -> str:
     return names.PROGRAM_PREFIX + hashlib.sha256(made_of).hexdigest()[:_DIGEST_DIGITS]
 
 
-def linked(program: str, shard: int | None, maps: Mapping[str, int]) -> bytes:
-    """Return the instructions with these maps (their descriptors by name)."""
-    numbers = {} if shard is None else {"pair_index": names.PAIR_INDEX + shard, "peer_index": names.PEER_INDEX + shard}
+def linked(program: str, shard: int | None, maps: Mapping[str, int], namespace: int) -> bytes:
+    """Return the instructions with these maps (their descriptors by name), for a network namespace (its number)."""
+    numbers = {"namespace": namespace & _NUMBER_MAX}
+    if shard is not None:
+        numbers |= {"pair_index": names.PAIR_INDEX + shard, "peer_index": names.PEER_INDEX + shard}
     compiled, needs = _compiled(program)
     code = bytearray(compiled)
     for instruction, symbol in needs:

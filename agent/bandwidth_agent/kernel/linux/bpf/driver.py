@@ -6,6 +6,7 @@ system, whose directory the one who starts the agent names.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -43,10 +44,11 @@ class Driver:
         self._monotonic = monotonic
         self._channel = netlink.Socket()
         self._has_tcx = probe.has_tcx() if tcx is None else tcx
-        kept = pins.Pins(directory)
+        kept = self._pins = pins.Pins(directory)
+        self._mounts = pins.mounted()
         self._tables = tables.Tables(kept)
         self._programs = programs.Programs(self._channel, kept, tcx=self._has_tcx)
-        self._answer: tuple[Answer, float] | None = None
+        self._answer: tuple[Answer, float, int] | None = None  # and when, and in which file system
 
     @property
     def port_id(self) -> int:
@@ -62,15 +64,32 @@ class Driver:
         self._channel.close()
 
     def probe(self) -> Answer:
-        """Find out whether programs can be loaded; where they cannot, again after a while. Raises OSError: not now."""
-        now = self._monotonic()
-        if self._answer is None or (self._answer[0].lack and now - self._answer[1] >= _ASK_AGAIN_SECONDS):
-            self._answer = Answer(probe.lack(self._directory, tries=self._loads), self._has_tcx), now
-        return self._answer[0]
+        """Find out whether programs can be loaded; where they cannot, again after a while. Raises OSError: not now.
+
+        Again at once where another file system is mounted, or none any more.
+        """
+        now, device = self._monotonic(), _device(self._directory)
+        known = self._answer
+        if known is None or known[2] != device or (known[0].lack and now - known[1] >= _ASK_AGAIN_SECONDS):
+            known = Answer(probe.lack(self._directory, tries=self._loads), self._has_tcx), now, device
+            self._answer = known
+        return known[0]
 
     def observe(self) -> tuple[Mapping[str, objects.LookupTable], Mapping[str, objects.Program]]:
-        """Return tables by name, and programs by interface. Raises OSError."""
-        return (self._tables.observe(), self._programs.observe()) if self._directory else ({}, {})
+        """Return tables by name, and programs by interface, without permission filters alone. Raises OSError."""
+        if not self._directory:
+            return {}, self._programs.observe_filters()
+        try:
+            found, attached = self._tables.observe(), self._programs.observe()
+        except PermissionError:  # names are there, but of what has them nothing may be asked any more
+            return {}, self._programs.observe_filters()
+        if tables.UNNAMED in found:  # they will be made anew, and programs are to look into those
+            attached = {name: program._replace(sound=False) for name, program in attached.items()}
+        return found, attached
+
+    def elsewhere(self) -> tuple[str, ...]:
+        """Return the folders with names of programs of ours that this process sees, but was not given."""
+        return self._pins.elsewhere(self._mounts)
 
     def program_ids(self) -> frozenset[int]:
         """Return the numbers that the kernel has for our programs. Raises OSError."""
@@ -97,3 +116,11 @@ class Driver:
     def before(self, interface: str) -> tuple[str, ...]:
         """Return what sees packets on an interface's way out before our program, as text. Raises OSError."""
         return self._programs.before(interface)
+
+
+def _device(directory: str) -> int:
+    """The number of the file system that a directory is in; 0 where there is none."""
+    try:
+        return os.stat(directory).st_dev
+    except OSError:
+        return 0

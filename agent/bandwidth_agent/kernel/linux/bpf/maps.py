@@ -41,7 +41,8 @@ class Definition(NamedTuple):
 
 
 DEFINITIONS: Mapping[str, Definition] = {
-    "names": Definition(_ARRAY, 4, NAME_BYTES, 2 * PER_FAMILY_TABLES, 0),  # for agents only: no program reads it
+    # For agents only: no program reads it. Asked before every change, so it costs no system call for each entry.
+    "names": Definition(_ARRAY, 4, NAME_BYTES, 2 * PER_FAMILY_TABLES, _MAPPABLE),
     "v4": Definition(_LPM_TRIE, 12, 4, 1 << 18, _NO_PREALLOCATION),
     "v6": Definition(_LPM_TRIE, 24, 4, 1 << 18, _NO_PREALLOCATION),
     "ports": Definition(_ARRAY, 4, 4, 1 << 18, _MAPPABLE),
@@ -52,7 +53,7 @@ class Map:
     """An open map. `close` gives the descriptor back; the map lives as long as a name or a program holds it."""
 
     def __init__(self, descriptor: int, definition: Definition) -> None:
-        self.descriptor = descriptor
+        self.descriptor, self._definition = descriptor, definition
         _, self._key_bytes, self._value_bytes, self._most_entries, _ = definition
 
     @classmethod
@@ -63,8 +64,22 @@ class Map:
 
     @classmethod
     def open(cls, name: str, path: str) -> Map:
-        """Open a map by its name in a bpf file system. Raises OSError: ENOENT where there is none."""
-        return cls(system_call.open_pinned(path), DEFINITIONS[name])
+        """Open a map by its name in a bpf file system. Raises OSError: ENOENT where there is none, or another one.
+
+        Another version, or another program, may have put that there.
+        """
+        made = cls(system_call.open_pinned(path), DEFINITIONS[name])
+        if not made._is_as_defined():
+            made.close()
+            raise FileNotFoundError(errno.ENOENT, f"{path} is no map of this version")
+        return made
+
+    def _is_as_defined(self) -> bool:
+        try:
+            found = system_call.map_info(self.descriptor)
+        except OSError:  # it is no map
+            return False
+        return (found.kind, *found[2:]) == self._definition
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -83,7 +98,8 @@ class Map:
 
     def memory(self) -> bytes:
         """Return the values of an array whose memory can be mapped, each at a multiple of 8: a copy, in no time."""
-        with mmap.mmap(self.descriptor, 8 * self._most_entries, mmap.MAP_SHARED, mmap.PROT_READ) as mapped:
+        size = -(-self._value_bytes // 8) * 8 * self._most_entries
+        with mmap.mmap(self.descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ) as mapped:
             return mapped[:]
 
     def read(self) -> tuple[bytes, bytes]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import refusals
-from bandwidth_agent.kernel.linux.bpf import code, maps, system_call
+from bandwidth_agent.kernel.linux.bpf import code, locked_memory, maps, pins, system_call
 
 NO_DIRECTORY = (
     "it has no place for its programs: set agent.ebpf.enabled=true in the chart, on a host give it --bpf-directory"
@@ -30,7 +28,6 @@ class Lack(NamedTuple):
 
 
 _LOOPBACK = 1
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def lack(directory: str, *, tries: bool = True) -> Lack | None:
@@ -40,15 +37,17 @@ def lack(directory: str, *, tries: bool = True) -> Lack | None:
     """
     if not directory:
         return Lack(NO_DIRECTORY)
-    with open("/proc/thread-self/mountinfo") as mounts:
-        if kind(os.path.realpath(directory), mounts) != "bpf":
-            return Lack(f"{directory} is in no bpf file system: mount -t bpf bpf {directory}")
+    if not pins.in_bpf_file_system(directory):
+        return Lack(pins.elsewhere(directory))
     if not os.access(directory, os.W_OK):
         return Lack(f"{directory} cannot be written to")
     try:
         if tries:
+            locked_memory.allow()
             _load_all()
     except OSError as error:
+        if error.errno in refusals.NOT_ALLOWED and (locked := locked_memory.lack()):
+            return Lack(f"it may load no programs ({error.strerror}): {locked}; or, {_CAPABILITY}")
         if error.errno in refusals.NOT_ALLOWED:
             return Lack(f"it may load no programs ({error.strerror}): {_CAPABILITY}")
         if error.errno in refusals.NOT_NOW:
@@ -72,16 +71,7 @@ def _load_all() -> None:
         for kind in code.MAPS:
             descriptors[kind] = stack.enter_context(contextlib.closing(maps.Map.make(kind))).descriptor
         for program in code.PROGRAMS:
-            stack.callback(os.close, system_call.load(code.linked(program, 0, descriptors), code.name(program, 0)))
-
-
-def kind(directory: str, mounts: Iterable[str]) -> str:
-    """Return the kind of the file system that a directory is in, as the kernel lists mounts."""
-    longest, kind = "", ""
-    for line in mounts:
-        before, _, behind = line.partition(" - ")
-        place = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), before.split(" ")[4])
-        inside = directory == place or directory.startswith(place.rstrip("/") + "/")
-        if inside and len(place) >= len(longest):  # the last of one place hides those before
-            longest, kind = place, behind.split(" ")[0]
-    return kind
+            stack.callback(
+                os.close,
+                system_call.load(code.linked(program, 0, descriptors, pins.namespace()), code.name(program, 0)),
+            )

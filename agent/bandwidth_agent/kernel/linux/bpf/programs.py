@@ -32,7 +32,7 @@ class _Found(NamedTuple):
 def way_back() -> pairs.WayBack:
     """Return the program for the other end of pairs."""
     name = code.name(code.FROM_PAIR, None)
-    return pairs.WayBack(name, lambda: system_call.load(code.linked(code.FROM_PAIR, None, {}), name))
+    return pairs.WayBack(name, lambda: system_call.load(code.linked(code.FROM_PAIR, None, {}, pins.namespace()), name))
 
 
 class Programs:
@@ -52,6 +52,11 @@ class Programs:
             if program is not None or index in kept & name_of.keys():
                 found[name_of[index]] = program or _LEFT_OVER
         return found
+
+    def observe_filters(self) -> dict[str, objects.Program]:
+        """Return those of ours that are filters, which whoever may read traffic control sees. Raises OSError."""
+        found = {link.name: self._filter(link.ifindex) for link in links.dump(self._channel) if not link.ours}
+        return {name: objects.Program(None, each.first, sound=False) for name, each in found.items() if each}
 
     @refusals.as_outcome
     def put(self, step: objects.PutProgram) -> objects.Outcome:
@@ -86,8 +91,7 @@ class Programs:
         if link is not None:
             if self._tcx:
                 self._detach(link.ifindex)
-            else:
-                program_filters.delete(self._channel, link.ifindex)
+            program_filters.delete(self._channel, link.ifindex)
             self._pins.forget(_link(link.ifindex), _program(link.ifindex))
         return objects.Outcome(step)
 
@@ -162,7 +166,7 @@ class Programs:
             if len(opened) < len(code.MAPS):
                 raise OSError(errno.ENOENT, "there are no tables that a program could look into")
             descriptors = {kind: each.descriptor for kind, each in opened.items()}
-            program = system_call.load(code.linked(wanted, shard, descriptors), name)
+            program = system_call.load(code.linked(wanted, shard, descriptors, pins.namespace()), name)
         with _closing(program):
             yield program, name
 

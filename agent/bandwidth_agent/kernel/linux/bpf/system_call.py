@@ -52,6 +52,7 @@ class MapInfo(NamedTuple):
     key_bytes: int
     value_bytes: int
     most_entries: int
+    flags: int
 
 
 class LinkInfo(NamedTuple):
@@ -123,8 +124,7 @@ def open_pinned(path: str) -> int:
 
 
 def map_info(descriptor: int) -> MapInfo:
-    kind, number, key_bytes, value_bytes, most_entries, _, _ = _MAP_INFO.unpack(_info(descriptor, _MAP_INFO.size))
-    return MapInfo(kind, number, key_bytes, value_bytes, most_entries)
+    return MapInfo(*_MAP_INFO.unpack(_info(descriptor, _MAP_INFO.size))[:6])
 
 
 def program_info(descriptor: int) -> ProgramInfo:

@@ -54,14 +54,17 @@ def name(place: Place, text: str) -> tuple[bytes, bytes]:
     return struct.pack("=I", at), value.ljust(maps.NAME_BYTES, b"\0")
 
 
-def places(values: bytes) -> dict[str, Place]:
-    """Return what the map of names says."""
-    found = {}
-    for at in range(0, len(values), maps.NAME_BYTES):
-        text = values[at : at + maps.NAME_BYTES].rstrip(b"\0")
-        if text:
-            second, number = divmod(at // maps.NAME_BYTES, maps.PER_FAMILY_TABLES)
-            found[text.decode(errors="replace")] = Place(_FAMILIES[second], number)
+def places(values: bytes) -> dict[str, Place] | None:
+    """Return what the map of names says; None where it is not as agents write it: two places of one name."""
+    found: dict[str, Place] = {}
+    for family, half in zip(_FAMILIES, (values[: len(values) // 2], values[len(values) // 2 :]), strict=True):
+        used = len(half.rstrip(b"\0"))  # most places have never been used
+        for at in range(0, used, maps.NAME_BYTES):
+            text = half[at : at + maps.NAME_BYTES].rstrip(b"\0").decode(errors="replace")
+            if text in found:
+                return None
+            if text:
+                found[text] = Place(family, at // maps.NAME_BYTES)
     return found
 
 

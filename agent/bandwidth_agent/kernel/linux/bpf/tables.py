@@ -6,6 +6,9 @@
 
 A table has its name before it has anything else, and loses it last, so that what a killed agent left is found; the name
 of the first one is written before its map can be found. Prefixes come longest first and go shortest first.
+
+Where others took one of the maps its name, programs go on with it, but nobody finds it again: a new one is filled, and
+programs get that. Where the names say nothing any more, so it is with all maps.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from collections.abc import Collection, Iterator, Mapping
 from bandwidth_agent.kernel import objects, refusals
 from bandwidth_agent.kernel.linux.bpf import maps, pins, table_keys
 from bandwidth_agent.kernel.linux.bpf.table_keys import Place
-from bandwidth_api.plan import Prefix
+from bandwidth_api.plan import PortRange, Prefix
 
 MAPS = ("names", "v4", "v6", "ports")  # in the order in which they come; they go the other way round
+UNNAMED = "without a name"  # what maps hold whose names are gone
+_ODD = (PortRange("TCP", 0, 0),)  # of no table that is wanted
 
 
 class Tables:
@@ -34,6 +39,10 @@ class Tables:
     def observe(self) -> dict[str, objects.LookupTable]:
         """Return the tables by name. Raises OSError."""
         placed = self._placed()
+        if placed is None or (placed and not self._there().issuperset(MAPS)):
+            known = {name: place.family for name, place in (placed or {}).items()}
+            known |= {UNNAMED: 4} if placed is None else {}
+            return {name: objects.LookupTable(family, _ODD, {}) for name, family in known.items()}
         contents = {family: self._contents(family) for family in {place.family for place in placed.values()}}
         ranges = self._ranges() if any(place.number for place in placed.values()) else {}
         return {
@@ -45,6 +54,9 @@ class Tables:
     def put_table(self, step: objects.PutTable) -> objects.Outcome:
         """Make the table as wanted, also one that is there: no address that stays in it is without its class for it."""
         wanted, placed = step.table, self._placed()
+        if placed is None:
+            self._pins.forget(*reversed(MAPS))
+            placed = {}
         place = placed.get(step.name) or table_keys.free_place(wanted.family, bool(wanted.ports), placed.values())
         self._make_maps(step.name, place)
         present = self._contents(place.family).get(place.number, {})
@@ -55,30 +67,31 @@ class Tables:
 
     @refusals.as_outcome
     def put_entries(self, step: objects.PutTableEntries) -> objects.Outcome:
-        place = self._placed().get(step.name)
+        place = (self._placed() or {}).get(step.name)
         if place is None:
             raise OSError(errno.ENOENT, f"there is no table {step.name}")
         return objects.Outcome(step, failed_entries=self._put(place, step.entries))
 
     @refusals.as_outcome
     def delete_entries(self, step: objects.DeleteTableEntries) -> objects.Outcome:
-        place = self._placed().get(step.name)
+        place = (self._placed() or {}).get(step.name)
         return objects.Outcome(step, failed_entries=self._delete(place, step.prefixes) if place else {})
 
     @refusals.as_outcome
     def delete_table(self, step: objects.DeleteTable) -> objects.Outcome:
         """Delete a table; the maps go with the last one, unless a program looks into them."""
         placed = self._placed()
-        place = placed.pop(step.name, None)
-        if place is None:
-            return objects.Outcome(step)
+        place = (placed or {}).pop(step.name, None)
         if not placed and not self._pins.interfaces():
             self._pins.forget(*reversed(MAPS))
             return objects.Outcome(step)
-        self._lead(place, ())
-        failed = self._delete(place, self._contents(place.family).get(place.number, {}).keys())
-        for failure in failed.values():
-            return objects.Outcome(step, failure)
+        if place is None:
+            return objects.Outcome(step)
+        if self._there().issuperset(MAPS):
+            self._lead(place, ())
+            failed = self._delete(place, self._contents(place.family).get(place.number, {}).keys())
+            for failure in failed.values():
+                return objects.Outcome(step, failure)
         with self._opened("names") as there:
             _demand(there.put(*table_keys.name(place, "")))
         return objects.Outcome(step)
@@ -90,9 +103,17 @@ class Tables:
         with contextlib.closing(maps.Map.open(name, self._pins.path(name))) as there:
             yield there
 
+    def _there(self) -> frozenset[str]:
+        """The maps that are there under their names, as this version makes them."""
+        found = set()
+        for name in self._pins.there().intersection(MAPS):
+            with contextlib.suppress(FileNotFoundError), self._opened(name):
+                found.add(name)
+        return frozenset(found)
+
     def _make_maps(self, name: str, place: Place) -> None:
         """Make the maps that are not there, and give the table its name."""
-        there = self._pins.there()
+        there = self._there()
         for kind in MAPS:
             if kind not in there:
                 with contextlib.closing(maps.Map.make(kind)) as made:
@@ -103,29 +124,28 @@ class Tables:
             with self._opened("names") as known:
                 _demand(known.put(*table_keys.name(place, name)))
 
-    def _placed(self) -> dict[str, Place]:
-        if "names" not in self._pins.there():
-            return {}  # not asked of the kernel, which does not tell everybody
-        with self._opened("names") as there:
-            return table_keys.places(there.read()[1])
+    def _placed(self) -> dict[str, Place] | None:
+        """Return where each table is; None where there are maps whose names are gone, or say nothing any more."""
+        try:
+            if self._pins.there().isdisjoint(MAPS):
+                return {}  # not asked of the kernel, which does not tell everybody
+            with self._opened("names") as known:
+                found = table_keys.places(known.memory())
+        except FileNotFoundError:
+            return None
+        return found or (found if self._pins.interfaces() else None)
 
     def _contents(self, family: int) -> table_keys.Contents:
         """Read one family's prefixes; what is as it was last time is not understood anew."""
-        try:
-            with self._opened(f"v{family}") as there:
-                read = there.read()
-        except FileNotFoundError:  # an agent was killed while it made or removed the maps
-            return {}
+        with self._opened(f"v{family}") as there:
+            read = there.read()
         if family not in self._last_read or self._last_read[family][0] != read:
             self._last_read[family] = read, table_keys.contents(family, *read)
         return self._last_read[family][1]
 
     def _ranges(self) -> dict[Place, table_keys.Ranges]:
-        try:
-            with self._opened("ports") as there:
-                read = there.memory()
-        except FileNotFoundError:
-            return {}
+        with self._opened("ports") as there:
+            read = there.memory()
         if self._last_ports[0] != read:
             self._last_ports = read, table_keys.port_ranges(read)
         return self._last_ports[1]

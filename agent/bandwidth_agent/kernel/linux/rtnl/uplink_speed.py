@@ -44,15 +44,16 @@ def of_wires(interfaces: Iterable[str], present: Mapping[int, links.Link]) -> di
     index.
     """
     named = {link.name: link for link in present.values()}
-    return said(name for name in interfaces if name in named and _wired(named[name], present, _MOST_LAYERS))
+    return said(name for name in interfaces if name in named and wired(named[name], present))
 
 
-def _wired(link: links.Link, present: Mapping[int, links.Link], layers: int) -> bool:
+def wired(link: links.Link, present: Mapping[int, links.Link], layers: int = _MOST_LAYERS) -> bool:
+    """Return whether a device is, or stands on, devices with a wire alone; `layers` of devices are looked through."""
     if not layers:
         return False
     if link.kind in _BUNDLES:
         members = [each for each in present.values() if each.master == link.ifindex]
-        return bool(members) and all(_wired(each, present, layers - 1) for each in members)
+        return bool(members) and all(wired(each, present, layers - 1) for each in members)
     if link.kind in _STACKED:
-        return link.lower in present and _wired(present[link.lower], present, layers - 1)
+        return link.lower in present and wired(present[link.lower], present, layers - 1)
     return not link.kind

@@ -27,19 +27,19 @@ def test_names_differ_where_the_code_does(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("program", code.PROGRAMS)
 def test_numbers_are_put_in(program: str) -> None:
-    """Of maps as descriptors, of the devices as they are; of all else nothing changes."""
-    linked = code.linked(program, 3, DESCRIPTORS)
-    devices = {"pair_index": names.PAIR_INDEX + 3, "peer_index": names.PEER_INDEX + 3}
+    """Of maps as descriptors, of devices as they are, of the namespace what fits; of all else nothing changes."""
+    linked = code.linked(program, 3, DESCRIPTORS, 0xF000_0007)
+    numbers = {"namespace": 0x7000_0007, "pair_index": names.PAIR_INDEX + 3, "peer_index": names.PEER_INDEX + 3}
     for at, symbol in classifier_code.CODE[program][1]:
         opcode, registers, _, number = struct.unpack_from("=BBhi", linked, 8 * at)
         assert opcode == 0x18
         if symbol in DESCRIPTORS:
             assert (registers >> 4, number) == (1, DESCRIPTORS[symbol])
         else:
-            assert (registers >> 4, number) == (0, devices[symbol])
+            assert (registers >> 4, number) == (0, numbers[symbol])
 
 
 def test_every_map_that_a_program_needs_is_defined() -> None:
     """And none of the others."""
     needed = {symbol for _, needs in classifier_code.CODE.values() for _, symbol in needs}
-    assert needed - {"pair_index", "peer_index"} == set(code.MAPS) <= maps.DEFINITIONS.keys()
+    assert needed - {"pair_index", "peer_index", "namespace"} == set(code.MAPS) <= maps.DEFINITIONS.keys()

@@ -91,7 +91,7 @@ def test_prefixes_are_read_back(entries: dict[Prefix, int], number: int) -> None
 
 
 def test_names() -> None:
-    """Each has a place of its own; one that does not fit is refused."""
+    """Each has a place of its own; one that does not fit is refused, and two of one name are not believed."""
     given = {
         "cbl-v4": Place(4, 0),
         "cbl-v6": Place(6, 0),
@@ -104,6 +104,8 @@ def test_names() -> None:
         at = struct.unpack("=I", key)[0] * maps.NAME_BYTES
         values[at : at + maps.NAME_BYTES] = value
     assert table_keys.places(bytes(values)) == given
+    values[5 * maps.NAME_BYTES : 6 * maps.NAME_BYTES] = values[: maps.NAME_BYTES]
+    assert table_keys.places(bytes(values)) is None
     with pytest.raises(OSError, match="less than 32 bytes"):
         table_keys.name(Place(4, 1), "x" * 32)
 

@@ -1,0 +1,1 @@
+"""Decides which clients a ClientBandwidthPolicy slows down, when it lets them go, and why. Pure; starts at `rounds`."""

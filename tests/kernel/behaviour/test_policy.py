@@ -1,0 +1,84 @@
+"""A policy on one host, from packets on the wire to a limit that holds them, without anybody at the keyboard."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bandwidth_lab import Network, UdpFlow, WireMeter
+from bandwidth_lab.node import Node
+from unit import documents
+
+pytestmark = pytest.mark.root
+
+STEP = 4_000_000
+POLICY = """\
+apiVersion: clientbandwidth.io/v1alpha1
+kind: ClientBandwidthPolicy
+metadata: {name: fair}
+spec:
+  when: {rate: {above: 8Mbit, forSeconds: 5}}
+  then:
+    mode: %s
+    steps: [{rate: 4Mbit, ttlSeconds: 600}]
+"""
+
+
+def looks(network: Network) -> bool:
+    """Whether a packet socket is open on the server."""
+    return len(network.server.namespace.run(["cat", "/proc/net/packet"]).stdout.splitlines()) > 1
+
+
+def decisions(node: Node) -> list[dict[str, str]]:
+    """What `plan` tells of the one policy."""
+    told = json.loads(node.namespace.run(node.command("plan", "-o", "json"), timeout=120).stdout)
+    documents.check("plan", told)
+    (policy,) = told["policies"]
+    found: list[dict[str, str]] = policy["decisions"]
+    return found
+
+
+def test_a_greedy_client_is_slowed_and_no_other(network: Network, node: Node) -> None:
+    """Limited by what it gets on the wire, held over kill -9, pardoned by the deletion of the limit's file."""
+    greedy, modest = network.clients
+    made = node.state / "made"
+    node.write("policy.yaml", POLICY % "Enforce")
+    node.start()
+    with (
+        UdpFlow(network.server, greedy, rate_bits_per_second=30e6),
+        UdpFlow(network.server, modest, rate_bits_per_second=3e6),
+        WireMeter(greedy) as meter,
+    ):
+        node.until_rate(greedy.address4, STEP)
+        node.until(lambda: made.is_dir() and any(made.glob("fair-*.json")))
+        assert meter.measure(2.0) <= 1.1 * STEP
+        assert node.rate_of(modest.address4) is None
+        node.kill()
+        node.start()
+        node.until(lambda: looks(network))
+        assert node.rate_of(greedy.address4) == STEP
+        (file,) = made.iterdir()
+        reason = json.loads(file.read_text())["spec"]["reason"]
+        assert "more than 8 Mbit over 5 s" in reason
+        file.unlink()
+        node.until_rate(greedy.address4, None)
+    assert node.stop() == 0
+    assert [each["decision"] for each in decisions(node)[-2:]] == ["Pardoned", "Limited"]
+
+
+def test_observe_slows_nobody_and_disabled_looks_at_nothing(network: Network, node: Node) -> None:
+    """What would have been done is told by `plan`; the packet socket is there only while a policy looks."""
+    greedy = network.clients[0]
+    node.limit("other", ["198.51.100.77"], "5Mbit")
+    node.start()
+    node.until_rate("198.51.100.77", 5_000_000)
+    assert not looks(network)
+    node.write("policy.yaml", POLICY % "Observe")
+    with UdpFlow(network.server, greedy, rate_bits_per_second=30e6):
+        node.until(lambda: any(each["decision"] == "Limited" for each in decisions(node)))
+        assert node.rate_of(greedy.address4) is None
+    node.write("policy.yaml", POLICY % "Disabled")
+    node.until(lambda: not looks(network))
+    assert node.stop() == 0
+    assert not (node.state / "made").exists()
