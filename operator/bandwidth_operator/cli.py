@@ -43,6 +43,11 @@ def parser() -> arguments.Command:
         action="store_false",
         help="answer no questions about traffic (ClientTrafficQuery), and do not look for any",
     )
+    run.add_argument(
+        "--policies",
+        action="store_true",
+        help="make, change and lift limits as ClientBandwidthPolicies say; without it each of them is told so",
+    )
     arguments.add_logs(run)
 
     summary = "have every node remove what is ours, before the end of an installation"

@@ -36,8 +36,9 @@ RUN = """\
 Puts limits in force on this host and keeps them so: a changed limit within a second, whatever another program does to
 our rules at once, expired limits by the clock.
 
-With --manifests the limits come from the files of a directory; to lift one delete its file. Without, this host is a
-node of a cluster: the limits come from its API server, and what became of them goes into this node's
+With --manifests the limits come from the files of a directory; to lift one delete its file. Policies in it make limits
+by themselves, which are files in --state-dir (made/); to lift one of these delete that file. Without --manifests this
+host is a node of a cluster: the limits come from its API server, and what became of them goes into this node's
 NodeBandwidthState. The last plan is kept on disk, and used from the start on when the API server is away.
 
 Stopping it (SIGTERM, SIGINT, SIGQUIT, even SIGKILL) leaves the limits in force; the next start adopts them unchanged.
@@ -90,7 +91,8 @@ exit codes:
   128 and more: the number of the signal that ended it"""
 
 PLAN = """\
-Prints what `run` would change in this host's kernel, in the order in which it would be done, and changes nothing."""
+Prints what `run` would change in this host's kernel, in the order in which it would be done, and changes nothing. Then
+what each policy sees and decided last, as the agent that runs wrote it down."""
 
 PLAN_EPILOG = """\
 examples:

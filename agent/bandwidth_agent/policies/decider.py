@@ -28,7 +28,7 @@ from bandwidth_api.policy.surroundings import Surroundings
 from bandwidth_runtime.clock import Clock
 
 ROUND_SECONDS = 1.0
-STATUS_SECONDS = 15.0  # so often at most the statuses are written
+STATUS_SECONDS = 15.0  # so often at most the statuses are written while nothing is decided
 
 log = structlog.get_logger("policy")
 
@@ -183,10 +183,10 @@ class Decider:
             self._kept.keep(decision.limit, document)
 
     def _wrote(self, decided: Mapping[str, list[Decision]], now: Now) -> bool:
-        """Write the statuses if anything in them is another, but not too often; always False."""
+        """Write the statuses if anything was decided, or else in them is another, but not too often; always False."""
         for name, each in decided.items():
             self._told.setdefault(name, []).extend(each)
-        if now.steady - self._written_at < STATUS_SECONDS:
+        if not any(self._told.values()) and now.steady - self._written_at < STATUS_SECONDS:
             return False
         statuses = {name: self._status(policy, now) for name, policy in self._policies.items()}
         self._told = {}

@@ -172,15 +172,15 @@ def differs(before: Known | None, after: Known, own_status: Object | None = None
     if isinstance(before, Limit) and isinstance(after, Limit) and after.status == own_status:
         before = dataclasses.replace(before, status=after.status)
     if isinstance(before, Slice) and isinstance(after, Slice):
-        # What is asked of traffic is no part of the plan.
+        # What is asked of traffic, by questions and by policies, is no part of the plan.
         before, after = _without_traffic(before), _without_traffic(after)
     return dataclasses.replace(before, version=after.version) != after
 
 
 def _without_traffic(each: Slice) -> Slice:
-    if not isinstance(each.content, slices.Head) or each.content.traffic is None:
+    if not isinstance(each.content, slices.Head):
         return each
-    return dataclasses.replace(each, content=dataclasses.replace(each.content, traffic=None))
+    return dataclasses.replace(each, content=dataclasses.replace(each.content, traffic=None, watching=None))
 
 
 def is_gone(each: Known | None) -> bool:
@@ -266,8 +266,13 @@ def _limit(item: Object, name: str, uid: str, version: int, before: Known | None
     given = metadata.get("generation", 0)
     generation = given if type(given) is int else 0
     same = isinstance(before, Limit) and (before.uid, before.generation) == (uid, generation)
-    if isinstance(before, Limit) and same and not in_doubt(before):
-        parsed = before.parsed
+    if (
+        isinstance(before, Limit)
+        and same
+        and isinstance(before.parsed, limits.Limit)
+        and _is_marked(before.parsed, metadata)
+    ):
+        parsed: limits.Limit | tuple[Problem, ...] = before.parsed
     else:
         parsed = limits.parse({key: item[key] for key in ("apiVersion", "kind", "metadata", "spec") if key in item})
     created_at = before.created_at if isinstance(before, Limit) and before.uid == uid else None
@@ -277,6 +282,11 @@ def _limit(item: Object, name: str, uid: str, version: int, before: Known | None
         message = "it has no time of creation, which the API server gives every object; look what is between it and us"
         parsed = (Problem(Reason.INVALID, message, "metadata.creationTimestamp"),)
     return Limit(name, uid, version, generation, created_at, parsed, _status(item))
+
+
+def _is_marked(parsed: limits.Limit, metadata: Object) -> bool:
+    """Return whether the label of a limit that a policy made is as it was: labels change without a generation."""
+    return parsed.metadata.policy == limits.policy_of(metadata.get("labels"))
 
 
 def _status(item: Object) -> Object:

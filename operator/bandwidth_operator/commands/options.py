@@ -23,6 +23,7 @@ class Options:
     metrics_address: Address | None = None  # of /metrics, /healthz, /readyz
     writes_per_second: float = 200.0
     traffic: bool = True  # answer questions about traffic
+    policies: bool = False  # act as ClientBandwidthPolicies say
     log_format: str = "auto"
     log_level: str = "info"
     timeout_seconds: float = CHECK_SECONDS

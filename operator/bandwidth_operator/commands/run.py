@@ -25,6 +25,7 @@ from bandwidth_operator.election.writer import Writer
 from bandwidth_operator.leader import agenda
 from bandwidth_operator.leader.leader import Leader
 from bandwidth_operator.leader.watch_restarts import CannotFollowError
+from bandwidth_operator.policies.deciding import Deciding
 from bandwidth_operator.protection import guard_rails, policy_trial
 from bandwidth_operator.protection.cluster_addresses import ClusterAddresses, resolv_conf_of_a_pod
 from bandwidth_operator.protection.guard_rails import GuardRails
@@ -133,6 +134,7 @@ class _Terms:
         self._events = Correlator()
         self._guard_rails = _guard_rails(options.guard_rails)
         self._answers_questions = options.traffic
+        self._acts_for_policies = options.policies
 
     def run(self, stopping: threading.Event) -> None:
         """Run one term after another until `stopping` is set. Raises the error that ended a thread."""
@@ -186,6 +188,9 @@ class _Terms:
             self._guard_rails,
             prepared=prepared is not None,
             traffic=Answering(api, writer, cache, self._lease.server_time) if self._answers_questions else None,
+            policies=Deciding(
+                api, writer, cache, self._events, self._guard_rails.guarded, enabled=self._acts_for_policies
+            ),
         )
 
 

@@ -14,6 +14,8 @@ LEFT = {
     "slice": 0.0,
     "status": 0.25,
     "question": 0.25,
+    "made limit": 0.1,
+    "policy": 0.25,
     "event": 0.5,
 }  # the part of the token bucket that a kind of write leaves to others
 WRITE_SECONDS = 3.0  # a write that takes longer is given up: it must not outlive the lease

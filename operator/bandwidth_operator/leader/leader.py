@@ -32,6 +32,7 @@ from bandwidth_operator.leader import first_lists
 from bandwidth_operator.leader.agenda import Agenda
 from bandwidth_operator.leader.evaluation import Evaluation
 from bandwidth_operator.leader.watch_restarts import WatchRestarts
+from bandwidth_operator.policies.deciding import Deciding
 from bandwidth_operator.protection.guard_rails import GuardRails
 from bandwidth_operator.publish import planning, slicing
 from bandwidth_operator.publish.publisher import Publisher
@@ -64,12 +65,14 @@ class Leader:
         *,
         prepared: bool = False,
         traffic: Answering | None = None,
+        policies: Deciding | None = None,
     ) -> None:
         """Prepare the term. `prepared`: everything is in the cache already, listed before the term began.
 
-        `traffic`: answers questions about traffic; None: nobody does.
+        `traffic`: answers questions about traffic; None: nobody does. `policies` likewise.
         """
         self._traffic = traffic
+        self._policies = policies
         self._api = api
         self._lease = lease
         self._fence = fence
@@ -112,8 +115,9 @@ class Leader:
             self._watch.stop()
             self._checker.stop()
             self._statuses.close()
-            if self._traffic is not None:
-                self._traffic.stop()
+            for each in (self._traffic, self._policies):
+                if each is not None:
+                    each.stop()
             watch_health.stop()
             self._metrics.watch_silence.clear()
             self._health.standing_by()
@@ -143,8 +147,9 @@ class Leader:
         self._cache.watch_health.start()
         self._watch.start()
         self._checker.start()
-        if self._traffic is not None:
-            self._traffic.start()
+        for each in (self._traffic, self._policies):
+            if each is not None:
+                each.start()
         return True
 
     def _is_wanted(self) -> bool:
@@ -243,6 +248,8 @@ class Leader:
         self._published = planned.plan.entries
         if self._traffic is not None:
             self._traffic.plan_is(self._published)
+        if self._policies is not None:
+            self._policies.plan_is(planned)
         return True
 
     def _is_retiring(self, snapshot: objects.Snapshot) -> bool:

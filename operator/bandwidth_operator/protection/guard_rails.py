@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bandwidth_api import addresses, units
@@ -20,6 +22,7 @@ class GuardRails(NamedTuple):
     widest: Widest = Widest()
     service_networks: frozenset[Prefix] = frozenset()
     protect_cluster: bool = True  # pods, services, the API server, the resolver
+    guarded: frozenset[Prefix] = frozenset()  # what the API server lets no limit touch
 
 
 def read(text: str) -> GuardRails:
@@ -36,7 +39,15 @@ def read(text: str) -> GuardRails:
         _widest(values.get("widest") or {}),
         frozenset(addresses.network(str(network)) for network in networks),
         values.get("protectCluster") is not False,
+        frozenset(_networks(values.get("protected"))),
     )
+
+
+def _networks(given: Any) -> Iterator[Prefix]:
+    """Yield the networks that can be read; others protect nothing in the API server either."""
+    for text in given if isinstance(given, list) else ():
+        with contextlib.suppress(ValueError):
+            yield addresses.network(str(text))
 
 
 def _widest(values: Any) -> Widest:

@@ -66,7 +66,8 @@ def steps(
     head = existing.get(slices.HEAD)
     before = head if isinstance(head, slices.Head) else slices.Head(())
     wanted_head = slices.Head(named, term=term, nodes=_rounded(nodes, before.nodes))
-    head_is_right = head is before and dataclasses.replace(before, term=term, traffic=None) == wanted_head
+    planned_head = dataclasses.replace(before, term=term, traffic=None, watching=None)
+    head_is_right = head is before and planned_head == wanted_head
     deletes = tuple(sorted(name for name in existing if name not in members and name != slices.HEAD))
     return Steps(tuple(puts), None if head_is_right else wanted_head, deletes)
 

@@ -6,6 +6,8 @@ import contextlib
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from bandwidth_operator.reporting.policy_series import PolicySeries
+
 PREFIX = "bandwidth_operator"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -39,6 +41,7 @@ class Metrics:
         self.writes = counter("writes_total", "Writes to the API server, by object and outcome", "object", "outcome")
         self.events_dropped = counter("events_dropped_total", "Events not written, to leave room for what matters")
         self.corrected = counter("corrected_total", "Objects that a list had to correct after the watch", "kind")
+        self.policies = PolicySeries(self.registry, PREFIX)
         self.compile_seconds = histogram("compile_seconds", "From all limits to the slices to write")
         self.publish_seconds = histogram("publish_seconds", "Writing the slices of one plan")
         self.rollup_seconds = histogram("rollup_seconds", "From all node states to what became of each limit")

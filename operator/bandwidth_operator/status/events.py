@@ -1,4 +1,4 @@
-"""Kubernetes Events about limits, for `kubectl describe`: written when a condition changes, if there is room.
+"""Kubernetes Events about limits and policies, for `kubectl describe`: written when something changes, where room is.
 
 Bounded as in client-go (tools/record/events_cache.go), so that no author of limits can fill the API server with events:
 
@@ -42,6 +42,20 @@ COMBINED = "(combined from similar events): "
 log = structlog.get_logger(__name__)
 
 V = TypeVar("V")
+
+
+class Subject(NamedTuple):
+    """The object that an event is about."""
+
+    kind: str
+    name: str
+    uid: str
+    version: str
+
+
+def about(limit: objects.Limit) -> Subject:
+    """Return a limit as the subject of events."""
+    return Subject(names.LIMIT_KIND, limit.name, limit.uid, str(limit.version))
 
 
 class Occurrence(NamedTuple):
@@ -127,9 +141,9 @@ class Correlator:
         self._written: _Recent[Written] = _Recent()
         self._tokens: _Recent[_Tokens] = _Recent()
 
-    def correlate(self, limit: objects.Limit, occurrence: Occurrence, now: float) -> Post | None:
-        """Return what to write; None if too much was written about this limit."""
-        about = (limit.name, limit.uid)
+    def correlate(self, subject: Subject, occurrence: Occurrence, now: float) -> Post | None:
+        """Return what to write; None if too much was written about this object."""
+        about = (subject.name, subject.uid)
         similar = (*about, occurrence.warning, occurrence.reason)
         message = occurrence.message[:MESSAGE_MAX]
         with self._lock:
@@ -176,11 +190,11 @@ class Correlator:
         return True
 
 
-def post(writer: Writer, correlator: Correlator, limit: objects.Limit, occurrence: Occurrence, now: float) -> bool:
+def post(writer: Writer, correlator: Correlator, subject: Subject, occurrence: Occurrence, now: float) -> bool:
     """Write an event if there is room; return False if there is none now. A refused event is dropped."""
     if not writer.has_room():
         return False
-    wanted = correlator.correlate(limit, occurrence, now)
+    wanted = correlator.correlate(subject, occurrence, now)
     if wanted is None:
         writer.metrics.events_dropped.inc()
         return True
@@ -189,11 +203,11 @@ def post(writer: Writer, correlator: Correlator, limit: objects.Limit, occurrenc
             correlator.written(wanted, wanted.before.name)
             return True
         correlator.gone(wanted)
-        event = _event(limit, occurrence, wanted.message, now)
+        event = _event(subject, occurrence, wanted.message, now)
         writer.write("event", "POST", PATH, event)
         correlator.written(wanted._replace(before=None), event["metadata"]["name"])
     except client.ApiError as error:
-        log.info("an event could not be written", limit=limit.name, error=str(error))
+        log.info("an event could not be written", kind=subject.kind, name=subject.name, error=str(error))
     return True
 
 
@@ -213,20 +227,20 @@ def _moment(now: float) -> str:
     return datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _event(limit: objects.Limit, occurrence: Occurrence, message: str, now: float) -> dict[str, Any]:
+def _event(subject: Subject, occurrence: Occurrence, message: str, now: float) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{limit.name[: NAME_MAX - 17].rstrip('.-')}.{secrets.token_hex(8)}",
+            "name": f"{subject.name[: NAME_MAX - 17].rstrip('.-')}.{secrets.token_hex(8)}",
             "namespace": "default",
         },
         "involvedObject": {
             "apiVersion": names.API_VERSION,
-            "kind": names.LIMIT_KIND,
-            "name": limit.name,
-            "uid": limit.uid,
-            "resourceVersion": str(limit.version),
+            "kind": subject.kind,
+            "name": subject.name,
+            "uid": subject.uid,
+            "resourceVersion": subject.version,
         },
         "type": "Warning" if occurrence.warning else "Normal",
         "reason": occurrence.reason,

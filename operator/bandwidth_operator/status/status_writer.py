@@ -237,7 +237,7 @@ class StatusWriter:
             limit, occurrence = self._waiting_events[0]
         done = False
         try:
-            done = events.post(self._writer, self._correlator, limit, occurrence, self._clock.wall())
+            done = events.post(self._writer, self._correlator, events.about(limit), occurrence, self._clock.wall())
         finally:
             with self._condition:
                 if done and self._waiting_events:

@@ -20,7 +20,7 @@ from typing import TypeVar
 import structlog
 
 from bandwidth_api import kinds
-from bandwidth_api.crds import client_traffic, traffic_answer, traffic_query
+from bandwidth_api.crds import client_traffic, slices, traffic_answer, traffic_query
 from bandwidth_api.crds.asked import Asked
 from bandwidth_api.crds.traffic_answer import Answer
 from bandwidth_api.crds.traffic_query import Query
@@ -154,7 +154,7 @@ class Answering:
         if head is None or head.retire:
             return RETRY_SECONDS if self._queries else math.inf
         if not census.living and head.traffic is None and not (census.ended or census.dead or census.flood):
-            return self._leftovers.sweep(now)
+            return self._sweep(head, now)
         snapshot = self._cache.snapshot()
         agents = frozenset(n for n, s in snapshot.states.items() if n in snapshot.nodes and not objects.is_gone(s))
         self._asking.ask(census.living, agents, head.traffic, now, self._clock.wall())
@@ -169,9 +169,13 @@ class Answering:
             self._leftovers.wait_for_the_end(now)
             rest = math.inf
         else:
-            rest = self._leftovers.sweep(now)
+            rest = self._sweep(head, now)
         ask_at = self._questions.ask_next_at(census.living, now)
         return min(census.next_at - now, due_at - now, ask_at - now, rest, math.inf)
+
+    def _sweep(self, head: slices.Head, now: float) -> float:
+        """Take reports away that nobody waits for; while policies look, they stay, and go with the last policy."""
+        return self._leftovers.sweep(now) if head.watching is None else math.inf
 
     def _start_reports(self) -> None:
         if self._reports_reader is None:

@@ -15,10 +15,11 @@ SWEEP_LAST_SECONDS = 60.0  # and once more, for agents that did not hear of it
 class Leftovers:
     """The reports that are left over. One thread at a time."""
 
-    def __init__(self, api: client.Client, writer: Writer) -> None:
+    def __init__(self, api: client.Client, writer: Writer, *, of_earlier_terms: bool = True) -> None:
+        """`of_earlier_terms`: what those left is due at once."""
         self._api = api
         self._writer = writer
-        self._sweep_at = -math.inf  # what an earlier term left
+        self._sweep_at = -math.inf if of_earlier_terms else math.inf
         self._last_sweep_at = math.inf
 
     def wait_for_the_end(self, now: float) -> None:

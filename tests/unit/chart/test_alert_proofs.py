@@ -51,6 +51,16 @@ PROOFS = {
         "test_our_own_writes_must_come_back",
         "it takes a proxy between operator and API server that holds back one stream of several",
     ),
+    "ClientBandwidthPolicyAtMaximum": Proof(
+        "unit/operator/policies/test_deciding.py",
+        "test_the_maximum_is_kept_and_nobody_is_exchanged",
+        "policies are off in the cluster of those tests, as they are by default",
+    ),
+    "ClientBandwidthPolicyNotMeasuring": Proof(
+        "unit/operator/policies/test_deciding.py",
+        "test_a_node_that_is_silent_for_two_windows_is_told",
+        "policies are off in the cluster of those tests, as they are by default",
+    ),
 }
 
 

@@ -58,6 +58,9 @@ class Cluster(client.Client):
         self.version += 1
         metadata = {"uid": f"uid-{path}", "creationTimestamp": self._date()} | item.get("metadata", {})
         metadata |= {"name": path.rpartition("/")[2], "resourceVersion": str(self.version)}
+        before = self.objects.get(path)
+        if before is not None and "generation" in before["metadata"] and before.get("spec") != item.get("spec"):
+            metadata["generation"] = max(metadata.get("generation", 0), before["metadata"]["generation"] + 1)
         self.objects[path] = item | {"metadata": metadata}
         return self.objects[path]
 
@@ -101,6 +104,9 @@ class Cluster(client.Client):
         given = body.get("preconditions") or body.get("metadata") or {}
         held = str(given.get("resourceVersion", ""))
         if before is not None and held and held != before["metadata"]["resourceVersion"]:
+            raise client.RefusedError(409, "Conflict", there)
+        uid = before["metadata"]["uid"] if before is not None else ""
+        if given.get("uid", uid) != uid:
             raise client.RefusedError(409, "Conflict", there)
         if method == "DELETE":
             return self.objects.pop(there)

@@ -549,6 +549,68 @@ def _check(world: World, most: int, made_at: dict[str, int]) -> None:
                 assert not addresses.covers(client, other)
 
 
+NETWORKS = st.builds(
+    lambda last, length: scenes.client(f"203.0.113.{last >> (32 - length) << (32 - length)}/{length}"),
+    st.integers(0, 63),
+    st.integers(26, 32),
+)
+SOME = st.frozensets(NETWORKS, max_size=4)
+
+
+@settings(max_examples=200)
+@given(
+    exempt=SOME,
+    protected=SOME,
+    persons=SOME,
+    clients=st.frozensets(st.integers(0, 63), max_size=40),
+    groups=st.tuples(st.integers(26, 32), st.integers(26, 32)),
+    most=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    modes=st.tuples(st.sampled_from(["Enforce", "Observe", "Disabled"]), st.sampled_from(["Enforce", "Observe"])),
+)
+def test_at_once_nobody_is_limited_who_must_not_be(
+    exempt: frozenset[Prefix],
+    protected: frozenset[Prefix],
+    persons: frozenset[Prefix],
+    clients: frozenset[int],
+    groups: tuple[int, int],
+    most: tuple[int, int],
+    modes: tuple[str, str],
+) -> None:
+    """Everybody is too much at the same moment for two policies: nobody who must not, none too many, no overlap."""
+    policies = [
+        scenes.policy(
+            name,
+            watch__groupBy={"ipv4": length},
+            then__mode=mode,
+            safety={"maxLimits": limits, "maxNewPerMinute": 8, "exempt": sorted(map(addresses.write_cidr, exempt))},
+        )
+        for name, length, limits, mode in zip("ab", groups, most, modes, strict=True)
+    ]
+    theirs = [scenes.persons_limit(addresses.write(each), name=f"p{n}") for n, each in enumerate(sorted(persons))]
+    around = surroundings.read(theirs, protected_addresses.index(protected), {NODE: {}}, scenes.EPOCH)
+    amounts = tuple(Amount(scenes.client(f"203.0.113.{n}"), 1e12 + n) for n in sorted(clients))
+    now = Now(1000.0, scenes.EPOCH)
+    _, decided = rounds.decide(Book(), policies, [Report(NODE, 1000.0, 60.0, amounts)], around, now)
+    made = [each for each in decided if each.write is Write.MAKE]
+    for each in made:
+        for other in exempt | protected | persons:
+            assert not addresses.covers(other, each.client)
+            assert not addresses.covers(each.client, other)
+    for one in made:
+        assert not any(addresses.covers(one.client, other.client) for other in made if other is not one)
+    for policy, limits in zip(policies, most, strict=True):
+        ours = [each for each in made if each.policy == policy.name]
+        assert len(ours) <= limits
+        assert not ours or policy.spec.then.mode == "Enforce"
+    free = {
+        n
+        for n in clients
+        if not any(addresses.covers(o, scenes.client(f"203.0.113.{n}")) for o in exempt | protected | persons)
+    }
+    if free and groups == (32, 32) and modes[0] == "Enforce":
+        assert len([each for each in made if each.policy == "a"]) == min(len(free), most[0])
+
+
 def test_the_end_of_a_book_is_bounded() -> None:
     """At most two hundred are remembered over a restart, those that are remembered for longest."""
     now = Now(1000.0, scenes.EPOCH)

@@ -8,12 +8,12 @@ from bandwidth_operator.status import events
 from bandwidth_operator.status.events import Correlator, Occurrence
 from unit.operator import examples
 
-A = examples.limit("a")
+A = events.about(examples.limit("a"))
 
 
-def told(correlator: Correlator, occurrence: Occurrence, now: float, limit: object = A) -> events.Post | None:
+def told(correlator: Correlator, occurrence: Occurrence, now: float, about: events.Subject = A) -> events.Post | None:
     """What would be written of it, and was."""
-    post = correlator.correlate(limit, occurrence, now)  # type: ignore[arg-type]
+    post = correlator.correlate(about, occurrence, now)
     if post is not None:
         correlator.written(post, post.before.name if post.before is not None else f"event-{now}")
     return post
@@ -79,13 +79,13 @@ def test_of_one_limit_25_are_written_and_then_one_in_five_minutes() -> None:
     written = [now for now in range(7200) if told(correlator, Occurrence(now % 2 == 0, "R", "m"), float(now))]
     assert len([now for now in written if now < 290]) == 25
     assert len([now for now in written if 3600 <= now < 7200]) == 12
-    assert told(correlator, Occurrence(False, "R", "m"), 7200.0, examples.limit("b")) is not None
+    assert told(correlator, Occurrence(False, "R", "m"), 7200.0, events.about(examples.limit("b"))) is not None
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """Ten thousand limits with events of all kinds take the memory of four thousand."""
     correlator = Correlator()
     for number in range(10_000):
-        told(correlator, Occurrence(False, "Ready", "m"), 1.0, examples.limit(f"n{number}"))
+        told(correlator, Occurrence(False, "Ready", "m"), 1.0, events.about(examples.limit(f"n{number}")))
     held = (correlator._similar, correlator._written, correlator._tokens)
     assert [len(each) for each in held] == [events.REMEMBERED_MAX] * 3
