@@ -30,13 +30,6 @@ class ReportingNodes:
         self._demands: dict[str, dict[str, float]] = {node: {} for node in nodes}
         self._numbers = itertools.count(time.time_ns() // 1_000_000)
         self._thread = threading.Thread(target=self._run, name="nodes that report", daemon=True)
-        for node in nodes:
-            body = {
-                "apiVersion": "clientbandwidth.io/v1alpha1",
-                "kind": "NodeClientTraffic",
-                "metadata": {"name": node},
-            }
-            world.api.request("POST", TRAFFIC, body=body)
         self._thread.start()
 
     def send(self, node: str, demands: Mapping[str, float]) -> None:
@@ -69,6 +62,17 @@ class ReportingNodes:
         others = tuple(row for row in rows if row not in limited)
         sent = sum(row.bytes for row in rows)
         said = Watched(next(self._numbers), Span(seconds, sent), limited=limited, candidates=others)
+        try:
+            self._write(node, said)
+        except client.RefusedError as refused:
+            if refused.status != 404:
+                raise
+            # Not made yet, or taken away after the last question.
+            kind = {"apiVersion": "clientbandwidth.io/v1alpha1", "kind": "NodeClientTraffic"}
+            self._world.api.request("POST", TRAFFIC, body=kind | {"metadata": {"name": node}})
+            self._write(node, said)
+
+    def _write(self, node: str, said: Watched) -> None:
         self._world.api.request(
             "PATCH",
             f"{TRAFFIC}/{node}/status",

@@ -173,6 +173,20 @@ def test_without_questions_nothing_of_them_is_there(tmp_path: pathlib.Path) -> N
             assert not any(word in json.dumps(document) for word in words), document["metadata"]["name"]
 
 
+def test_policies_without_questions_have_the_reports_of_nodes(tmp_path: pathlib.Path) -> None:
+    """With policies.enabled nodes report to the operator also where nobody may ask; else nothing of policies is on."""
+    words = ("--set", "traffic.enabled=false", "--set", "policies.enabled=true")
+    documents = [each for each in yaml.safe_load_all(helm.template(*words, home=tmp_path)) if each]
+    names = {each["metadata"]["name"] for each in documents if each["kind"] == "CustomResourceDefinition"}
+    assert "nodeclienttraffics.clientbandwidth.io" in names
+    assert "clienttrafficqueries.clientbandwidth.io" not in names
+    for role in ("client-bandwidth-operator", "client-bandwidth-agent"):
+        rules = [d["rules"] for d in documents if d["kind"] == "ClusterRole" and d["metadata"]["name"] == role]
+        assert any("nodeclienttraffics" in rule["resources"] for rule in rules[0]), role
+    assert helm.template(*words, home=tmp_path).count("- --policies") == 1
+    assert "- --policies" not in helm.template(home=tmp_path)
+
+
 def test_bpf_brings_one_capability_and_one_mount(tmp_path: pathlib.Path) -> None:
     """With agent.ebpf.enabled the agents have BPF and the node's /sys/fs/bpf, and nothing else is different."""
     (on, off) = (

@@ -117,7 +117,6 @@ class Deciding:
         self._stopping.set()
         self._reader.stop()
         self._stop_reports()
-        self._series.clear()
         self._woken.set()
 
     def plan_is(self, planned: Planned) -> None:
@@ -138,6 +137,12 @@ class Deciding:
     # ── the thread ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self._series.clear()
+
+    def _follow(self) -> None:
         wait: float | None = None
         while not self._stopping.is_set():
             self._woken.wait(wait)

@@ -5,6 +5,7 @@ Series of a policy that is gone go with it. Decides nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -17,7 +18,7 @@ TOLD = (ConditionType.READY, *PASSING)
 
 
 class PolicySeries:
-    """The series of all policies. One thread but for `clear`."""
+    """The series of all policies. May be used by several threads: that of a term, and that of the one before."""
 
     def __init__(self, registry: CollectorRegistry, prefix: str) -> None:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
@@ -34,6 +35,7 @@ class PolicySeries:
         self._obstacles = counter(
             "policy_obstacles_total", "What stood in the way of limiting a client", "policy", "obstacle"
         )
+        self._lock = threading.Lock()
         self._known: set[tuple[Gauge | Counter, tuple[str, ...]]] = set()
 
     def counted(self, policy: str, counts: Counts, stated: Iterable[Condition]) -> None:
@@ -54,19 +56,23 @@ class PolicySeries:
 
     def keep(self, policies: Collection[str]) -> None:
         """Forget the series of all policies but these."""
-        self._forget({each for each in self._known if each[1][0] not in policies})
+        with self._lock:
+            self._forget({each for each in self._known if each[1][0] not in policies})
 
     def clear(self) -> None:
         """Forget what is so only while this replica acts; what is counted goes on."""
-        self._forget({each for each in self._known if isinstance(each[0], Gauge)})
+        with self._lock:
+            self._forget({each for each in self._known if isinstance(each[0], Gauge)})
 
     def _set(self, gauge: Gauge, value: float, *labels: str) -> None:
-        gauge.labels(*labels).set(value)
-        self._known.add((gauge, labels))
+        with self._lock:
+            gauge.labels(*labels).set(value)
+            self._known.add((gauge, labels))
 
     def _count(self, counter: Counter, *labels: str) -> None:
-        counter.labels(*labels).inc()
-        self._known.add((counter, labels))
+        with self._lock:
+            counter.labels(*labels).inc()
+            self._known.add((counter, labels))
 
     def _forget(self, gone: set[tuple[Gauge | Counter, tuple[str, ...]]]) -> None:
         for metric, labels in gone:

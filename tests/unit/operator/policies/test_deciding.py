@@ -24,6 +24,7 @@ from bandwidth_operator.policies.deciding import OFF, Deciding
 from bandwidth_operator.publish import planning
 from bandwidth_operator.reporting.metrics import Metrics
 from bandwidth_operator.status.events import Correlator
+from bandwidth_operator.traffic.answering import Answering
 from unit.operator.cluster import Cluster, Time
 
 HEAD = f"{Kind.SLICE.path}/{slices.HEAD}"
@@ -534,3 +535,47 @@ def test_a_policy_that_cannot_be_read_says_what_is_wrong() -> None:
     assert term.conditions()["Accepted"].startswith("False")
     assert "every step's rate" in str(term.status()["conditions"])
     assert term.asked() is None
+
+
+def test_a_made_limit_bears_nothing_of_the_tools_that_keep_its_policy() -> None:
+    """Argo CD and Flux know their objects by labels and annotations: a made limit has none of these, and an owner."""
+    term = Term()
+    term.policy(then__labels={"team": "mail"})
+    path = f"{kinds.POLICIES_PATH}/fair"
+    marks = {
+        "labels": {"kustomize.toolkit.fluxcd.io/name": "net", "app.kubernetes.io/instance": "net"},
+        "annotations": {"argocd.argoproj.io/tracking-id": "net:clientbandwidth.io/ClientBandwidthPolicy:/fair"},
+    }
+    item = term.cluster.objects[path]
+    term.cluster.put(path, item | {"metadata": item["metadata"] | marks})
+    term.turn()
+    term.report({})
+    term.turn()
+    term.send(60, GREEDY)
+    metadata = term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"]["metadata"]
+    assert metadata["labels"] == {"team": "mail", names.POLICY: "fair"}
+    assert metadata["annotations"] == {names.POLICY_STEP: "1"}
+    assert [owner["kind"] for owner in metadata["ownerReferences"]] == [names.POLICY_KIND]
+
+
+def test_reports_of_nodes_stay_while_a_policy_looks() -> None:
+    """Whoever answers questions takes reports away after the last one, but not from policies."""
+    term = limited_once()
+    answering = Answering(term.cluster, term.deciding._writer, term.cache, term.time.clock.wall, term.time.clock)
+    answering.read(Reading({}, "1"))
+    for _ in range(3):
+        term.time.pass_by(60.0)
+        answering.turn()
+    assert set(term.cluster.below(kinds.TRAFFIC_PATH)) == {"n0"}
+
+
+def test_metrics_end_with_the_term() -> None:
+    """A replica that stands by says nothing of policies but what it has counted."""
+    term = limited_once()
+    assert "bandwidth_operator_policy_clients{" in term.metrics.text().decode()
+    term.deciding._stopping.set()
+    term.deciding._run()
+    text = term.metrics.text().decode()
+    assert "bandwidth_operator_policy_clients{" not in text
+    assert "bandwidth_operator_policy_condition{" not in text
+    assert "bandwidth_operator_policy_decisions_total{" in text
