@@ -17,7 +17,7 @@ PLOT ?= build/demo.svg
 # software is slow, and what differs is which qdiscs and filters there are.
 KERNELS ?= 6.1 6.12
 VM ?= ../shared/testbed/vm
-KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py tests/kernel/bpf/test_capabilities.py
+KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py tests/kernel/bpf/test_capabilities.py tests/kernel/bpf/test_strangers.py
 # How many tests run at a time: on two cores four, because most of them wait for something most of their time. Those
 # that measure rates or times run behind all others, by two or one.
 WORKERS ?= 4

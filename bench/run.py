@@ -35,6 +35,7 @@ from bandwidth_bench.rows import (
     truth,
     versions,
     virtual,
+    watch_packets,
     wire,
 )
 
@@ -63,6 +64,7 @@ ROWS: dict[str, Callable[[stage.Extent], list[figures.Figure]]] = {
     "screen": screen.measure,
     "versions": versions.measure,
     "sight-packets": sight_packets.measure,
+    "watch-packets": watch_packets.measure,
     "sight-accuracy": sight_accuracy.measure,
     "sight-top": sight_top.measure,
     "sight-cpu": sight_cpu.measure,

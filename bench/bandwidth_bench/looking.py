@@ -34,14 +34,17 @@ class Second:
 class Looking:
     """A lease from beginning to end; the seconds that came are in `seconds`."""
 
-    def __init__(self, at: Namespace, beside: Callable[[], tuple[float, ...]] = tuple) -> None:
-        self._at, self._beside = at, beside
+    def __init__(
+        self, at: Namespace, beside: Callable[[], tuple[float, ...]] = tuple, *, sparing: bool = False
+    ) -> None:
+        """`sparing`: as a policy looks."""
+        self._at, self._beside, self._sparing = at, beside, sparing
         self.seconds: list[Second] = []
         self.history = history.History(time.monotonic())
 
     def __enter__(self) -> Self:
         self._sight = sight.Sight(self._open, lambda: (INTERFACE,))
-        self._grant = self._sight.lease(LEASE_SECONDS, self._receive)
+        self._grant = self._sight.lease(LEASE_SECONDS, self._receive, sparing=self._sparing)
         return self
 
     def __exit__(

@@ -35,7 +35,7 @@ VIEWS = tuple(itertools.product(SCHEMES, WIDTHS))
 # Short ones that show all that there is: pictures, tables, code of several kinds, lists. In every view.
 THOROUGHLY = ("", "docs/first-limit/", "docs/story/")
 SEARCHED = "ttlSeconds"  # which the page of all fields has
-PATIENCE_MS = 10_000
+PATIENCE_MS = 60_000  # for a machine that has other work
 # The theme's search keeps its results where scripts do not reach.
 OPEN_SHADOWS = """
 const attach = Element.prototype.attachShadow;
@@ -109,10 +109,12 @@ def searching(page: sync_api.Page, address: str, findings: Findings) -> None:
     """A word that is typed leads to the page that has it."""
     page.add_init_script(OPEN_SHADOWS)
     page.goto(f"{address}/")
-    page.keyboard.press("Control+k")
-    page.keyboard.type(SEARCHED)
     hit = page.locator("a[href*='docs/fields/']", has_text=f"spec.{SEARCHED}").first
+    box = page.locator("input[aria-label='Search'][aria-autocomplete]")
     try:
+        box.wait_for(state="attached")  # from then on the keys are heard
+        page.keyboard.press("Control+k")
+        box.fill(SEARCHED)
         hit.wait_for()
         page.screenshot(path=SCREENS / "search.png")
         hit.click()

@@ -140,6 +140,22 @@ def test_stretches_follow_each_other(host: hosts.Host) -> None:
     assert min(first.sent_bytes, second.sent_bytes) >= 2_000 * PACKET_BYTES
 
 
+def test_in_a_pause_nothing_is_seen(host: hosts.Host) -> None:
+    """What was seen before comes at its beginning; the next `take` brings nothing and looks again."""
+    sampler = host.sampler([UPLINK])
+    host.hand_over(UPLINK, V4, 443, 2_000)
+    before = sampler.pause()[UPLINK]
+    assert address(V4) in before.clients
+    assert before.packets == pytest.approx(2_000, rel=0.5)
+    host.hand_over(UPLINK, V6, 443, 2_000)
+    assert sampler.take() == {}
+    host.hand_over(UPLINK, V4, 993, 2_000)
+    after = sampler.take()[UPLINK]
+    assert (address(V4) in after.clients, address(V6) in after.clients) == (True, False)
+    assert after.began >= before.ended
+    assert 2_000 * PACKET_BYTES <= after.sent_bytes < 4_000 * PACKET_BYTES
+
+
 def test_an_interface_that_goes_and_comes_back(host: hosts.Host) -> None:
     """It is left out while it is away, and followed again under its name; one that comes later is followed too."""
     host.add_link("up1")

@@ -28,6 +28,9 @@ class Sampler(Protocol):
         a bridge or bond beside the whole): each packet is in one stretch. Nothing after `close`.
         """
 
+    def pause(self) -> Stretches:
+        """As `take`, and see nothing from then on: packets pass as if nobody looked. The next `take` looks again."""
+
     def close(self) -> None:
         """Close the sockets; nothing is left in the kernel. Idempotent."""
 

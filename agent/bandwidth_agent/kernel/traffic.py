@@ -44,6 +44,7 @@ class Stretch:
     lost: int  # samples that found no room; the others then stand for more
     period: int  # bytes for which one sample stands, at the end of the stretch
     link_bytes: float = 0.0  # of the link headers of all that is in `clients`, to compare the sum with `sent_bytes`
+    packets: float = 0.0  # an estimate of how many that was
 
     @property
     def seen_bytes(self) -> float:

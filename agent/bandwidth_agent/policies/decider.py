@@ -118,13 +118,14 @@ class Decider:
         self._traffic.want(sampling is not None)
         if not self._policies and not self._made:
             return self._wrote({}, now)
+        gone = self._kept.gone() if self._book is not None else ()  # in the first round the limits are taken over
         if self._book is None:
             self._book = Book()
             for each in self._policies.values():
                 texts = self._statuses.get(each.name, {}).get("remembered")
                 self._book = rounds.remember(self._book, each, texts if isinstance(texts, list) else (), now)
         before = dict(self._made)
-        for name in self._kept.gone():
+        for name in gone:
             self._made.pop(name, None)
             self._kept.delete(name)
         told = self._traffic.take(sampling, rounds.limited(self._book)) if sampling is not None else ()

@@ -48,7 +48,7 @@ class Page:
         clients: Collector | None = None,
         uplink_capacity: Sequence[tuple[str, int]] = (),
     ) -> None:
-        """`uplink_capacity`: what interfaces can carry, as `uplink_series.capacity` takes it."""
+        """`uplink_capacity`: what interfaces can carry, as `uplink_capacity.capacity` takes it."""
         self._vitals = vitals
         self._kernel = kernel
         self._believed = believed

@@ -17,8 +17,9 @@ Receive = Callable[[contract.Stretches], None]
 class Lease:
     """One asker's right to see, until its end. Used by the asker and, under the lock of `Sight`, by its thread."""
 
-    def __init__(self, ends: float, receive: Receive) -> None:
+    def __init__(self, ends: float, receive: Receive, *, sparing: bool = False) -> None:
         self.ends = ends  # monotonic seconds
+        self.sparing = sparing  # parts of the time are enough where looking costs others something
         self.receive = receive
         self.failure: BaseException | None = None  # what ended it before its time
 
@@ -29,9 +30,9 @@ class Leases:
     def __init__(self) -> None:
         self._held: list[Lease] = []
 
-    def add(self, now: float, seconds: float, receive: Receive) -> Lease:
+    def add(self, now: float, seconds: float, receive: Receive, *, sparing: bool = False) -> Lease:
         """Return a new lease. Raises ValueError where it is to last longer than `MOST_SECONDS`."""
-        lease = Lease(now + bounded(seconds), receive)
+        lease = Lease(now + bounded(seconds), receive, sparing=sparing)
         self._held.append(lease)
         return lease
 

@@ -9,6 +9,7 @@ asker makes of the stretches what it needs. Whatever dies, a lease ends by the m
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -20,6 +21,10 @@ from bandwidth_agent.sight import leases
 _DRAIN_SECONDS = 0.2  # a ring of 4,096 samples lasts for 0.4 s at 10,000 a second; each waking costs as much as 50
 _SOON_SECONDS = 0.05  # at first: what was taken with the first period, a long one, weighs heavily for a minute
 _STRETCH_SECONDS = 1.0
+# Each packet costs its sender more while a packet socket is there, whether it is sampled or not: a tenth at most of
+# what a short one costs. Of many packets a part of the time tells as much.
+_BUSY_PACKETS_PER_SECOND = 50_000.0
+_AWAKE_SECONDS, _REST_SECONDS = 0.4, (0.4, 0.8)  # by chance, so that nothing that comes regularly is missed
 _LATE_SECONDS = 0.02  # a turn that wakes so little before the end of a stretch ends it
 
 
@@ -64,13 +69,14 @@ class Sight:
         *,
         clock: Clock = time.monotonic,
         start: Callable[[Callable[[], None]], None] | None = None,
+        spread: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """`sampler` opens one, as `contract.Kernel.sampler`; `interfaces` are to be looked at now: asked each second.
 
         Both are called by the thread of an asker or by the one that `start` starts (by default a daemon thread).
         """
         self._open, self._interfaces, self._clock = sampler, interfaces, clock
-        self._start = start or _in_a_thread
+        self._start, self._spread = start or _in_a_thread, spread
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._leases = leases.Leases()
@@ -78,10 +84,14 @@ class Sight:
         self._looked_at: frozenset[str] = frozenset()
         self._running = False
         self._opened_at = self._stretch_ends = 0.0
+        self._rests_until: float | None = None  # None: it looks
+        self._busy = False
 
-    def lease(self, seconds: float, receive: leases.Receive) -> Grant:
+    def lease(self, seconds: float, receive: leases.Receive, *, sparing: bool = False) -> Grant:
         """Look for so many seconds, at most `leases.MOST_SECONDS`.
 
+        `sparing`: while very many packets pass, and all who look are so, there are stretches of parts of the time
+        only, with pauses of less than a second between them.
         `receive` is called about once a second with the stretches by interface, in another thread; it must be quick
         and wait for nothing. Raises OSError: EPERM without CAP_NET_RAW.
         """
@@ -89,7 +99,8 @@ class Sight:
         with self._lock:
             if self._sampler is None:
                 self._look()
-            lease = self._leases.add(self._clock(), seconds, receive)
+            lease = self._leases.add(self._clock(), seconds, receive, sparing=sparing)
+            self._rests_until = self._rests_until if self._rests_until is None or sparing else 0.0
             if not self._running:
                 try:
                     self._start(self._run)
@@ -141,11 +152,15 @@ class Sight:
                 return None
             now = self._clock()
             try:
-                if now < self._stretch_ends - _LATE_SECONDS:
+                if self._rests_until is not None:
+                    if now < self._rests_until - _LATE_SECONDS:
+                        return min(_DRAIN_SECONDS, self._rests_until - now)
+                    sampler.take()
+                    self._rests_until, self._stretch_ends = None, now + _AWAKE_SECONDS
+                elif now < self._stretch_ends - _LATE_SECONDS:
                     sampler.drain()
                 else:
-                    stretches = sampler.take()
-                    self._stretch_ends = now + _STRETCH_SECONDS
+                    stretches = self._ended(sampler, now)
                     due = [(lease, stretches) for lease in self._leases.at(now)]
                     if frozenset(self._interfaces()) != self._looked_at:
                         self._close()
@@ -155,6 +170,18 @@ class Sight:
         for lease, seen in due:
             self._hand_over(lease, seen)
         return _SOON_SECONDS if now - self._opened_at < _DRAIN_SECONDS else _DRAIN_SECONDS
+
+    def _ended(self, sampler: contract.Sampler, now: float) -> contract.Stretches:
+        """End a stretch; a pause follows where many packets pass, for whom looking is not free."""
+        if not all(lease.sparing for lease in self._leases.at(now)) or not self._busy:
+            stretches = sampler.take()
+            self._stretch_ends = now + _STRETCH_SECONDS
+        else:
+            stretches = sampler.pause()
+            self._rests_until = now + self._spread(*_REST_SECONDS)
+        paces = (each.packets / (each.ended - each.began) for each in stretches.values() if each.ended > each.began)
+        self._busy = sum(paces) > _BUSY_PACKETS_PER_SECOND
+        return stretches
 
     def _hand_over(self, lease: leases.Lease, stretches: contract.Stretches) -> None:
         """What is wrong with one asker ends that one's lease alone."""
@@ -178,6 +205,7 @@ class Sight:
     def _look(self) -> None:
         self._looked_at = frozenset(self._interfaces())
         self._sampler = self._open(self._looked_at)
+        self._rests_until, self._busy = None, False
         self._opened_at = self._clock()
         self._stretch_ends = self._opened_at + _STRETCH_SECONDS
 

@@ -91,9 +91,13 @@ def write(traffic: Traffic) -> Json:
     return wire
 
 
-def write_watched(of: watched.Watched) -> Json:
-    """Return the part of the `status` that is reported for policies, to be merged with what else is there."""
-    return {"schema": SCHEMA, "watched": watched.write(of)}
+def write_watched(of: watched.Watched, *, alone: bool = False) -> Json:
+    """Return the part of the `status` that is reported for policies, to be merged with what else is there.
+
+    `alone`: answers to questions are taken away.
+    """
+    answer: Json = dict.fromkeys(write(Traffic(""))) if alone else {}
+    return answer | {"schema": SCHEMA, "watched": watched.write(of)}
 
 
 def read(item: Mapping[str, Any]) -> Traffic | None:

@@ -27,18 +27,18 @@ def measure(extent: stage.Extent) -> list[Figure]:
     """Packets per CPU second while somebody looks, over those while nobody does."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(stage.folder())
-        paths = {design: _path(stack) for design in REACH}
+        paths = {design: path(stack) for design in REACH}
         limited = paths[f"agent with {LIMITS:,} limits"].server.namespace
         agent.once(agent.node(limited, directory, "ifb", limits.many(LIMITS)))
         rounds = {
-            f"{design}|{looked}": lambda path=path, looked=looked: nanoseconds(path, looked=looked)
-            for design, path in paths.items()
+            f"{design}|{looked}": lambda network=network, looked=looked: nanoseconds(network, looked=looked)
+            for design, network in paths.items()
             for looked in (False, True)
         }
-        nanoseconds = stage.in_turns(rounds, extent.rounds(ROUNDS))
+        found_by_case = stage.in_turns(rounds, extent.rounds(ROUNDS))
     found = []
     for design, low in REACH.items():
-        alone, looked = nanoseconds[f"{design}|False"], nanoseconds[f"{design}|True"]
+        alone, looked = found_by_case[f"{design}|False"], found_by_case[f"{design}|True"]
         case = {"path": design}
         found += [
             Figure(case, "CPU ns per packet, nobody looks", tuple(alone), ""),
@@ -48,7 +48,7 @@ def measure(extent: stage.Extent) -> list[Figure]:
     return found
 
 
-def _path(stack: contextlib.ExitStack) -> Network:
+def path(stack: contextlib.ExitStack) -> Network:
     network = stack.enter_context(pair(prefix=stage.PREFIX))
     to_all(network)
     return network
@@ -64,9 +64,9 @@ def to_all(network: Network) -> None:
     )
 
 
-def nanoseconds(network: Network, *, looked: bool) -> float:
+def nanoseconds(network: Network, *, looked: bool, seconds: float = ROUND_SECONDS) -> float:
     """CPU of the sender for each packet."""
-    command = [str(machine.spray()), BASE, str(ADDRESSES), "0", PAYLOAD_BYTES, f"{ROUND_SECONDS:g}"]
+    command = [str(machine.spray()), BASE, str(ADDRESSES), "0", PAYLOAD_BYTES, f"{seconds:g}"]
     command += [str(1 << 40), "0", "0", "-"]
     with contextlib.ExitStack() as stack:
         if looked:

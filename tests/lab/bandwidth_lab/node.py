@@ -168,6 +168,10 @@ class Node:
 
         return self._read(lambda reader: reader.observe())
 
+    def counters(self) -> model.Counters:
+        """What everything of ours has counted in this host's kernel until now."""
+        return self._read(lambda reader: reader.counters())
+
     def facts(self) -> model.Facts:
         """What is not ours in this host's kernel now, as an agent reads it."""
         return self._read(lambda reader: reader.facts())

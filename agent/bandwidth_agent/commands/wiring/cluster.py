@@ -7,6 +7,7 @@ systemd starts again; the kernel keeps shaping without it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -16,10 +17,10 @@ import structlog
 
 from bandwidth_agent import loop, reconcile
 from bandwidth_agent.commands.options import Options
-from bandwidth_agent.commands.wiring import host, parts, running
+from bandwidth_agent.commands.wiring import host, parts, running, watching
 from bandwidth_agent.kernel import contract
 from bandwidth_agent.limits.cluster import plan_source, stored_plan, wakeup
-from bandwidth_agent.reporting import api_health, health, reporter, traffic_reporter
+from bandwidth_agent.reporting import api_health, health, reporter, traffic_reporter, watch_reporter
 from bandwidth_agent.sight.sight import Sight
 from bandwidth_api.crds import slices
 from bandwidth_api.kinds import Kind
@@ -28,7 +29,7 @@ from bandwidth_kube import client, collection, connection, list_watch
 # All nodes of a cluster may start at once, or need a new list at once: the larger the list, the more they are spread.
 JITTER_SECONDS_PER_SLICE = 0.05
 JITTER_MAX_SECONDS = 10.0
-CONNECTIONS = 5  # three watches, the state, and traffic while somebody asks
+CONNECTIONS = 6  # three watches, the state, traffic while somebody asks, and what policies are told
 FORBIDDEN_SECONDS = 600.0  # where an older chart does not let agents watch their states
 
 T = TypeVar("T")
@@ -61,8 +62,9 @@ def run(options: Options) -> int:
         report = _reporter(api, node, listener, options)
         seen = parts.sight(kernel, reconciler, options)
         answers = _answers(api, node, seen, options)
+        watch = _watch(api, node, seen, reconciler, options)
         readers = (
-            *_readers(api, node, source, report, listener, stored, answers),
+            *_readers(api, node, source, report, listener, stored, answers, watch),
             _reader_of_state(api, node, report, listener),
         )
         log.info("started", node=node, server=where.server, version=parts.version(), plan_on_disk=stored is not None)
@@ -82,6 +84,7 @@ def run(options: Options) -> int:
                 thread.stop()
             if answers is not None:
                 answers.stop()
+            watch.stop()
             store.close()
             report.join()
 
@@ -116,6 +119,7 @@ def _readers(
     listener: api_health.ApiHealth,
     stored: stored_plan.Stored | None,
     answers: traffic_reporter.TrafficReporter | None = None,
+    watch: watch_reporter.WatchReporter | None = None,
 ) -> tuple[list_watch.Reader[plan_source.NodeFacts], list_watch.Reader[slices.Decoded]]:
     def jitter_seconds() -> float:
         return min(source.slice_count * JITTER_SECONDS_PER_SLICE, JITTER_MAX_SECONDS)
@@ -124,12 +128,17 @@ def _readers(
         source.node_read(reading)
         if node in reading.items:
             report.node_is(reading.items[node].uid)
+            if watch is not None:
+                watch.labels_are(reading.items[node].labels)
 
     def slices_read(reading: collection.Reading[slices.Decoded]) -> None:
         source.slices_read(reading)
         head = reading.items.get(slices.HEAD)
         if answers is not None:
             answers.head_read(head.traffic if isinstance(head, slices.Head) else None)
+        if watch is not None:
+            known = head if isinstance(head, slices.Head) else slices.Head(())
+            watch.head_read(None if known.retire else known.watching, questions=known.traffic is not None)
 
     # With a plan on disk a short wait costs nothing; without one there are no limits until the list is read.
     pause = random.uniform(0.0, jitter_seconds()) if stored is not None else 0.0  # noqa: S311
@@ -192,6 +201,21 @@ def _answers(api: client.Client, node: str, lends: Sight, options: Options) -> t
     if not options.traffic:
         return None
     return traffic_reporter.TrafficReporter(api, node, lends)
+
+
+def _watch(
+    api: client.Client, node: str, lends: Sight, reconciler: reconcile.Reconciler, options: Options
+) -> watch_reporter.WatchReporter:
+    """Return what reports to policies; it does nothing before one asks, and is asked by the head of the plan."""
+    kernel = functools.cache(lambda: parts.kernel(options))  # a second handle: the first is for the loop's thread alone
+    return watch_reporter.WatchReporter(
+        api,
+        node,
+        lends.lease,
+        watching.classes_of(kernel, reconciler),
+        capacity=watching.capacity(kernel, reconciler, options),
+        no_clients=watching.peers(kernel),
+    )
 
 
 def _in_force(kernel: contract.Kernel) -> frozenset[str] | None:

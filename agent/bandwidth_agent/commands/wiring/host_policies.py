@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import os
-import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from bandwidth_agent import reconcile
 from bandwidth_agent.commands.options import Options
+from bandwidth_agent.commands.wiring import watching
 from bandwidth_agent.kernel import contract, model
 from bandwidth_agent.planner.admission import protected_addresses
-from bandwidth_agent.planner.placement import decision
 from bandwidth_agent.policies import decider, made_files, sampled
 from bandwidth_agent.policies import source as sources
 from bandwidth_agent.sight.sight import Sight
@@ -24,8 +22,6 @@ from bandwidth_runtime.clock import SYSTEM
 
 if TYPE_CHECKING:
     from bandwidth_agent.limits.directory import manifest_source
-
-CAPACITY_SECONDS = 10.0  # so often it is asked how fast the uplinks are
 
 
 def source(
@@ -43,7 +39,8 @@ def source(
     kept = made_files.MadeFiles(options.state_dir, writes=seen is not None)
     traffic: decider.Traffic = _Nothing()
     if seen is not None:
-        traffic = sampled.Sampled(node, seen.lease, _capacity(of, reconciler, options))
+        moved = watching.classes_of(lambda: of, reconciler).read
+        traffic = sampled.Sampled(node, seen.lease, watching.capacity(lambda: of, reconciler, options), moved)
     protected = _protected(of, reconciler, options)
     deciding = decider.Decider(node, options.node_labels, traffic, kept, protected, SYSTEM)
     return sources.WithPolicies(manifests, deciding, options.node_labels)
@@ -78,26 +75,3 @@ def _protected(of: contract.Kernel, reconciler: reconcile.Reconciler, options: O
         return known[1]
 
     return protected
-
-
-def _capacity(of: contract.Kernel, reconciler: reconcile.Reconciler, options: Options) -> Callable[[], int | None]:
-    """Return what says how much all uplinks together can carry: as it was set, or as their devices say."""
-    asked_at, known = float("-inf"), None
-
-    def capacity() -> int | None:
-        nonlocal asked_at, known
-        now = time.monotonic()
-        if now - asked_at >= CAPACITY_SECONDS and reconciler.facts is not None:
-            asked_at = now
-            names = [each.name for each in decision.egress(reconciler.facts, options.settings.interfaces)]
-            said = of.uplink_counters(names)
-            speeds = [_of(name, said[name].speed_bits_per_second, options) for name in names if name in said]
-            whole = [speed for speed in speeds if speed is not None]
-            known = sum(whole) if whole and len(whole) == len(names) else None
-        return known
-
-    return capacity
-
-
-def _of(name: str, said: int | None, options: Options) -> int | None:
-    return next((speed for glob, speed in options.uplink_capacity if fnmatch.fnmatchcase(name, glob)), said)

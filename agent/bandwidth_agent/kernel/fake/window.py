@@ -43,6 +43,7 @@ class Sampler:
         self._seen: dict[str, list[tuple[traffic.Packet, int]]] = collections.defaultdict(list)
         self._lost: collections.Counter[str] = collections.Counter()
         self._followed = self._there()
+        self._paused = False
         self.open = True
         self.drained = 0  # times
         self.error: int | None = None  # errno of every reading until it is None again
@@ -50,10 +51,11 @@ class Sampler:
 
     @property
     def looks_at(self) -> int:
-        return len(self._there())
+        return 0 if self._paused else len(self._there())
 
     def see(self, packet: traffic.Packet, count: int) -> None:
-        self._seen[packet.interface].append((packet, count))
+        if not self._paused:
+            self._seen[packet.interface].append((packet, count))
 
     def crowd(self, interface: str, lost: int) -> None:
         """Lose so many samples in this stretch."""
@@ -73,11 +75,18 @@ class Sampler:
         lost, self._lost = self._lost, collections.Counter()
         there, before = self._there(), self._followed
         self._followed = there
+        if self._paused:
+            self._paused = False
+            return {}
         return {
             name: _stretch(began, self._kernel.at, seen[name], lost[name])
             for name, index in there.items()
             if before.get(name) == index and not self._elsewhere(name, there)
         }
+
+    def pause(self) -> Mapping[str, traffic.Stretch]:
+        stretches, self._paused = self.take(), True
+        return stretches
 
     def close(self) -> None:
         self.open = False
@@ -153,4 +162,4 @@ def _stretch(began: float, ended: float, seen: Sequence[tuple[traffic.Packet, in
     packets = sum(count for _, count in seen)
     link_bytes = float(LINK_BYTES * packets)
     sent = sum(packet.length * count for packet, count in seen) + LINK_BYTES * packets
-    return traffic.Stretch(began, ended, clients, ports, sent, lost, _PERIOD, link_bytes)
+    return traffic.Stretch(began, ended, clients, ports, sent, lost, _PERIOD, link_bytes, packets)

@@ -220,7 +220,8 @@ def _is_same_plan(before: Mapping[str, slices.Decoded], after: Mapping[str, slic
     return all(
         isinstance(was, slices.Head)
         and isinstance(now, slices.Head)
-        and dataclasses.replace(was, traffic=None) == dataclasses.replace(now, traffic=None)
+        and dataclasses.replace(was, traffic=None, watching=None)
+        == dataclasses.replace(now, traffic=None, watching=None)
         for was, now in changed
     )
 

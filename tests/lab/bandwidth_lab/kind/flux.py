@@ -143,12 +143,8 @@ def running(cluster: Cluster, folder: pathlib.Path) -> Iterator[Flux]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    process.kill()  # there is nothing that it has to finish
+    process.wait()
 
 
 def _free_ports(count: int) -> list[int]:

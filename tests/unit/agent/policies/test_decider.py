@@ -182,6 +182,20 @@ def test_whoever_deletes_the_file_pardons(host: Host) -> None:
     assert host.in_force == {}
 
 
+def test_a_file_that_is_deleted_while_an_agent_starts_pardons_too(host: Host) -> None:
+    """Between the reading of the limits and the first round."""
+    host.run(60)
+    path = host.file()
+    host.decider.close()
+    host.place.restart()
+    host._start()
+    path.unlink()
+    host.run(5)
+    assert host.in_force == {}
+    host.run(200)
+    assert host.in_force == {}
+
+
 def test_a_policy_that_is_gone_takes_its_limits_away_and_a_broken_one_does_not(host: Host) -> None:
     """A file that cannot be read lifts nothing, also after a restart; a file that is gone does."""
     host.run(60)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from bandwidth_agent.kernel import traffic
 from bandwidth_agent.policies import sampled
 from bandwidth_agent.sight import leases
+from bandwidth_agent.sight.watch import look
+from bandwidth_agent.sight.watch.classes import Moved
 from bandwidth_api import addresses
-from bandwidth_api.policy.reports import Port, Sampling
+from bandwidth_api.policy.reports import Amount, Port, Sampling
 from unit.clock import Clock
 
 EVERY = Sampling(8_000.0, 32, 64, True)  # a floor of 1,000 bytes in a second
@@ -23,8 +25,10 @@ class Lease:
         self.holds = False
         self.opened = 0
         self.error: OSError | None = None
+        self.failure: BaseException | None = None
 
-    def __call__(self, seconds: float, receive: leases.Receive) -> Lease:
+    def __call__(self, seconds: float, receive: leases.Receive, *, sparing: bool = False) -> Lease:
+        assert sparing
         if self.error is not None:
             raise self.error
         self.receive, self.holds = receive, True
@@ -66,7 +70,7 @@ def test_a_lease_is_held_only_while_it_is_wanted() -> None:
         found.want(True)
     assert (lease.opened, lease.holds) == (1, True)
     lease.holds = False
-    clock.now += sampled.AGAIN_SECONDS
+    clock.now += look.AGAIN_SECONDS
     found.want(True)
     assert lease.opened == 2
     found.want(False)
@@ -90,25 +94,40 @@ def test_sums_of_seconds_are_one_report() -> None:
     amounts = {addresses.write(each.client): each.bytes for each in report.amounts}
     assert amounts == {"203.0.113.7": 10_000.0, "2001:db8::/64": 6_000.0}
     (first,) = [each for each in report.amounts if each.client == addresses.parse("203.0.113.7")]
-    assert first.ports == (Port("TCP", 993, 0.75), Port("TCP", 443, 0.25))
+    assert first.ports == (Port("TCP", 993, 0.6), Port("TCP", 443, 0.2))
     assert found.take(EVERY, ()) == ()
 
 
 def test_who_is_limited_is_named_however_little() -> None:
-    """Below the floor and with nothing at all; one network by its addresses."""
+    """Below the floor and with nothing at all; one network as a whole."""
     found, lease, _ = watched()
     found.want(True)
-    lease.hand_over({"203.0.113.8": 10.0, "198.51.100.1": 5.0, "198.51.100.2": 6.0}, 99.0)
     named = [addresses.parse(text) for text in ("203.0.113.8", "203.0.113.9", "198.51.100.0/24")]
+    assert found.take(EVERY, named) == ()
+    lease.hand_over({"203.0.113.8": 10.0, "198.51.100.1": 5.0, "198.51.100.2": 6.0}, 99.0)
     (report,) = found.take(EVERY, named)
     amounts = {addresses.write(each.client): each.bytes for each in report.amounts}
-    assert amounts == {"203.0.113.8": 10.0, "198.51.100.1": 5.0, "198.51.100.2": 6.0, "203.0.113.9": 0.0}
+    assert amounts == {"203.0.113.8": 10.0, "198.51.100.0/24": 11.0, "203.0.113.9": 0.0}
+
+
+def test_what_the_class_of_a_limited_client_counts_is_told() -> None:
+    """Its bytes, of which samples of a slow client say little, and how often it held packets back."""
+    clock, lease = Clock(100.0), Lease()
+    limited = addresses.parse("203.0.113.8")
+    counted = {limited: Moved(50_000, 7, ever=True)}
+    found = sampled.Sampled("host", lease, moved=lambda named: counted if limited in named else {}, monotonic=clock)
+    found.want(True)
+    assert found.take(EVERY._replace(ports=False), [limited]) == ()
+    lease.hand_over({"203.0.113.8": 40_000.0}, 99.0)
+    (report,) = found.take(EVERY._replace(ports=False), [limited])
+    assert report.amounts == (Amount(limited, 50_000.0, (), 7),)
 
 
 def test_of_a_scan_ten_are_told() -> None:
     """The largest; the rest is in the bytes that were sent."""
     found, lease, _ = watched()
     found.want(True)
+    assert found.take(EVERY, ()) == ()
     lease.hand_over({f"203.0.{n // 250}.{n % 250}": 2000.0 + n for n in range(1000)}, 99.0)
     (report,) = found.take(EVERY, ())
     assert [round(each.bytes) for each in report.amounts] == [2999 - n for n in range(10)]
@@ -117,12 +136,12 @@ def test_of_a_scan_ten_are_told() -> None:
 def test_what_cannot_be_sampled_is_told_and_tried_again() -> None:
     """Without the capability: a warning, and another try after a while."""
     found, lease, clock = watched()
-    lease.error = OSError(errno.EPERM, "Operation not permitted")
+    lease.error = PermissionError(errno.EPERM, "Operation not permitted")
     found.want(True)
-    assert "Operation not permitted" in found.trouble
+    assert "CAP_NET_RAW" in found.trouble
     lease.error = None
     found.want(True)
     assert lease.opened == 0
-    clock.now += sampled.AGAIN_SECONDS
+    clock.now += look.AGAIN_SECONDS
     found.want(True)
     assert (lease.opened, found.trouble) == (1, "")

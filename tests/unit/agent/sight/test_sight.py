@@ -25,7 +25,11 @@ class World:
         self.clock = Clock()
         self.started: list[Callable[[], None]] = []
         self.sight = sight.Sight(
-            self.kernel.sampler, lambda: self.interfaces, clock=self.clock, start=self.started.append
+            self.kernel.sampler,
+            lambda: self.interfaces,
+            clock=self.clock,
+            start=self.started.append,
+            spread=lambda least, most: most,
         )
         self.seen: list[contract.Stretches] = []
 
@@ -233,3 +237,43 @@ def test_the_end_of_the_agent_ends_it(world: World) -> None:
     world.sight.close()
     assert (world.open, grant.holds) == (0, False)
     assert world.sight.turn() is None
+
+
+def looked(world: World, seconds: float, packets: int) -> float:
+    """Which part of so many seconds is in stretches, while so many packets pass in each tenth of a second."""
+    world.seen.clear()
+    for _ in range(round(seconds * 10)):
+        world.send(packets)
+        world.turns(0.1)
+    return sum(seen["eth0"].ended - seen["eth0"].began for seen in world.seen) / seconds
+
+
+def test_who_spares_others_looks_only_a_part_of_the_time_where_many_packets_pass(world: World) -> None:
+    """A third then; all of the time while few pass, and again when there are few."""
+    world.turns(0.1)
+    world.sight.lease(60, world.seen.append, sparing=True)
+    assert looked(world, 6.0, 100) == pytest.approx(1.0)
+    looked(world, 2.0, 10_000)
+    assert looked(world, 12.0, 10_000) == pytest.approx(0.4 / 1.2, rel=0.1)
+    looked(world, 3.0, 100)
+    assert looked(world, 6.0, 100) == pytest.approx(1.0)
+
+
+def test_who_wants_all_gets_all_though_another_spares(world: World) -> None:
+    """From the moment at which it asks, and until it ends."""
+    world.sight.lease(60, lambda seen: None, sparing=True)
+    looked(world, 3.0, 10_000)
+    grant = world.sight.lease(60, world.seen.append)
+    looked(world, 1.0, 10_000)
+    assert looked(world, 5.0, 10_000) == pytest.approx(1.0)
+    grant.close()
+    assert world.open == 1
+
+
+def test_a_pause_ends_with_the_lease(world: World) -> None:
+    """Nothing stays open for who is gone."""
+    grant = world.sight.lease(60, world.seen.append, sparing=True)
+    looked(world, 3.3, 10_000)
+    grant.close()
+    assert world.open == 0
+    assert world.turns(0.1) is None

@@ -67,6 +67,12 @@ class Sampler:
         elsewhere = self._uplinks.elsewhere(present)
         return {name: stretch for name, stretch in stretches.items() if name not in elsewhere}
 
+    def pause(self) -> Mapping[str, traffic.Stretch]:
+        stretches = self.take()
+        for each in self._followed.values():
+            each.leave()
+        return stretches
+
     def close(self) -> None:
         self._followed = {}
         self._closing.close()
@@ -136,6 +142,7 @@ class _Followed:
             sent_bytes=sent,
             lost=sums.lost,
             period=now,
+            packets=found.headers,
             link_bytes=found.headers * self._link_bytes,
         )
 
