@@ -104,7 +104,7 @@ release: $(VENV) ## a release, in dist/ and in a registry: make release REGISTRY
 	@$(if $(REGISTRY),tools/system-packages release)
 	@tools/release $(if $(REGISTRY),--registry '$(REGISTRY)') $(if $(VERSION),--version '$(VERSION)') \
 	  $(if $(ARCHITECTURES),--architectures '$(ARCHITECTURES)') $(if $(KEY),--key '$(KEY)') \
-	  $(if $(DOWNLOADS),--downloads '$(DOWNLOADS)') $(if $(DIST),--dist '$(DIST)')
+	  $(if $(DOWNLOADS),--downloads '$(DOWNLOADS)') $(if $(DIST),--dist '$(DIST)') $(if $(filter 0,$(DEB)),--no-deb)
 
 .PHONY: check-workflows
 check-workflows: $(VENV) ## .github/workflows by actionlint and zizmor, without asking anything outside (needs Go)

@@ -126,14 +126,21 @@ RULES = (
 )
 
 
+def without_rules(world: World, home: pathlib.Path) -> None:
+    """Have the guard rails in force as they are by default: not only the rules gone, but all of it there again."""
+    world.policy("guard-rails", home=home)
+    world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the rules are gone")
+    probe = limit("guard-rails-probe")
+    world.wait(lambda: "rule probe" in refusal(world, LIMITS + STRICT, probe), "the rest is in force")
+
+
 @pytest.fixture
 def guard_rails(world: World, tmp_path: pathlib.Path) -> Iterator[World]:
     """Guard rails in force: protected networks, a least and a largest rate."""
     world.policy("guard-rails", *RULES, home=tmp_path)
     world.wait(lambda: "rule protected" in refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "it is in force")
     yield world
-    world.policy("guard-rails", home=tmp_path)
-    world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the rules are gone")
+    without_rules(world, tmp_path)
 
 
 def test_guard_rails(guard_rails: World) -> None:
@@ -177,8 +184,7 @@ def test_guard_rails_hold_for_edits_of_the_spec_only(world: World, tmp_path: pat
         assert "rule protected" in refusal(world, path, {"spec": {"egress": {"rate": "6M"}}}, "PATCH", **patch)
         assert refusal(world, path, {"spec": {"clients": ["203.0.113.7"]}}, "PATCH", **patch) == ""
     finally:
-        world.policy("guard-rails", home=tmp_path)
-        world.wait(lambda: not refusal(world, LIMITS + STRICT, limit("x", ["10.1.2.3"])), "the rules are gone")
+        without_rules(world, tmp_path)
 
 
 def test_the_operator_may_only_try_limits(world: World) -> None:

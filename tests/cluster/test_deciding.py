@@ -16,7 +16,9 @@ import yaml
 
 from bandwidth_api import names
 from bandwidth_kube import client
+from bandwidth_lab import TcpFlow
 from bandwidth_lab.control_plane import ControlPlane
+from bandwidth_lab.fleet import fleet
 from cluster import helm
 from cluster.nodes_that_report import ReportingNodes
 from cluster.plugin import Plugin
@@ -60,6 +62,9 @@ def acting(allowed: World) -> Iterator[World]:
     for agent in allowed.agents.values():
         agent.stop()
     allowed.agents.clear()
+    for node in allowed.real.values():
+        node.close()
+    allowed.real.clear()
     operator.kill()
     allowed.clean()
 
@@ -202,6 +207,33 @@ def test_edited_deleted_and_over(acting: World, nodes: ReportingNodes, plugin: P
 
 def seconds_of(text: str) -> float:
     return datetime.datetime.fromisoformat(text).timestamp()
+
+
+@pytest.mark.root
+def test_a_greedy_client_of_a_real_node(acting: World) -> None:
+    """Its packets are sampled, reported, judged and slowed by a class, with nobody at the keyboard; another client of
+    the same node is not."""
+    with fleet(1, 2, prefix="po-") as network:
+        node = acting.real_node("node-0", network.nodes[0])
+        acting.start(node)
+        greedy, other = network.clients
+        policy(acting)
+        with (
+            TcpFlow(network.nodes[0], greedy, port=993, rate_bits_per_second=80e6) as flow,
+            TcpFlow(network.nodes[0], other, port=993, rate_bits_per_second=10e6),
+        ):
+            began = time.monotonic()
+            acting.wait(lambda: made(acting) == {greedy.address4: "fair"}, "it is limited")
+            print(f"limited after {time.monotonic() - began:.1f} s")
+            (item,) = acting.items(LIMITS)
+            acting.wait_ready(item["metadata"]["name"])
+            assert item["spec"]["egress"]["rate"] == "10Mbit"
+            assert "more than 40 Mbit over 5 s" in item["spec"]["reason"]
+            received, since = flow.received_bytes, time.monotonic()
+            time.sleep(3.0)  # of a flow that the class holds
+            rate = 8 * (flow.received_bytes - received) / (time.monotonic() - since)
+            assert rate < 1.3 * 10e6, rate
+            assert made(acting) == {greedy.address4: "fair"}
 
 
 KILLS = 20

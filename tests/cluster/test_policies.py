@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
+from bandwidth_api import addresses
 from bandwidth_api.conditions import Problem, Reason
-from bandwidth_api.crds import node_state
+from bandwidth_api.crds import client_traffic, node_state, watched
+from bandwidth_api.crds.watched import Span, Watched
 from bandwidth_kube import client, connection
 from bandwidth_lab import control_plane
 from cluster import helm
-from cluster.world import LIMITS, STATES, Object, World, get, limit
+from cluster.world import LIMITS, STATES, TRAFFIC, Object, World, get, limit
 
 RULES = ("guardRails.protected={10.0.0.0/8}", "guardRails.leastRate=1Mbit")
 SAID = json.dumps({"protected": ["10.0.0.0/8"], "leastRate": "1Mbit"})
@@ -368,6 +370,33 @@ def test_managed_fields_cannot_fill_a_state(fields: list[Object], world: World) 
         agent.request("PATCH", path, query=query, body={"status": status}, content_type=client.MERGE_PATCH)
 
 
+def test_a_report_to_policies_comes_through(world: World) -> None:
+    """As an agent writes it, beside an answer to a question, and without that when nobody asks any more."""
+    world.nodes("node-0")
+    agent = client.Client(connection.load(world.agent_kubeconfig("node-0")), "test")
+    path = f"{TRAFFIC}/node-0/status"
+
+    def writes(status: Object) -> client_traffic.Traffic:
+        query = {"fieldManager": "bandwidth-agent"}
+        agent.request("PATCH", path, query=query, body={"status": status}, content_type=client.MERGE_PATCH)
+        read = client_traffic.read(world.api.request("GET", f"{TRAFFIC}/node-0"))
+        assert read is not None
+        return read
+
+    made = state_of(world, "node-0")
+    agent.request("POST", TRAFFIC, body=made | {"kind": client_traffic.KIND})
+    clients = tuple(watched.Client(addresses.parse(f"2001:db8:{n}::/64"), 5e9, 7) for n in range(1, 301))
+    full = Watched(2, Span(5.003, 1e9), Span(100.0, 1e9), 10**10, clients, clients[-10:])
+    writes(client_traffic.write(client_traffic.Traffic("node-0", 3, message="well")))
+    both = writes(client_traffic.write_watched(full))
+    assert both.watched == watched.read(watched.write(full))
+    assert (both.renewal, both.message) == (3, "well")
+    alone = writes(client_traffic.write_watched(Watched(3, trouble="it may not look"), alone=True))
+    assert alone.watched == Watched(3, trouble="it may not look")
+    assert (alone.renewal, alone.message) == (0, "")
+    assert set(world.api.request("GET", f"{TRAFFIC}/node-0")["status"]) == {"schema", "watched"}
+
+
 def test_a_report_is_bounded(world: World) -> None:
     """Each text and list of a status has a bound: the largest that is accepted is small."""
     world.nodes("node-0")
@@ -395,7 +424,7 @@ def test_a_report_about_traffic_is_bounded() -> None:
     assert largest(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]) < 64_000
 
 
-OBJECT_NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"  # nothing but ASCII
+ASCII = ("^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "^[ -~]*$")  # patterns of text in which a character is a byte
 
 
 def largest(schema: Object) -> int:
@@ -406,5 +435,5 @@ def largest(schema: Object) -> int:
         case "array":
             return int(schema["maxItems"]) * (largest(schema["items"]) + 2)
         case "string":
-            return int(schema["maxLength"]) * (1 if schema.get("pattern") == OBJECT_NAME else 4) + 2
+            return int(schema["maxLength"]) * (1 if schema.get("pattern") in ASCII else 4) + 2
     return 24

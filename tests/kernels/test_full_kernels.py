@@ -9,6 +9,7 @@ import pytest
 from bandwidth_api import names
 from bandwidth_lab import Host, Network, TcpFlow, WireMeter, ping
 from kernel.behaviour import holding
+from kernels import links
 from kernels.forked import ForkedNode
 
 pytestmark = [pytest.mark.root, pytest.mark.kernels]
@@ -109,35 +110,12 @@ def test_a_limit_holds_on_other_kinds_of_interface(
 
     Where the device below is shaped too, one of the two is: a packet passes its class once.
     """
-    (client,) = network.clients
-    server = network.server.namespace
-    if kind == "bond":
-        server.ip(
-            "link add up0 type bond mode active-backup",
-            "link set eth0 down",
-            "link set eth0 master up0",
-            "link set eth0 up",
-        )
-    else:
-        server.ip("link add link eth0 name up0 type vlan id 7")
-    server.ip(
-        "link set up0 up",
-        "address add 198.51.100.1/24 dev up0",
-        "route replace default via 198.51.100.2 dev up0",
-    )
-    far = "eth0"
-    if kind == "vlan":
-        far = "eth0.7"
-        client.namespace.ip("link add link eth0 name eth0.7 type vlan id 7", "link set eth0.7 up")
-    client.namespace.ip(f"address add 198.51.100.2/24 dev {far}")
+    network, client = links.behind(network, kind)
     before = node.seen()
-    node.limit("slow", ["198.51.100.3"], "1Mbit")
-    client.namespace.ip(f"address add 198.51.100.3/24 dev {far}")
+    node.limit("slow", [client.address4], "1Mbit")
     report = node.once("--interface", shaped)
     assert [(i["name"], i["placement"]) for i in report["interfaces"]] == [(egress, "ifb")]
-    there = Host(client.namespace, far, "198.51.100.3", client.address6)
-    network = Network(network.lab, Host(server, "up0", "198.51.100.1", network.server.address6), (there,), None)
-    assert_held(network, there)
+    assert_held(network, client)
     node.cleanup()
     assert node.seen() == before
 

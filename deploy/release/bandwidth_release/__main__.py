@@ -75,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--downloads", metavar="URL", default="", help="below which the files of dist/ will be found, for krew"
     )
+    made.add_argument(
+        "--no-deb", action="store_true", help="leave out the Debian packages, as is done where debhelper is not (DEB=0)"
+    )
     made.add_argument("--dist", metavar="FOLDER", default=str(ROOT / "dist"), help="made anew (dist)")
     return made
 
@@ -90,7 +93,8 @@ def make(registry: Registry, of: Version, given: argparse.Namespace, dist: pathl
     of_commit = source.exported(ROOT, work / "source", of)
 
     packages.python(of_commit, pathlib.Path(sys.executable), made)
-    packages.debian(of_commit, pathlib.Path(sys.executable), ROOT / "build/deb/wheels", made)
+    if not given.no_deb:
+        packages.debian(of_commit, pathlib.Path(sys.executable), ROOT / "build/deb/wheels", made)
     packages.plugin(of_commit, given.downloads or _NO_DOWNLOADS, made)
     built = images.build(
         of_commit,

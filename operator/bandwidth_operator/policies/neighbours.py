@@ -31,6 +31,7 @@ class Neighbours:
         self._refusals: frozenset[Prefix] = frozenset()  # the same
         self._limits: Mapping[str, object] = {}  # what was read last, by name
         self._entries: Mapping[str, PlanEntry] = {}
+        self._unreadable = False  # some of them could not be read
         self._read: Surroundings = surroundings.NOTHING
         self._until = -math.inf  # when one of the limits ends, seconds since the epoch
         self._protected: tuple[frozenset[Prefix], frozenset[Prefix]] | None = None  # what the index was made of
@@ -44,7 +45,8 @@ class Neighbours:
         `protected`: what no limit of the plan may touch; `entries`: those of the plan; `wall`: seconds since the epoch.
         """
         parsed: dict[str, object] = {name: limit.parsed for name, limit in snapshot.limits.items()}
-        if entries is not self._entries or wall >= self._until or not _same(parsed, self._limits):
+        asked = self._unreadable and entries is not self._entries
+        if asked or wall >= self._until or not _same(parsed, self._limits):
             self._take(parsed, entries, wall)
         self._note_refusals(snapshot)
         nodes = {name: snapshot.nodes[name].labels for name in snapshot.states if name in snapshot.nodes}
@@ -62,7 +64,7 @@ class Neighbours:
         self._read = surroundings.read(limits, surroundings.NOTHING.protected, {}, wall, others)
         ends = (each.expires_at(wall if each.created_at is None else each.created_at) for each in limits)
         self._until = min((end for end in ends if end is not None and end > wall), default=math.inf)
-        self._limits, self._entries = parsed, entries
+        self._limits, self._entries, self._unreadable = parsed, entries, len(limits) < len(parsed)
 
     def _note_refusals(self, snapshot: objects.Snapshot) -> None:
         """Take what nodes said of the limits that policies made."""

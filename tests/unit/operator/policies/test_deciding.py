@@ -11,7 +11,7 @@ from bandwidth_api import addresses, kinds, names
 from bandwidth_api.crds import client_traffic, slices, watched
 from bandwidth_api.crds.watched import Span, Watched
 from bandwidth_api.kinds import Kind
-from bandwidth_api.policy import made_limit
+from bandwidth_api.policy import made_limit, surroundings
 from bandwidth_kube import client
 from bandwidth_kube.collection import Reading
 from bandwidth_operator.cache import lists
@@ -21,6 +21,7 @@ from bandwidth_operator.election.token_bucket import TokenBucket
 from bandwidth_operator.election.writer import Writer
 from bandwidth_operator.policies import policy_objects
 from bandwidth_operator.policies.deciding import OFF, Deciding
+from bandwidth_operator.policies.neighbours import Neighbours
 from bandwidth_operator.publish import planning
 from bandwidth_operator.reporting.metrics import Metrics
 from bandwidth_operator.status.events import Correlator
@@ -579,3 +580,22 @@ def test_metrics_end_with_the_term() -> None:
     assert "bandwidth_operator_policy_clients{" not in text
     assert "bandwidth_operator_policy_condition{" not in text
     assert "bandwidth_operator_policy_decisions_total{" in text
+
+
+def test_a_limit_that_can_be_read_no_more_still_keeps_policies_away() -> None:
+    """A person's edit that got past admission: what was accepted before is in force, and counts."""
+    term = Term()
+    term.policy()
+    term.cluster.limit("office", clients=["203.0.113.0/24"])
+    term.turn()
+    entries = planning.plan_of(term.cache.snapshot(), {}, term.time.clock.wall()).plan.entries
+    path = f"{Kind.LIMIT.path}/office"
+    term.cluster.put(
+        path, term.cluster.objects[path] | {"spec": {"clients": ["nobody"]}, "metadata": {"generation": 9}}
+    )
+    lists.fill(term.cluster, term.cache, Kind.LIMIT)
+    neighbours = Neighbours()
+    nothing = surroundings.NOTHING.protected
+    assert not neighbours.around(term.cache.snapshot(), nothing, {}, term.time.clock.wall()).persons
+    around = neighbours.around(term.cache.snapshot(), nothing, entries, term.time.clock.wall())
+    assert list(around.persons.values()) == ["office"]
