@@ -9,7 +9,7 @@ import pytest
 from bandwidth_api import addresses, names
 from bandwidth_api.plan import Mode
 from bandwidth_api.policy import rounds
-from bandwidth_cli.objects import limits, policies
+from bandwidth_cli.objects import health, limits, policies
 from bandwidth_cli.objects.manifest import Wanted
 from bandwidth_cli.outcome import FailedError
 from bandwidth_cli.verbs import lift, proposing, who, why
@@ -210,3 +210,19 @@ def test_a_limit_of_ones_own_ends_what_a_policy_made() -> None:
         f"the policy fair-use lifts {MADE} ({CLIENT}, 10Mbit): whomever a person's limit names"
     )
     assert proposing._meets(wanted, [made(client="203.0.113.11")], samples.NOW) == ([], [])
+
+
+def test_status_tells_of_policies_that_do_not_do_what_they_say() -> None:
+    """Each thing once, also where it is why the policy is not Ready; of one that is switched off nothing."""
+    silent = {"type": "NotMeasuring", "status": "True", "reason": "NotMeasuring", "message": "worker-1 is silent"}
+    unready = {"type": "Ready", "status": "False", "reason": "NotMeasuring", "message": "worker-1 is silent"}
+    known = policies.in_order([policy(status={"conditions": [silent, unready]}), policy("fine")])
+    assert [each.what for each in health.of_policies(known)] == ["policy fair-use: NotMeasuring: worker-1 is silent"]
+    off = {"type": "Ready", "status": "False", "reason": "Disabled", "message": "set policies.enabled"}
+    idle = [
+        policy(status={"conditions": [off]}),
+        policy("off", status={"conditions": [off]}, then={"mode": "Disabled"}),
+    ]
+    assert [each.what for each in health.of_policies(policies.in_order(idle))] == [
+        "policy fair-use: Disabled: set policies.enabled"
+    ]
