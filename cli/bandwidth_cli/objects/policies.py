@@ -206,6 +206,8 @@ def _blocked(policy: Policy, client: Prefix, limits: Iterable[Limit], now: float
 
 
 def _watched(policy: Policy, address: Prefix, now: float) -> Stands:
+    if policy.mode == OBSERVE:  # which remembers nobody
+        return Stands("Watched", "", "watched; it slows nobody, and its decisions say who would have been")
     ended = next((r for r in policy.remembered if meets(r.client, address) and r.until > now), None)
     if ended is None or not policy.steps:
         return Stands("Watched", "", "watched, and nothing stands in the way of a limit")

@@ -100,6 +100,7 @@ def test_who_is_not_watched_and_what_is_switched_off_is_no_obstacle() -> None:
     """By the policy's networks, its mode, and the installation."""
     assert stands(policy(watch={"clients": ["198.51.100.0/24"]})).state == "NotWatched"
     assert stands(policy(then={"mode": "Disabled"})).state == "Off"
+    assert "it slows nobody" in stands(policy(then={"steps": []})).text  # Observe, where it begins
     off = {"type": "Ready", "status": "False", "reason": "Disabled", "message": "set policies.enabled"}
     assert stands(policy(status={"conditions": [off]})) == policies.Stands("Off", "", "set policies.enabled")
 
