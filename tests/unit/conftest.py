@@ -7,6 +7,7 @@ threads; a wait for a thread with a time-out is not noticed.
 from __future__ import annotations
 
 import gc
+import logging
 import socket
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 
 import inotify_simple
 import pytest
+import structlog
 
 # As CPython raises them (https://docs.python.org/3/library/audit_events.html), whichever library is used.
 REFUSED = frozenset({"socket.getaddrinfo", "subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"})
@@ -46,6 +48,15 @@ def _awake(seconds: float) -> None:
 
 inotify_simple.INotify().close()  # asks other programs for the C library, the first time in a process
 sys.addaudithook(_refuse)  # for the life of the process: it cannot be removed
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Leave the logging of the test run as it was: a program sets it up for the outputs that its test has."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 @pytest.fixture(autouse=True)
