@@ -41,14 +41,15 @@ $(VENV): requirements/dev.txt pyproject.toml tools/setup-venv
 	@tools/setup-venv
 
 .PHONY: demo
-demo: setup ## see it work: find the greedy one of 134 clients, slow it, let it go; real traffic, under a minute (root)
+demo: setup ## see it work: find the greedy one of 134 clients, slow it, let it go; real traffic, under a minute (root); POLICY=1: nobody does it
 	@tools/preflight demo
-	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo --plot '$(PLOT)'
+	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo --plot '$(PLOT)' $(if $(POLICY),--policy)
 
 .PHONY: pictures
-pictures: setup ## the pictures of the README, from a run of the demonstration: docs/images/demo.svg, top.svg (root)
+pictures: setup ## the pictures of the README, from runs of the demonstration: docs/images/demo.svg, top.svg, policy.svg (root)
 	@tools/preflight demo
 	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo --plot docs/images/demo.svg --screens docs/images
+	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo --policy --plot docs/images/policy.svg
 
 .PHONY: test
 test: setup ## all tests of the agent and of everything pure (root)

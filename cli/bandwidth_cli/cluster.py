@@ -17,6 +17,7 @@ from bandwidth_cli.outcome import FailedError
 if TYPE_CHECKING:
     from bandwidth_api.crds.node_state import NodeState, UnreadableState
     from bandwidth_cli.objects.nodes import Node
+    from bandwidth_cli.objects.policies import Policy
 
 T = TypeVar("T")
 
@@ -45,6 +46,22 @@ def one_limit(kubectl: Kubectl, name: str) -> Limit | None:
         if error.kind is failures.Kind.NOT_FOUND:
             return None
         raise FailedError(failures.explained(error, Asked("get", limits.RESOURCE, name))) from None
+
+
+def all_policies(kubectl: Kubectl) -> list[Policy]:
+    """Return all policies, in the order in which they decide; none where the cluster knows no policies yet.
+
+    Raises FailedError.
+    """
+    from bandwidth_cli.objects import policies
+
+    with worded("list", policies.RESOURCE):
+        try:
+            return policies.in_order(kubectl.listed(paths.POLICIES))
+        except KubectlError as error:
+            if error.kind is failures.Kind.NOT_FOUND:
+                return []
+            raise
 
 
 def states(kubectl: Kubectl) -> list[NodeState | UnreadableState]:

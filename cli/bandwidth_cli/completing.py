@@ -49,8 +49,8 @@ def candidates(words: Sequence[str]) -> list[str]:
         return _beginning(last, sorted(_options(verb)))
     if verb == "completion":
         return _beginning(last, ["bash", "zsh", "fish", "kubectl"])
-    if verb in ("lift", "who"):
-        return _beginning(last, list(_known(words[:-1], names=verb == "lift")))
+    if verb in ("lift", "who", "why"):
+        return _beginning(last, list(_known(words[:-1], names=verb != "who")))
     return []
 
 

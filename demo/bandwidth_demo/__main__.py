@@ -12,7 +12,7 @@ import signal
 import sys
 from types import FrameType
 
-from bandwidth_demo import culprit, picture, recording, screen_picture, site, story
+from bandwidth_demo import culprit, picture, recording, screen_picture, site, story, unattended
 from bandwidth_demo.agent import AgentError
 from bandwidth_demo.screen import Screen
 from bandwidth_demo.terminal import TerminalError
@@ -24,6 +24,9 @@ def main() -> int:
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE.svg", help="where to save the picture")
     parser.add_argument(
         "--screens", type=pathlib.Path, metavar="FOLDER", help="where to save pictures of what `top` showed"
+    )
+    parser.add_argument(
+        "--policy", action="store_true", help="nobody at the keyboard: a policy slows the greedy client, and lifts it"
     )
     arguments = parser.parse_args()
     if arguments.plot is not None and arguments.plot.suffix != ".svg":
@@ -38,7 +41,7 @@ def main() -> int:
         signal.signal(signal.SIGHUP, _interrupted)
     screen = Screen(site.UPLINK_BITS_PER_SECOND)
     try:
-        recorded = story.Demonstration(screen).run()
+        recorded = story.Demonstration(screen, unattended.play if arguments.policy else story.by_hand).run()
     except KeyboardInterrupt:
         screen.line("stopped; everything is taken away", "")
         return 130

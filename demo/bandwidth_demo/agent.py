@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from bandwidth_lab.namespaces import Namespace
 
@@ -27,6 +29,7 @@ class Agent:
         self.manifests = folder / "limits"
         self.manifests.mkdir()
         self._process: subprocess.Popen[str] | None = None
+        self._told = 0  # decisions
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -44,12 +47,20 @@ class Agent:
     def check(self) -> None:
         """Raise AgentError if the agent has ended."""
         if self._process is not None and self._process.poll() is not None:
-            raise AgentError(f"the agent ended with exit code {self._process.returncode}:\n{self._last_words()}")
+            raise AgentError(f"the agent ended with exit code {self._process.returncode}:\n{self.last_words()}")
 
     @property
     def follows(self) -> bool:
         """Whether the agent has made its first pass, and so follows its folder."""
         return "started" in self._log_path.read_text()
+
+    def decided(self) -> list[Mapping[str, Any]]:
+        """Return what policies have decided since the last call, as the agent's log has it, in order."""
+        *lines, _ = self._log_path.read_text().split("\n")  # the last one may not be whole yet
+        read = [json.loads(line) for line in lines if line.startswith("{")]
+        found = [each for each in read if each.get("message") == "decided"]
+        news, self._told = found[self._told :], len(found)
+        return news
 
     def ask(self, program: str, *words: str) -> subprocess.Popen[str]:
         """Start a program that reads the kernel; it looks for some seconds, and the answer is what it prints."""
@@ -65,5 +76,6 @@ class Agent:
         beside.write_text(text)
         beside.rename(path)
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """Return the end of its log."""
         return "\n".join(self._log_path.read_text().splitlines()[-15:])

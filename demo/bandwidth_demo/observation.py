@@ -122,15 +122,18 @@ class Observation:
         for family in quiet:
             self.recorded.rows.append(verdict(f"quiet IPv{family}", situation, asked[family], got[family]))
 
-    def settle(self, seconds: float, events: Mapping[int, Event]) -> None:
-        """Watch for so long, and on a busy machine until the limit of each family's event is seen on the wire."""
+    def settle(self, seconds: float, events: Mapping[int, Event], since: str = "the file was written") -> None:
+        """Watch for so long, and on a busy machine until the limit of each family's event is seen on the wire.
+
+        `since`: what happened at these events, in words.
+        """
         patience = time.monotonic() + PATIENCE_SECONDS
         self.watch(seconds)
         while (slowest := self._slowest(events)) is None and time.monotonic() < patience:
             self.watch(REFRESH_SECONDS)
         if slowest is not None:
             limit = recording.megabits(min(self._limits.values(), default=0))
-            self.remark(f"{limit} Mbit/s on the wire {slowest:.1f} s after the file was written")
+            self.remark(f"{limit} Mbit/s on the wire {slowest:.1f} s after {since}")
 
     def recover(self, asked_bits_per_second: float) -> None:
         """Watch until the quiet client has what it asks for; a starved connection waits before it tries again."""

@@ -11,6 +11,7 @@ from bandwidth_lab.meter import Sample, bits_per_second
 WIDTH, HEIGHT = 880, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 150, 58, 44
 WINDOW = 5  # samples of 0.1 s
+LETTER, LINE = 6.5, 14  # of a label: about the width of a letter, and the height of a line
 MEGABIT = 1e6
 
 STYLE = """
@@ -86,8 +87,12 @@ def _grid(frame: _Frame, step: int) -> list[str]:
 
 
 def _events(recorded: Recording, frame: _Frame) -> list[str]:
-    """Draw a line at each event with its label above, and the limit from there to the next event."""
+    """Draw a line at each event with its label above, and the limit from there to the next event.
+
+    A label for which there is no room beside the one before it stands a line higher.
+    """
     parts = []
+    ends_at = [0.0, 0.0]  # where the last label ends, of the lower line and of the higher one
     ends = [event.at for event in recorded.events[1:]] + [recorded.ended_at]
     for event, end in zip(recorded.events, ends, strict=True):
         x, x_end = frame.x(event.at - recorded.started_at), frame.x(end - recorded.started_at)
@@ -95,7 +100,11 @@ def _events(recorded: Recording, frame: _Frame) -> list[str]:
         if event.limit_bits_per_second is not None:
             y = frame.y(event.limit_bits_per_second / MEGABIT)
             parts.append(f'<line class="limit" x1="{x}" x2="{x_end}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="quieter" x="{x + 4}" y="{TOP - 4}">{escape(event.label)}</text>')
+        if event.label:
+            line = 0 if ends_at[0] < x else 1
+            ends_at[line] = x + 4 + LETTER * len(event.label)
+            y = TOP - 4 - line * LINE
+            parts.append(f'<text class="quieter" x="{x + 4}" y="{y}">{escape(event.label)}</text>')
     return parts
 
 

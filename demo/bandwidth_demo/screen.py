@@ -119,7 +119,10 @@ class Screen:
         self.console.print()
         self.console.print(table)
         self.line("quiet: payload received; greedy: on the wire at the client, headers included;", "dim")
-        self.line("what top shows is compared with what the next router counted, before the uplink drops any", "dim")
+        if any(row.word == "top shows" for row in recorded.rows):
+            self.line(
+                "what top shows is compared with what the next router counted, before the uplink drops any", "dim"
+            )
 
 
 def _bar(share: float, style: str) -> Text:

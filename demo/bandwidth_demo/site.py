@@ -39,6 +39,7 @@ class Site:
         self.greedy, self.quiet, self._crowd = network.clients
         self._network = network
         self._traffic = traffic
+        self._greed = traffic.enter_context(contextlib.ExitStack())
         assert network.router is not None
         network.router.tc(
             f"qdisc add dev clients root tbf rate {UPLINK_BITS_PER_SECOND}bit burst 100000 limit {QUEUE_BYTES}"
@@ -64,10 +65,16 @@ class Site:
         """Let the greedy client open all its connections."""
         for _ in range(GREEDY_CONNECTIONS):
             for family in (4, 6):
-                self._connect(self.greedy, family, MAIL_PORT, None)
+                self._connect(self.greedy, family, MAIL_PORT, None, self._greed)
 
-    def _connect(self, client: Host, family: int, port: int, rate: float | None) -> TcpFlow:
-        return self._traffic.enter_context(
+    def stop_greedy(self) -> None:
+        """Close all connections of the greedy client; it may begin again."""
+        self._greed.close()
+
+    def _connect(
+        self, client: Host, family: int, port: int, rate: float | None, until: contextlib.ExitStack | None = None
+    ) -> TcpFlow:
+        return (until or self._traffic).enter_context(
             TcpFlow(self.server, client, family=family, port=port, rate_bits_per_second=rate, congestion=CONGESTION)
         )
 

@@ -11,7 +11,7 @@ import pathlib
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bandwidth_demo import culprit, recording, site
 from bandwidth_demo.agent import Agent, AgentError
@@ -34,11 +34,16 @@ PATIENCE_SECONDS = 20.0  # for the agent to start
 FIRST_RATE, SECOND_RATE = Rate(10), Rate(3)
 
 
+# What follows when the quiet client is served: the site, the agent and its folder, who watches, the quiet one's flows.
+Play = Callable[[Site, Agent, pathlib.Path, Observation, Mapping[int, TcpFlow]], None]
+
+
 class Demonstration:
     """One run."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, play: Play) -> None:
         self._screen = screen
+        self._play = play
 
     def run(self) -> Recording:
         """Make the network, play the story, remove everything."""
@@ -56,10 +61,7 @@ class Demonstration:
                 here.start_crowd()
                 flows = here.start_quiet()
                 _await(agent, seen)
-                _suffer(here, seen, flows)
-                culprit.find_and_slow(here, agent, folder, seen, FIRST_RATE)
-                _hold(here, agent, seen, flows)
-                _change(agent, seen, flows)
+                self._play(here, agent, folder, seen, flows)
                 seen.recorded.ended_at = time.monotonic()
             agent.clean_up()
             _compare(before, here.kernel_state(), seen)
@@ -75,8 +77,16 @@ def _await(agent: Agent, seen: Observation) -> None:
         seen.watch(0.2)
 
 
-def _suffer(here: Site, seen: Observation, quiet: Mapping[int, TcpFlow]) -> None:
-    """Nobody is limited: the quiet client is well until the greedy one comes."""
+def by_hand(here: Site, agent: Agent, folder: pathlib.Path, seen: Observation, quiet: Mapping[int, TcpFlow]) -> None:
+    """A person sees who it is, slows it, and changes the limit."""
+    suffer(here, seen, quiet, BESIDE_SECONDS)
+    culprit.find_and_slow(here, agent, folder, seen, FIRST_RATE)
+    _hold(here, agent, seen, quiet)
+    _change(agent, seen, quiet)
+
+
+def suffer(here: Site, seen: Observation, quiet: Mapping[int, TcpFlow], seconds: float) -> None:
+    """Nobody is limited: the quiet client is well until the greedy one comes, and is measured beside it so long."""
     seen.say(
         f"{site.CLIENTS} clients share an uplink of {site.UPLINK_BITS_PER_SECOND // 10**6} Mbit/s; nobody has a limit. "
         f"A quiet one asks for a steady {2 * site.QUIET_BITS_PER_SECOND // 10**6} Mbit/s."
@@ -87,7 +97,7 @@ def _suffer(here: Site, seen: Observation, quiet: Mapping[int, TcpFlow]) -> None
     here.start_greedy()
     seen.watch(BEGIN_SECONDS)
     # Chance decides which of its connections suffers more.
-    seen.measure("beside greedy", BESIDE_SECONDS, quiet, recording.suffering, together=True)
+    seen.measure("beside greedy", seconds, quiet, recording.suffering, together=True)
 
 
 def _hold(here: Site, agent: Agent, seen: Observation, quiet: Mapping[int, TcpFlow]) -> None:

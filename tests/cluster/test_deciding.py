@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import pathlib
 import random
 import time
@@ -20,6 +21,7 @@ from bandwidth_lab.control_plane import ControlPlane
 from bandwidth_lab.fleet import fleet
 from cluster import helm
 from cluster.nodes_that_report import ReportingNodes
+from cluster.plugin import Plugin
 from cluster.world import EVENTS, LEASES, LIMITS, POLICIES, SLICES, TRAFFIC, Object, World, limit
 
 pytestmark = pytest.mark.xdist_group("deciding")
@@ -161,7 +163,7 @@ def test_what_stands_in_the_way(acting: World, nodes: ReportingNodes) -> None:
     assert events >= {("ClientBandwidthPolicy", "Blocked"), ("ClientBandwidthLimit", "Limited")}
 
 
-def test_edited_deleted_and_over(acting: World, nodes: ReportingNodes) -> None:
+def test_edited_deleted_and_over(acting: World, nodes: ReportingNodes, plugin: Plugin) -> None:
     """An edit reaches the limit that is there; a person's deletion is a pardon; with the policy its limits are gone,
     and a person's limit is what it was, byte for byte."""
     acting.create(limit("by-hand", ["198.51.100.200"]))
@@ -183,9 +185,15 @@ def test_edited_deleted_and_over(acting: World, nodes: ReportingNodes) -> None:
         assert item["metadata"]["uid"] == earlier["metadata"]["uid"]
         if names.POLICY in (item["metadata"].get("labels") or {}):
             assert item["spec"]["expiresAt"] <= earlier["spec"]["expiresAt"]
-    acting.delete(before["203.0.113.8"]["metadata"]["name"])
+    asked = plugin.run("why", "203.0.113.7").out
+    assert asked[0].startswith("203.0.113.7 is slowed by the policy fair: 5Mbit by fair-"), asked
+    assert asked[1].endswith("policy fair, step 1 of 1: the policy was edited")
+    lifted = plugin.run("lift", "203.0.113.8", "-y")
+    assert (lifted.code, "it leaves 203.0.113.8 alone for 24h" in lifted.errors) == (0, True), lifted
     acting.wait(lambda: ("203.0.113.8", "Blocked", "Pardoned") in told(acting, "fair"), "it is pardoned")
     assert made(acting).keys() == {"203.0.113.7"}
+    told_of_it = json.loads(plugin.run("why", "203.0.113.8", "-o", "json").text)["policies"][0]
+    assert (told_of_it["state"], told_of_it["obstacle"]) == ("Blocked", "Pardoned")
     acting.settled()
     by_hand = acting.get(f"{LIMITS}/by-hand")
     acting.api.request("DELETE", f"{POLICIES}/fair")

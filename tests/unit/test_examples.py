@@ -8,9 +8,9 @@ import time
 import pytest
 import yaml
 
-from bandwidth_api import plan
+from bandwidth_api import names, plan
 from bandwidth_api.compiler import compile as compiler
-from bandwidth_api.crds import limit
+from bandwidth_api.crds import limit, policy
 
 FILES = sorted((pathlib.Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 
@@ -21,8 +21,14 @@ def documents() -> list[object]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_an_example_is_accepted_and_says_why_it_exists(path: pathlib.Path) -> None:
-    """Every object of every example is a valid limit, with a reason."""
+    """Every object of every example is a valid limit with a reason, or a policy with one, which begins in Observe."""
     for document in yaml.safe_load_all(path.read_text()):
+        if document["kind"] == names.POLICY_KIND:
+            allowed = policy.parse(document)
+            assert isinstance(allowed, policy.Policy), allowed
+            assert allowed.spec.then.reason
+            assert allowed.spec.then.mode is plan.Mode.OBSERVE
+            continue
         parsed = limit.parse(document)
         assert isinstance(parsed, limit.Limit), parsed
         assert parsed.spec.reason

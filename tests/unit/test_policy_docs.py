@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from bandwidth_api.crds import policy
+from bandwidth_api.policy.decision import Obstacle
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "policy-fields.md").read_text()
@@ -53,3 +54,13 @@ def test_the_examples_are_policies_and_one_has_everything() -> None:
         parsed = policy.parse(example)
         assert isinstance(parsed, policy.Policy), parsed
     assert {path for path, _ in fields(SCHEMA["spec"], "spec")} <= set(used(EXAMPLES[1]["spec"], "spec"))
+
+
+def test_the_page_begins_with_the_example() -> None:
+    """What a reader of docs/policies.md copies is examples/fair-use.yaml, and each obstacle is explained there."""
+    text = (ROOT / "docs" / "policies.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert yaml.safe_load(shown) == yaml.safe_load((ROOT / "examples" / "fair-use.yaml").read_text())
+    told = text.partition("## Why was this client slowed")[2]
+    rows = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", told, re.MULTILINE))))
+    assert {each.value for each in Obstacle} == rows

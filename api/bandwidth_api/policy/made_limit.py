@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 from typing import Any
 
 from bandwidth_api import addresses, names, units
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy, Watch
 from bandwidth_api.plan import Mode, Prefix
+from bandwidth_api.policy import made_name
 from bandwidth_api.policy.decision import Decision
 
 REASON_MAX = 256
-_HASH_DIGITS = 10
 Json = dict[str, Any]
 
 
 def name(policy: str, client: Prefix) -> str:
     """Return the name of the one limit that a policy may have for a client: POLICY-HASH, at most 51 characters."""
-    return f"{policy}-{hashlib.sha256(addresses.write_cidr(client).encode()).hexdigest()[:_HASH_DIGITS]}"
+    return made_name.write(policy, client)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Finds the client that takes too much, slows it down instead of blocking it, and 
   kubectl cbl top                            who gets how much now, all nodes together
   kubectl cbl slow 203.0.113.7 --rate 5Mbit --for 1h --reason "mailbox loop, ticket 4711"
   kubectl cbl who  203.0.113.7               which limits hold it, and is it held?
+  kubectl cbl why  203.0.113.7               which policy slowed it, by which figures, or what stands in the way
   kubectl cbl list                           all limits
   kubectl cbl lift 203.0.113.7               let it go again
   kubectl cbl status                         what is wrong with nodes and limits, and what to do
@@ -78,6 +79,23 @@ exit codes:
   1   it cannot be said; the message says why
   64  wrong call"""
 
+WHY = """\
+Says which policy slowed a client down, by which figures, and when it lets it go; or what stands in the way of a limit:
+it is exempt, a person's limit names it, a person pardoned it, and so on. Without an address: all policies, and what
+they decided last. Policies decide; this reads what they wrote into their status."""
+
+WHY_EPILOG = """\
+examples:
+  kubectl cbl why                                   all policies, and their last decisions
+  kubectl cbl why 203.0.113.7
+  kubectl cbl why fair-use-b215e08f71               the name of a limit
+  kubectl cbl why 203.0.113.7 -o json | jq -r '.policies[].obstacle'
+
+exit codes:
+  0   printed, also where no policy has to do with it
+  1   it cannot be said; the message says why
+  64  wrong call"""
+
 LIST = """\
 Lists the limits of the cluster, with what they slow down to, whether they are in force, and when they end."""
 
@@ -92,7 +110,10 @@ examples:
 
 LIFT = """\
 Lets clients go again: deletes the limits of these names, or those that name these addresses. Where several name one, or
-the limit has other clients too, it says which there are, and wants a name. All are found before any is deleted."""
+the limit has other clients too, it says which there are, and wants a name. All are found before any is deleted.
+
+To lift a limit that a policy made is a pardon: the policy leaves the client alone for its spec.then.memorySeconds, and
+at least as long as the limit would have lasted."""
 
 LIFT_EPILOG = """\
 examples:

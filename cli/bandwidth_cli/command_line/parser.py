@@ -17,6 +17,7 @@ VERBS = {
     "top": "which clients get how much now",
     "slow": "slow a client down",
     "who": "which limits hold a client, and is it held?",
+    "why": "which policy slowed it, or what stands in the way",
     "list": "list the limits",
     "lift": "let a client go again",
     "status": "what is wrong, and what to do",
@@ -27,7 +28,8 @@ VERBS = {
 _MEANT = {
     "add": "slow", "create": "slow", "apply": "slow", "limit": "slow", "throttle": "slow",
     "rm": "lift", "remove": "lift", "delete": "lift", "unslow": "lift", "free": "lift",
-    "ls": "list", "get": "list", "describe": "who", "why": "who", "show": "who", "check": "status", "watch": "top",
+    "ls": "list", "get": "list", "describe": "who", "show": "who", "policy": "why", "policies": "why", "cbp": "why",
+    "check": "status", "watch": "top",
 }  # fmt: skip
 
 
@@ -190,6 +192,16 @@ def _who(verb: argparse.ArgumentParser) -> None:
     _output(verb, "text", "json", "yaml")
 
 
+def _why(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "what",
+        nargs="?",
+        metavar="ADDRESS|LIMIT",
+        help="a client's address, or the name of a limit; none: all policies",
+    )
+    _output(verb, "text", "json", "yaml")
+
+
 def _list(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "-l", "--selector", default="", metavar="LABELS", help="only limits with these labels, e.g. team=mail"
@@ -251,6 +263,7 @@ _VERBS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] = 
     "top": (_top, help_texts.TOP, help_texts.TOP_EPILOG),
     "slow": (_slow, help_texts.SLOW, help_texts.SLOW_EPILOG),
     "who": (_who, help_texts.WHO, help_texts.WHO_EPILOG),
+    "why": (_why, help_texts.WHY, help_texts.WHY_EPILOG),
     "list": (_list, help_texts.LIST, help_texts.LIST_EPILOG),
     "lift": (_lift, help_texts.LIFT, help_texts.LIFT_EPILOG),
     "status": (_status, help_texts.STATUS, help_texts.STATUS_EPILOG),

@@ -56,6 +56,7 @@ _SERVICES = {
 
 Reader = Callable[[str], Any]
 
+_LIMIT_KINDS = ("clientbandwidthlimit.clientbandwidth.io", "clientbandwidthlimits", "clientbandwidthlimit", "cbl")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _PORT = re.compile(r"(?i)(?:(tcp|udp):)?([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
 
@@ -104,6 +105,12 @@ def name(text: str) -> str:
             " with a letter or digit"
         )
     return text
+
+
+def bare(text: str) -> str:
+    """Return the name of a limit in what `-o name` prints; anything else as it is."""
+    kind, slash, name = text.partition("/")
+    return name if slash and kind in _LIMIT_KINDS else text
 
 
 def ports(text: str) -> tuple[PortRange, ...]:

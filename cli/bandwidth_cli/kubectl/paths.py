@@ -7,6 +7,7 @@ API_VERSION = f"{GROUP}/v1alpha1"
 _GROUP = f"/apis/{API_VERSION}"
 
 LIMITS = f"{_GROUP}/clientbandwidthlimits"
+POLICIES = f"{_GROUP}/clientbandwidthpolicies"
 STATES = f"{_GROUP}/nodebandwidthstates"
 QUERIES = f"{_GROUP}/clienttrafficqueries"
 TRAFFIC = f"{_GROUP}/nodeclienttraffics"

@@ -10,6 +10,7 @@ from bandwidth_api.crds import node_state
 from bandwidth_api.crds.node_state import NodeState, UnreadableState
 from bandwidth_cli.objects.limits import Limit
 from bandwidth_cli.objects.nodes import Node
+from bandwidth_cli.objects.policies import DISABLED, Policy
 from bandwidth_cli.text import ages
 
 State = NodeState | UnreadableState
@@ -166,6 +167,18 @@ def _limits(limits: Sequence[Limit], now: float) -> Iterable[Trouble]:
         first = next((node for node in found[0].failing), None)
         where = f" ({first.name}: {first.message})" if first is not None and first.message not in message else ""
         yield Trouble(f"{reason}: {names}: {message}{where}", _DO.get(reason, "kubectl cbl list --not-ready -o wide"))
+
+
+def of_policies(policies: Iterable[Policy]) -> list[Trouble]:
+    """Return which policies do not do what they say, and those that would do more than they may."""
+    found = []
+    for policy in policies:
+        status, reason, message = policy.ready
+        told = [f"{reason}: {message}"] if status == "False" and policy.mode != DISABLED else []
+        # What keeps a policy from being Ready is a condition of its own too.
+        told += [each for each in policy.warnings if each not in told]
+        found += [Trouble(f"policy {policy.name}: {each}", "kubectl cbl why; docs/policies.md") for each in told]
+    return found
 
 
 # What to do that the message of a condition does not say itself.

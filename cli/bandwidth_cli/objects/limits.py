@@ -76,7 +76,11 @@ class Limit:
 
     def in_force(self, now: float) -> bool:
         """Return whether it should slow somebody down now, or count."""
-        return self.mode is not Mode.DISABLED and (self.expires_at is None or self.expires_at > now)
+        return self.mode is not Mode.DISABLED and not self.is_over(now)
+
+    def is_over(self, now: float) -> bool:
+        """Return whether its end has come."""
+        return self.expires_at is not None and self.expires_at <= now
 
     def entry(self) -> PlanEntry:
         """Return the limit in the units of the plan."""

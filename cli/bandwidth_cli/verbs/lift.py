@@ -12,10 +12,11 @@ from bandwidth_cli import cluster, outcome
 from bandwidth_cli.command_line import values
 from bandwidth_cli.kubectl import paths
 from bandwidth_cli.kubectl.program import Kubectl
-from bandwidth_cli.objects import limits
+from bandwidth_cli.objects import limits, policies
 from bandwidth_cli.objects.limits import Limit
+from bandwidth_cli.objects.policies import Policy
 from bandwidth_cli.outcome import FailedError, WrongCallError
-from bandwidth_cli.text import page
+from bandwidth_cli.text import ages, page
 from bandwidth_cli.verbs import list_limits
 
 SHOWN = 20  # limits that are shown before they are lifted
@@ -26,6 +27,8 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
     chosen, warnings = _all_chosen(options, kubectl)
     for warning in [*warnings, *(each for limit in chosen for each in _kept(limit))]:
         page.note(f"warning: {warning}")
+    for note in pardons(chosen, _policies(chosen, kubectl), time.time()):
+        page.note(note)
     if not options.yes and not options.dry_run and not _agreed(chosen):
         page.note("nothing was lifted")
         return outcome.FAILED
@@ -52,6 +55,34 @@ def _lift(kubectl: Kubectl, limit: Limit, options: argparse.Namespace) -> None:
         page.show([f'{limits.FULL_NAME} "{limit.name}" deleted{" (dry run)" if options.dry_run else ""}'])
 
 
+def pardons(chosen: Sequence[Limit], known: Sequence[Policy], now: float) -> list[str]:
+    """Return for each limit that a policy made for how long its client is left alone when it is lifted."""
+    by_name = {policy.name: policy for policy in known}
+    told = []
+    for limit in chosen:
+        maker = policies.maker(limit)
+        if not maker or limit.is_over(now):
+            continue
+        policy = by_name.get(maker)
+        least = "" if policy is not None else "probably "
+        seconds = policies.pardon_seconds(limit, policy, now)
+        told.append(
+            f"{limit.name} was made by the policy {maker}; lifting it is a pardon: it leaves"
+            f" {limits.show_clients(limit.clients)} alone for {least}{ages.short(seconds)}; for good see spec.safety"
+        )
+    return told if len(told) <= SHOWN else [*told[:SHOWN], f"… {len(told) - SHOWN} more are pardons"]
+
+
+def _policies(chosen: Sequence[Limit], kubectl: Kubectl) -> list[Policy]:
+    """Return the policies where one has made a limit of these; none where they may not be read."""
+    if not any(map(policies.maker, chosen)):
+        return []
+    try:
+        return cluster.all_policies(kubectl)
+    except FailedError:
+        return []
+
+
 def _agreed(chosen: Sequence[Limit]) -> bool:
     """Ask. Raises FailedError where nobody can be asked."""
     if not page.interactive():
@@ -75,7 +106,7 @@ def _all_chosen(options: argparse.Namespace, kubectl: Kubectl) -> tuple[list[Lim
         if not found:
             raise FailedError(f"no limit has the labels {options.selector}; kubectl cbl list shows all of them")
         return found, []
-    one_by_one = [_chosen(kubectl, _bare(what)) for what in dict.fromkeys(options.what)]
+    one_by_one = [_chosen(kubectl, values.bare(what)) for what in dict.fromkeys(options.what)]
     by_name = {limit.name: limit for limit, _ in one_by_one}
     return list(by_name.values()), [warning for _, more in one_by_one for warning in more]
 
@@ -137,12 +168,6 @@ def _by_name(kubectl: Kubectl, name: str) -> Limit:
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {near[0]}?" if near else "kubectl cbl list shows all of them"
     raise FailedError(f"there is no limit {name}; {hint}")
-
-
-def _bare(what: str) -> str:
-    """Return the name in what `-o name` prints."""
-    kind, slash, name = what.partition("/")
-    return name if slash and kind in (limits.FULL_NAME, limits.RESOURCE, "cbl", "clientbandwidthlimit") else what
 
 
 def _kept(limit: Limit) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bandwidth_cli import cluster, outcome
 from bandwidth_cli.kubectl.program import Kubectl
-from bandwidth_cli.objects import limits
+from bandwidth_cli.objects import limits, policies
 from bandwidth_cli.objects.limits import Limit
 from bandwidth_cli.text import ages, page, tables
 
@@ -70,10 +70,11 @@ def cells(limit: Limit, now: float, *, wide: bool = False) -> tuple[str, ...]:
         expires(limit, now),
         ages.short(now - limit.created_at) if limit.created_at else "",
     )
-    author = limit.annotations.get(limits.AUTHOR, "")
-    return (
-        (*row, limit.ready.reason, str(limit.priority), author or limits.keeper(limit), limit.reason) if wide else row
-    )
+    if not wide:
+        return row
+    maker = policies.maker(limit)
+    author = f"policy {maker}" if maker else limit.annotations.get(limits.AUTHOR, "") or limits.keeper(limit)
+    return (*row, limit.ready.reason, str(limit.priority), author, limit.reason)
 
 
 def expires(limit: Limit, now: float) -> str:

@@ -12,7 +12,7 @@ from bandwidth_cli.command_line import values
 from bandwidth_cli.kubectl import paths
 from bandwidth_cli.kubectl.failures import Kind, KubectlError
 from bandwidth_cli.kubectl.program import Json, Kubectl
-from bandwidth_cli.objects import limits, manifest
+from bandwidth_cli.objects import limits, manifest, policies
 from bandwidth_cli.objects.limits import Limit
 from bandwidth_cli.objects.manifest import Wanted
 from bandwidth_cli.outcome import FailedError
@@ -122,10 +122,18 @@ def _meets(wanted: Wanted, existing: list[Limit], now: float) -> tuple[list[str]
     """Return in words what the limit does, and what speaks against it."""
     from bandwidth_cli.objects import overlaps
 
-    found = overlaps.outcome(manifest.entry(wanted, now), existing, now)
+    lifted = _lifted(wanted, existing, now)
+    others = [limit for limit in existing if limit not in lifted]
+    found = overlaps.outcome(manifest.entry(wanted, now), others, now)
     effects = [f"it wins over {_shown(each)} where both hold an address" for each in found.wins_over[:5]]
     if len(found.wins_over) > 5:
         effects.append(f"and over {len(found.wins_over) - 5} other limits")
+    effects += [
+        f"the policy {policies.maker(each)} lifts {_shown(each)}: whomever a person's limit names it leaves alone"
+        for each in lifted[:5]
+    ]
+    if len(lifted) > 5:
+        effects.append(f"and policies lift {len(lifted) - 5} other limits")
     warnings = []
     for each in found.loses_to[:5]:
         least = min(values.PRIORITY_MAX, each.priority + 1)
@@ -135,6 +143,12 @@ def _meets(wanted: Wanted, existing: list[Limit], now: float) -> tuple[list[str]
     if found.left_out:
         warnings.append(found.left_out)
     return effects, warnings
+
+
+def _lifted(wanted: Wanted, existing: list[Limit], now: float) -> list[Limit]:
+    """Return the limits of policies that end by this one: they let go of whomever a person's limit names."""
+    made = [limit for limit in existing if limit.in_force(now) and policies.maker(limit)]
+    return [limit for limit in made if any(policies.meets(limit.clients[0], client) for client in wanted.clients)]
 
 
 def _shown(limit: Limit) -> str:

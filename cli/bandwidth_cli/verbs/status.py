@@ -14,6 +14,7 @@ from bandwidth_cli.kubectl.program import Json, Kubectl
 from bandwidth_cli.objects import health
 from bandwidth_cli.objects.health import Lease, State, Trouble
 from bandwidth_cli.objects.limits import Limit
+from bandwidth_cli.outcome import FailedError
 from bandwidth_cli.text import ages, page, tables
 from bandwidth_runtime import printable
 
@@ -30,13 +31,15 @@ def run(options: argparse.Namespace, kubectl: Kubectl) -> int:
     asked_states = cluster.Pending(lambda: cluster.states(kubectl))
     asked_nodes = cluster.Pending(lambda: cluster.all_nodes(kubectl))
     asked_leases = cluster.Pending(lambda: kubectl.listed(paths.LEASES, f"fieldSelector=metadata.name%3D{LEASE}"))
+    asked_policies = cluster.Pending(lambda: cluster.all_policies(kubectl))
     states = asked_states.result()
     now = time.time()
     unseen: list[str] = []
     nodes = _seen(asked_nodes, "nodes", unseen)
     found = _seen(asked_leases, "leases, which tell whether an operator acts", unseen)
     leases = None if found is None else [lease(item) for item in found]
-    troubles = health.troubles(limits, states, nodes, leases, now)
+    known = _seen(asked_policies, "policies", unseen)
+    troubles = [*health.troubles(limits, states, nodes, leases, now), *health.of_policies(known or ())]
     if options.output in ("json", "yaml"):
         page.show_object(as_json(limits, states, leases, troubles, unseen, now), options.output)
     else:
@@ -136,7 +139,7 @@ def lease(item: Json) -> Lease:
 def _seen(asked: cluster.Pending[list[cluster.T]], what: str, unseen: list[str]) -> list[cluster.T] | None:
     try:
         return asked.result()
-    except KubectlError:
+    except (KubectlError, FailedError):
         unseen.append(what)
         return None
 

@@ -15,7 +15,7 @@ from bandwidth_api.plan import ClassKey, Mode, Prefix
 from bandwidth_cli import cluster, outcome
 from bandwidth_cli.kubectl.failures import KubectlError
 from bandwidth_cli.kubectl.program import Json, Kubectl
-from bandwidth_cli.objects import health, limits, nodes, overlaps, rates
+from bandwidth_cli.objects import health, limits, nodes, overlaps, policies, rates
 from bandwidth_cli.objects.health import State
 from bandwidth_cli.objects.limits import Limit
 from bandwidth_cli.objects.nodes import Holding, Node
@@ -158,7 +158,9 @@ def sentence(found: Found, now: float) -> str:
     winners = dict.fromkeys(won.key.limit for each in found.on_nodes for won in each.won)
     names = [limit.name for limit in live if limit.name in winners] or [limit.name for limit in live]
     chosen = [limit for limit in live if limit.name in names]
-    by = ", ".join(f"{_rate(limit)} by {limit.name}" for limit in chosen[:3]) + (" …" if len(chosen) > 3 else "")
+    by = ", ".join(f"{_rate(limit)} by {limit.name}{_maker(limit)}" for limit in chosen[:3]) + (
+        " …" if len(chosen) > 3 else ""
+    )
     enforced = [limit for limit in chosen if limit.mode is Mode.ENFORCE]
     verb = "is slowed to" if enforced else "is counted, and not slowed, at"
     if not winners:
@@ -194,6 +196,12 @@ def _rate(limit: Limit) -> str:
     return limit.rate
 
 
+def _maker(limit: Limit) -> str:
+    """Return in words which policy made it; "" for a limit that a person wrote."""
+    maker = policies.maker(limit)
+    return f" (made by the policy {maker}; kubectl cbl why {limit.name})" if maker else ""
+
+
 def as_json(found: Found, now: float) -> Json:
     """Return the page for programs."""
     return {
@@ -214,6 +222,7 @@ def as_json(found: Found, now: float) -> Json:
                 "reason": limit.ready.reason,
                 "message": limit.ready.message,
                 "why": limit.reason,
+                "policy": policies.maker(limit) or None,
             }
             for limit in found.limits
         ],

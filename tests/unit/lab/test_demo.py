@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from rich.text import Text
 
-from bandwidth_demo import culprit, picture, recording, screen_picture
+from bandwidth_api.crds import policy
+from bandwidth_api.plan import Mode
+from bandwidth_demo import culprit, picture, recording, screen_picture, unattended
+from bandwidth_demo.agent import Agent
 from bandwidth_demo.recording import Event, Recording
 from bandwidth_lab import crowd
 from bandwidth_lab.meter import Sample, wire_bytes
+from bandwidth_lab.namespaces import Namespace
 
 MEGABIT = 1_000_000
 
@@ -116,3 +123,34 @@ def test_a_crowd_has_an_address_for_each_client() -> None:
     """IPv4 addresses stand side by side, IPv6 ones each in a /64 of its own."""
     assert crowd.addresses("198.51.100.0/24", 3) == ["198.51.100.1", "198.51.100.2", "198.51.100.3"]
     assert crowd.addresses("2001:db8:100::/48", 2, step=1 << 64) == ["2001:db8:100::1", "2001:db8:100:1::1"]
+
+
+def test_each_decision_is_told_once_and_whole(tmp_path: pathlib.Path) -> None:
+    """Of the agent's log, which may end in the middle of a line; what is no decision is passed over."""
+    agent = Agent(Namespace("nowhere"), tmp_path)
+    log = tmp_path / "agent.log"
+    first, second = (json.dumps({"message": "decided", "client": client}) for client in ("203.0.113.10", "2001:db8::1"))
+    log.write_text(f"{json.dumps({'message': 'started'})}\n{first}\n{second[:20]}")
+    assert [each["client"] for each in agent.decided()] == ["203.0.113.10"]
+    log.write_text(f"{json.dumps({'message': 'started'})}\n{first}\n{second}\n")
+    assert [each["client"] for each in agent.decided()] == ["2001:db8::1"]
+    assert agent.decided() == []
+
+
+def test_the_policy_of_the_demonstration_slows_down_to_what_is_measured() -> None:
+    """It is a policy, which acts, with the two steps that the scenes expect."""
+    parsed = policy.parse(yaml.safe_load(unattended.POLICY))
+    assert isinstance(parsed, policy.Policy), parsed
+    assert parsed.spec.then.mode is Mode.ENFORCE
+    rates = (unattended.FIRST_RATE, unattended.SECOND_RATE)
+    assert [step.rate for step in parsed.spec.then.steps] == [rate.bits_per_second for rate in rates]
+
+
+def test_labels_that_are_near_each_other_do_not_overlap() -> None:
+    """Marks of decisions may be a second apart: the label that has no room stands a line higher."""
+    recorded = Recording(
+        0.0, 60.0, [Event(at, "", None, label) for at, label in ((50, "lifted"), (50, ""), (51, "back"))]
+    )
+    texts = ElementTree.fromstring(picture.draw(recorded)).iter("{http://www.w3.org/2000/svg}text")
+    heights = {each.text: int(each.get("y", "")) for each in texts if each.text in ("lifted", "back")}
+    assert heights["back"] == heights["lifted"] - picture.LINE
