@@ -23,6 +23,7 @@ ORDER = (
     "test_paths",
     "test_plugin",
     "test_life",
+    "test_policy",
     "test_faults",
     "test_monitoring",
     "test_datapath",

@@ -30,6 +30,7 @@ VALUES = (
     "dashboard.enabled=true",
     "agent.metrics.topClients=3",
     "agent.uplinkCapacity={*=1Gbit}",
+    "policies.enabled=true",
 )
 FOREIGN_CRDS = release.ROOT / "tests/cluster/chart/foreign-crds.yaml"
 PORT = 9090
