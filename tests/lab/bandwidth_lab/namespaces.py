@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
+from bandwidth_lab import bpffs
+
 T = TypeVar("T")
 
 NETNS = pathlib.Path("/run/netns")
@@ -40,6 +42,13 @@ class Namespace:
 
     def __repr__(self) -> str:
         return f"Namespace({self.name!r})"
+
+    def number(self) -> int:
+        """The number that the kernel gives it: that of its file; 0 where it is gone already."""
+        try:
+            return (NETNS / self.name).stat().st_ino
+        except FileNotFoundError:
+            return 0
 
     def run(
         self,
@@ -169,6 +178,7 @@ class Lab:
         self.prefix = f"{prefix}{os.getpid()}-{next(_numbers)}-"
         self.namespaces: list[Namespace] = []
         remove_stale(prefix)
+        bpffs.remove_stale()
 
     def __enter__(self) -> Self:
         return self
@@ -208,6 +218,7 @@ class Lab:
         """End what runs in one namespace of this lab and remove it; its name is free again."""
         self.namespaces.remove(namespace)
         namespace.stop_processes()
+        bpffs.forget(namespace.number())
         remove(namespace.name)
 
     def close(self) -> None:
@@ -216,6 +227,7 @@ class Lab:
             while self.namespaces:
                 namespace = self.namespaces.pop()
                 namespace.stop_processes()
+                bpffs.forget(namespace.number())
                 remove(namespace.name)
 
 
