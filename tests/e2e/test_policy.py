@@ -78,7 +78,7 @@ def test_a_greedy_client_is_slowed_in_steps_and_let_go(deciding: World, clients:
         (limit,) = made(deciding)
         assert limit["spec"]["clients"] == [greedy.address(4)]
         assert limit["metadata"]["ownerReferences"][0]["name"] == "fair"
-        assert "12Mbit" in limit["spec"]["reason"]
+        assert "more than 12 Mbit over 10 s" in limit["spec"]["reason"]
         second = stream.await_rate(4, lambda rate: slowed(rate, SECOND), seconds=STEP_SECONDS + REPORT_SECONDS)
         assert fastest(stream, 4, first, second) <= NEVER_ABOVE * LIMIT  # no gap between the steps
         assert [each["metadata"]["uid"] for each in made(deciding)] == [limit["metadata"]["uid"]]
