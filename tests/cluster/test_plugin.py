@@ -229,7 +229,7 @@ def test_status_says_what_is_wrong_and_what_to_do(world: World, plugin: Plugin) 
     world.wait_ready("a")
     done = plugin.run("status")
     assert done.code == 0, done
-    assert done.out[0].startswith("1 limits, 1 in force; 1 nodes, 1 as planned; operator operator")
+    assert done.out[0].startswith(f"1 limits, 1 in force; 1 nodes, 1 as planned; operator {world.holder()}")
     assert done.out[-1] == "All is well."
     agent.fail("a", "KernelRefused", "no memory")
     world.wait_ready("a", reason="KernelRefused")
