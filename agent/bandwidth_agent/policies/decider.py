@@ -19,7 +19,7 @@ from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import PlanEntry, Prefix
-from bandwidth_api.policy import made_limit, reports, rounds, status
+from bandwidth_api.policy import made_limit, memory, reports, rounds, status
 from bandwidth_api.policy.decision import Decision, What, Write
 from bandwidth_api.policy.made_limit import Made
 from bandwidth_api.policy.reports import Now, Report, Sampling
@@ -123,7 +123,7 @@ class Decider:
             self._book = Book()
             for each in self._policies.values():
                 texts = self._statuses.get(each.name, {}).get("remembered")
-                self._book = rounds.remember(self._book, each, texts if isinstance(texts, list) else (), now)
+                self._book = memory.remember(self._book, each, texts if isinstance(texts, list) else (), now)
         before = dict(self._made)
         for name in gone:
             self._made.pop(name, None)
@@ -208,7 +208,7 @@ class Decider:
             now,
             seen=seen,
             decisions=self._told.get(policy.name, ()),
-            remembered=rounds.remembered(entry, now) if entry is not None else (),
+            remembered=memory.remembered(entry, now) if entry is not None else (),
         )
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from bandwidth_api.crds import client_traffic
 from bandwidth_api.crds.client_traffic import Traffic
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode, Prefix
-from bandwidth_api.policy import node_traffic, rounds, status
+from bandwidth_api.policy import memory, node_traffic, rounds, status
 from bandwidth_api.policy.decision import Decision
 from bandwidth_api.policy.reports import Now
 from bandwidth_api.policy.surroundings import Surroundings
@@ -212,7 +212,7 @@ class Deciding:
             if seen[name].uid not in self._remembered:
                 self._remembered.add(seen[name].uid)
                 texts = seen[name].status.get("remembered")
-                self._book = rounds.remember(self._book, policy, texts if isinstance(texts, list) else (), now)
+                self._book = memory.remember(self._book, policy, texts if isinstance(texts, list) else (), now)
         self._book, made = rounds.decide(self._book, list(policies.values()), self._reports.take(), around, now)
         decided = list(made)
         self._limits.order(decided, policies)
@@ -239,7 +239,7 @@ class Deciding:
                 stated = status.found(each.parsed, counts)
                 self._series.counted(name, counts, stated)
                 entry = self._book.entries.get(name)
-                remembered = rounds.remembered(entry, now) if entry is not None else ()
+                remembered = memory.remembered(entry, now) if entry is not None else ()
                 at = self._statuses.update(each, stated, now, counts=counts, decided=own, remembered=remembered)
             else:
                 at = self._statuses.update(each, status.refused(each.parsed), now, decided=own)

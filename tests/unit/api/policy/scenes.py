@@ -13,7 +13,7 @@ from bandwidth_api.crds import policy as policies
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Prefix
-from bandwidth_api.policy import made_limit, rounds, surroundings
+from bandwidth_api.policy import made_limit, memory, rounds, surroundings
 from bandwidth_api.policy.decision import Decision, Write
 from bandwidth_api.policy.reports import Amount, Now, Report
 from bandwidth_api.policy.rounds import Book
@@ -179,10 +179,10 @@ class World:
 
     def restart(self) -> None:
         """What decides dies, and begins with what is written down."""
-        texts = {name: rounds.remembered(entry, self.now) for name, entry in self.book.entries.items()}
+        texts = {name: memory.remembered(entry, self.now) for name, entry in self.book.entries.items()}
         self.book = Book()
         for each in self.policies:
-            self.book = rounds.remember(self.book, each, texts.get(each.name, ()), self.now)
+            self.book = memory.remember(self.book, each, texts.get(each.name, ()), self.now)
 
     def whats(self) -> list[str]:
         return [decision.what.value for _, decision in self.decisions]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bandwidth_api.policy import rounds
+from bandwidth_api.policy import memory, rounds
 from bandwidth_api.policy.decision import What
 from unit.api.policy import scenes
 from unit.api.policy.scenes import Demand, World
@@ -124,9 +124,9 @@ def test_a_flow_that_is_slow_under_its_limit_presses_if_its_class_says_so(counte
 
 def test_memory_leads_to_the_next_step() -> None:
     """Who comes back within the memory begins at the next step, and after it at the first."""
-    for memory, step in ((86400, 2), (500, 1)):
+    for seconds, step in ((86400, 2), (500, 1)):
         world = World(
-            [scenes.policy(then__memorySeconds=memory)],
+            [scenes.policy(then__memorySeconds=seconds)],
             {GREEDY: lambda second: 47 if second < 200 or second > 1500 else 0},
         )
         world.run(1700)
@@ -261,8 +261,8 @@ def test_a_list_that_is_not_of_our_form_is_passed_over() -> None:
         None,
     )
     policy = scenes.policy(then__memorySeconds=100)
-    assert not rounds.remember(rounds.Book(), policy, texts, now).entries["fair"].clients
-    far = rounds.remember(rounds.Book(), policy, ("203.0.113.7 1 Ended 99999999999999",), now)
+    assert not memory.remember(rounds.Book(), policy, texts, now).entries["fair"].clients
+    far = memory.remember(rounds.Book(), policy, ("203.0.113.7 1 Ended 99999999999999",), now)
     (state,) = far.entries["fair"].clients.values()
     assert state.remembered_until <= now.steady + 100
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bandwidth_api import addresses
 from bandwidth_api.compiler import protected_addresses
 from bandwidth_api.plan import Prefix
-from bandwidth_api.policy import machine, reports, rounds, status, surroundings
+from bandwidth_api.policy import machine, memory, reports, rounds, status, surroundings
 from bandwidth_api.policy.decision import What, Write
 from bandwidth_api.policy.reports import Amount, Now, Port, Report
 from bandwidth_api.policy.rounds import Book
@@ -615,7 +615,7 @@ def test_the_end_of_a_book_is_bounded() -> None:
     """At most two hundred are remembered over a restart, those that are remembered for longest."""
     now = Now(1000.0, scenes.EPOCH)
     texts = [f"203.0.{n // 250}.{n % 250} 1 Ended {int(scenes.EPOCH) + 100 + n}" for n in range(500)]
-    book = rounds.remember(Book(), scenes.policy(), texts, now)
-    kept = rounds.remembered(book.entries["fair"], now)
-    assert len(kept) == rounds.REMEMBERED_MAX
+    book = memory.remember(Book(), scenes.policy(), texts, now)
+    kept = memory.remembered(book.entries["fair"], now)
+    assert len(kept) == memory.REMEMBERED_MAX
     assert kept[0].endswith(str(int(scenes.EPOCH) + 599))

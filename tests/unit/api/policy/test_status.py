@@ -12,7 +12,7 @@ import yaml
 from bandwidth_api import addresses
 from bandwidth_api.conditions import Problem, Reason
 from bandwidth_api.crds import policy as policies
-from bandwidth_api.policy import rounds, status
+from bandwidth_api.policy import memory, rounds, status
 from unit import crd_schema
 from unit.api.policy import scenes
 from unit.api.policy.scenes import World
@@ -35,7 +35,7 @@ def written(world: World, before: dict[str, Any] | None = None, known: int = 0) 
         world.now,
         seen=seen,
         decisions=[decision for _, decision in world.decisions[known:]],
-        remembered=rounds.remembered(entry, world.now) if entry is not None else (),
+        remembered=memory.remembered(entry, world.now) if entry is not None else (),
     )
     assert list(crd_schema.faults(found, SCHEMA)) == []
     assert len(json.dumps(found)) < STATUS_MAX_BYTES
@@ -128,7 +128,7 @@ def test_the_largest_status_is_bounded() -> None:
         f"{addresses.write(scenes.client(f'2001:db8:1234:{n + 1:x}::/64'))} 5 Pardoned {int(now.wall) + 999}"
         for n in range(300)
     ]
-    book = rounds.remember(rounds.Book(), scenes.policy(), texts, now)
+    book = memory.remember(rounds.Book(), scenes.policy(), texts, now)
     world = World([scenes.policy()], {}, book=book)
     found = written(world)
-    assert len(found["remembered"]) == rounds.REMEMBERED_MAX
+    assert len(found["remembered"]) == memory.REMEMBERED_MAX

@@ -8,7 +8,7 @@ import pytest
 
 from bandwidth_api import addresses, names
 from bandwidth_api.plan import Mode
-from bandwidth_api.policy import rounds
+from bandwidth_api.policy import memory
 from bandwidth_cli.objects import health, limits, policies
 from bandwidth_cli.objects.manifest import Wanted
 from bandwidth_cli.outcome import FailedError
@@ -74,7 +74,7 @@ def test_a_limit_is_a_policys_as_the_operator_knows_it(limit: limits.Limit, make
         (policy(), [samples.limit("off", [CLIENT], mode="Disabled")], "PersonsLimit", "off, which a person wrote"),
         (policy("other"), [made()], "OtherPolicy", "the policy fair-use limits it"),
         (
-            policy(status={"remembered": [f"{CLIENT} 1 {rounds.PARDONED} {round(samples.NOW) + 7200}"]}),
+            policy(status={"remembered": [f"{CLIENT} 1 {memory.PARDONED} {round(samples.NOW) + 7200}"]}),
             [],
             "Pardoned",
             "left alone for another 120m",
@@ -92,7 +92,7 @@ def test_what_stands_in_the_way_is_told(item: Json, touching: list[limits.Limit]
 def test_what_is_over_stands_in_nobodys_way() -> None:
     """A person's limit that has ended, and a pardon that has."""
     ended = samples.limit("was", [CLIENT], expiresAt="2030-01-01T00:05:00Z")
-    pardoned = [f"{CLIENT} 1 {rounds.PARDONED} {round(samples.NOW) - 1}"]
+    pardoned = [f"{CLIENT} 1 {memory.PARDONED} {round(samples.NOW) - 1}"]
     assert stands(policy(status={"remembered": pardoned}), ended).state == "Watched"
 
 
@@ -108,7 +108,7 @@ def test_who_is_not_watched_and_what_is_switched_off_is_no_obstacle() -> None:
 def test_the_step_that_would_follow_is_told() -> None:
     """Of a client that is remembered, and never beyond the last one."""
     for step in (1, 2):
-        found = stands(policy(status={"remembered": [f"{CLIENT} {step} {rounds.ENDED} {round(samples.NOW) + 7200}"]}))
+        found = stands(policy(status={"remembered": [f"{CLIENT} {step} {memory.ENDED} {round(samples.NOW) + 7200}"]}))
         assert found.state == "Watched"
         assert "is step 2, 5Mbit" in found.text
 
