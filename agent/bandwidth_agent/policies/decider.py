@@ -18,9 +18,10 @@ from bandwidth_api.compiler.protected_addresses import Index
 from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy
-from bandwidth_api.plan import PlanEntry, Prefix
-from bandwidth_api.policy import made_limit, memory, reports, rounds, status
+from bandwidth_api.plan import Mode, PlanEntry, Prefix
+from bandwidth_api.policy import limitable, made_limit, memory, reports, rounds, status
 from bandwidth_api.policy.decision import Decision, What, Write
+from bandwidth_api.policy.limitable import Limitable
 from bandwidth_api.policy.made_limit import Made
 from bandwidth_api.policy.reports import Now, Report, Sampling
 from bandwidth_api.policy.rounds import Book
@@ -41,7 +42,7 @@ class Traffic(Protocol):
 
     def want(self, wanted: bool) -> None: ...
 
-    def take(self, sampling: Sampling, named: Collection[Prefix]) -> tuple[Report, ...]: ...
+    def take(self, sampling: Sampling, named: Collection[Prefix], limitable: Limitable) -> tuple[Report, ...]: ...
 
     def close(self) -> None: ...
 
@@ -128,8 +129,10 @@ class Decider:
         for name in gone:
             self._made.pop(name, None)
             self._kept.delete(name)
-        told = self._traffic.take(sampling, rounds.limited(self._book)) if sampling is not None else ()
         around = self._surroundings(persons, broken, now)
+        told: tuple[Report, ...] = ()
+        if sampling is not None:
+            told = self._traffic.take(sampling, rounds.limited(self._book), self._limitable(around))
         self._book, decided = rounds.decide(self._book, tuple(self._policies.values()), told, around, now)
         for one in decided:
             self._do(one, now)
@@ -161,6 +164,11 @@ class Decider:
                 made[name] = found
         index = protected_addresses.index(frozenset(theirs))
         return Surroundings(made, theirs, index, self._protected(), self._nodes)
+
+    def _limitable(self, around: Surroundings) -> Limitable:
+        specs = [each.spec for each in self._policies.values() if each.spec.then.mode is not Mode.DISABLED]
+        indexes = around.persons_index, around.protected
+        return limitable.among(limitable.watched(specs), limitable.exempt(specs), lambda: indexes)
 
     def _do(self, decision: Decision, now: Now) -> None:
         words = status.decision_json(decision)

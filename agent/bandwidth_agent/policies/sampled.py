@@ -13,6 +13,7 @@ from bandwidth_agent.sight.watch.classes import Moved
 from bandwidth_agent.sight.watch.groups import Groups
 from bandwidth_agent.sight.watch.look import Lease, Look
 from bandwidth_api.plan import Prefix
+from bandwidth_api.policy.limitable import Limitable
 from bandwidth_api.policy.reports import CANDIDATES_MAX, Amount, Port, Report, Sampling
 
 _LEAST_FLOOR = 1.0  # bit/s: who gets nothing is no candidate
@@ -50,8 +51,13 @@ class Sampled:
         else:
             self.close()
 
-    def take(self, sampling: Sampling, named: Collection[Prefix]) -> tuple[Report, ...]:
-        """Return what came since the last call as one report, or none; `named` clients are in it with 0 bytes too."""
+    def take(
+        self, sampling: Sampling, named: Collection[Prefix], limitable: Limitable = lambda client: True
+    ) -> tuple[Report, ...]:
+        """Return what came since the last call as one report, or none; `named` clients are in it with 0 bytes too.
+
+        `limitable`: who is in it first, where there are more than a report names.
+        """
         limited = frozenset(named)
         asked = {4: sampling.ipv4, 6: sampling.ipv6}
         if (self._groups.named, self._groups.lengths, self._ports) != (limited, asked, sampling.ports):
@@ -67,7 +73,7 @@ class Sampled:
             over = None if of_class is None else of_class.over_limits
             amounts.append(Amount(client, number_bytes, _ports(sampled), over))
         floor = max(_LEAST_FLOOR, sampling.floor_bits_per_second)
-        for client, found in taken.candidates(floor, limited, CANDIDATES_MAX):
+        for client, found in taken.candidates(floor, limited, CANDIDATES_MAX, limitable):
             amounts.append(Amount(client, found.bytes, _ports(found)))
         return (
             Report(self._node, self._monotonic(), taken.seconds, tuple(amounts), taken.sent_bytes, self._capacity()),

@@ -8,18 +8,20 @@ else                              each interval
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from bandwidth_agent.sight.watch import classes, sums
 from bandwidth_agent.sight.watch.classes import Moved
 from bandwidth_agent.sight.watch.sums import Taken
 from bandwidth_api.compiler import selector
+from bandwidth_api.compiler.protected_addresses import Index
 from bandwidth_api.crds import watched
 from bandwidth_api.crds.client_rows import Port
 from bandwidth_api.crds.watched import Client
 from bandwidth_api.crds.watching import Watch, Watching
 from bandwidth_api.plan import Prefix
+from bandwidth_api.policy import limitable
 
 CALM = 1 / 8  # a rate that has changed by no more than that is about the same
 CALM_INTERVALS = 3
@@ -59,6 +61,8 @@ def watch_of(asked: Watching, labels: Mapping[str, str]) -> Watch | None:
         max(each.ipv4 for each in selecting),
         max(each.ipv6 for each in selecting),
         any(each.ports for each in selecting),
+        clients=limitable.together(each.clients for each in selecting),
+        exempt=limitable.common(tuple(each.exempt for each in selecting)),
     )
 
 
@@ -77,8 +81,13 @@ def rows(
     served: Collection[Prefix],
     moved: Mapping[Prefix, Moved],
     no_clients: Collection[Prefix] = (),
+    untouchable: Callable[[], Iterable[Index]] = tuple,
 ) -> Rows:
-    """Return who is named. `served`: limited clients, named in any case; `no_clients`: never named otherwise."""
+    """Return who is named.
+
+    `served`: limited clients, named in any case; `no_clients`: never named otherwise; `untouchable`: what no policy may
+    limit, named where there is room.
+    """
     limited = []
     for client in sorted(served):
         sampled, class_moved = taken.clients.get(client, sums.NOTHING), moved.get(client)
@@ -88,7 +97,8 @@ def rows(
     if floor_bits_per_second is None:
         return Rows(tuple(limited), ())
     others = frozenset((*served, *no_clients))
-    largest = taken.candidates(floor_bits_per_second, others, watched.CANDIDATES_MAX)
+    first = limitable.among(watch.clients, watch.exempt, untouchable)
+    largest = taken.candidates(floor_bits_per_second, others, watched.CANDIDATES_MAX, first)
     return Rows(tuple(limited), tuple(Client(client, of.bytes, None, _ports(of, watch)) for client, of in largest))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
@@ -25,6 +25,7 @@ from bandwidth_agent.sight.watch.groups import Groups
 from bandwidth_agent.sight.watch.look import Lease, Look
 from bandwidth_agent.sight.watch.sums import Taken
 from bandwidth_api import addresses, kinds
+from bandwidth_api.compiler.protected_addresses import Index
 from bandwidth_api.crds import client_traffic
 from bandwidth_api.crds.watched import NO_TIME, Span, Watched
 from bandwidth_api.crds.watching import Watch, Watching
@@ -53,6 +54,7 @@ class WatchReporter:
         *,
         capacity: Callable[[], int | None] = lambda: None,
         no_clients: Callable[[], Collection[Prefix]] = tuple,
+        untouchable: Callable[[], Iterable[Index]] = tuple,
         clock: Clock = SYSTEM,
         spread: Callable[[float, float], float] = random.uniform,
         start: Callable[[Callable[[], None]], object] | None = None,
@@ -60,14 +62,15 @@ class WatchReporter:
     ) -> None:
         """`lease` as `sight.Sight.lease`.
 
-        `capacity`: of all uplinks together, bits per second; `no_clients`: hosts that are none, as other nodes.
+        `capacity`: of all uplinks together, bits per second; `no_clients`: hosts that are none, as other nodes;
+        `untouchable`: what no policy may limit.
 
-        Both, and `classes`, are used by the thread alone. `start` runs a function in a thread; `wait` pauses for so
+        These, and `classes`, are used by the thread alone. `start` runs a function in a thread; `wait` pauses for so
         many seconds or until something happens.
         """
         self._object = StateObject(api, node, kinds.TRAFFIC_PATH, client_traffic.KIND)
         self._lease, self._classes = lease, classes
-        self._capacity, self._no_clients = capacity, no_clients
+        self._capacity, self._no_clients, self._untouchable = capacity, no_clients, untouchable
         self._clock, self._spread = clock, spread
         self._start = start if start is not None else _in_a_thread
         self._condition = threading.Condition()
@@ -170,7 +173,7 @@ class WatchReporter:
             return 0.0
         capacity = self._capacity()
         floor = watch_report.floor(watch, capacity)
-        rows = watch_report.rows(taken, watch, floor, told.served, told.moved, self._no_clients())
+        rows = watch_report.rows(taken, watch, floor, told.served, told.moved, self._no_clients(), self._untouchable)
         if quiet and not rows and not told.said.rates:
             told.passes()
             return 0.0

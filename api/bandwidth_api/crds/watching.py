@@ -9,14 +9,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from bandwidth_api import json_values, plan
-from bandwidth_api.plan import SelectorTerm
+from bandwidth_api import addresses, json_values, plan
+from bandwidth_api.plan import Prefix, SelectorTerm
 
 INTERVAL_LEAST_SECONDS, INTERVAL_MAX_SECONDS = 2, 3600
 SILENCE_LEAST_SECONDS, SILENCE_MAX_SECONDS = 20, 3600
 WATCHES_MAX = 16  # what else there is becomes one watch of all nodes
 TERMS_MAX = 32
 LIMITED_MAX = 500
+NETWORKS_MAX = 64
 TEXT_MAX = 43  # characters of an address or CIDR
 FLOOR_MAX = 10_000_000_000_000  # bit/s
 
@@ -34,6 +35,9 @@ class Watch:
     ipv6: int = 64
     ports: bool = False  # amounts need the ports
     node_selector: tuple[SelectorTerm, ...] = ()  # empty: every node
+    # Who is named first, where there are more than a node names.
+    clients: tuple[Prefix, ...] = ()  # empty: everybody
+    exempt: tuple[Prefix, ...] = ()  # but for these
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,6 +70,10 @@ def _write(watch: Watch) -> dict[str, Any]:
         wire["ports"] = True
     if watch.node_selector:
         wire["nodeSelector"] = plan.write_selector(watch.node_selector)
+    if watch.clients:
+        wire["clients"] = [addresses.write(each) for each in watch.clients]
+    if watch.exempt:
+        wire["exempt"] = [addresses.write(each) for each in watch.exempt]
     return wire
 
 
@@ -99,4 +107,13 @@ def _read(wire: Mapping[str, Any]) -> Watch:
         json_values.within(wire.get("ipv6", 64), 0, 128),
         wire.get("ports") is True,
         plan.read_selector(terms),
+        _networks(wire.get("clients")),
+        _networks(wire.get("exempt")),
     )
+
+
+def _networks(wire: object) -> tuple[Prefix, ...]:
+    texts = json_values.items(wire or [])
+    if len(texts) > NETWORKS_MAX:
+        raise ValueError(f"more than {NETWORKS_MAX} networks")
+    return tuple(addresses.network(json_values.text(each, least=1, most=TEXT_MAX)) for each in texts)

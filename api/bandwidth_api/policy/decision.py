@@ -78,6 +78,7 @@ class Decision(NamedTuple):
     rate_bits_per_second: int = 0
     expires_at: float = 0.0  # seconds since the epoch
     block: Block | None = None
+    first: str = ""  # why the client was limited, where this is about what came of it
 
     @property
     def write(self) -> Write | None:

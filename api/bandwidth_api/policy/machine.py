@@ -71,7 +71,7 @@ class State:
     generation: int = 0
     # while it is hot
     block: Block | None = None
-    text: str = ""  # the figures
+    text: str = ""  # the figures; of a limited client those by which it was limited
 
     def memory(self, now: Now) -> int:
         """Return the step of its last limit; 0 where nothing is remembered."""
@@ -93,13 +93,10 @@ def step(
     return _watched(policy, client, state, nodes, find, now)
 
 
-def heard(
-    policy: Policy, state: State, report: Report, node: Node, number_bytes: float, over_limits: int | None
-) -> State:
+def heard(policy: Policy, state: State, report: Report, number_bytes: float, over_limits: int | None) -> State:
     """Return the state after one more report of a node."""
     before = state.seen.get(report.node) or traffic.nothing(policy.spec)
-    capacity = node.capacity_bits_per_second
-    seen = traffic.received(before, policy.spec, report, capacity, number_bytes, over_limits)
+    seen = traffic.received(before, report, number_bytes, over_limits)
     high_at = state.high_at
     if state.phase is Phase.LIMITED and not state.low:
         percent = policy.spec.lift.when_below_percent
@@ -145,6 +142,7 @@ def _watched(
         high_at=now.steady,
         made_at=now.steady,
         generation=policy.metadata.generation,
+        text=found.text,
     )
     return limited, _decision(policy, client, limited, What.LIMITED, found.text, now)
 
@@ -290,4 +288,5 @@ def _decision(policy: Policy, client: Prefix, state: State, what: What, why: str
         rate_bits_per_second=state.rate_bits_per_second,
         expires_at=state.expires_at,
         block=state.block,
+        first=state.text if what in (What.STEPPED, What.ADJUSTED) else "",
     )

@@ -18,6 +18,7 @@ from bandwidth_api.policy import made_name
 from bandwidth_api.policy.decision import Decision
 
 REASON_MAX = 256
+_FIRST = "; at first: "
 Json = dict[str, Any]
 
 
@@ -38,6 +39,7 @@ class Made:
     created_at: float
     expires_at: float
     policy_uid: str = ""  # of the policy that owns it; "": it has no owner, as on one host
+    figures: str = ""  # by which its client was limited, as its reason says
 
     def is_of(self, policy: Policy) -> bool:
         """Whether this very policy made it, and not an earlier one of that name."""
@@ -58,7 +60,8 @@ def read(limit: Limit, now: float) -> Made | None:
         return None
     rate = limit.spec.egress.rate
     metadata = limit.metadata
-    return Made(limit.name, policy, client, metadata.policy_step, rate, created_at, expires_at, metadata.policy_uid)
+    step, uid, figures = metadata.policy_step, metadata.policy_uid, _figures(policy, limit.spec.reason or "")
+    return Made(limit.name, policy, client, step, rate, created_at, expires_at, uid, figures)
 
 
 def document(policy: Policy, decision: Decision) -> Json:
@@ -95,11 +98,22 @@ def document(policy: Policy, decision: Decision) -> Json:
 
 
 def reason(policy: Policy, decision: Decision) -> str:
-    """Return what stands in `spec.reason`: the policy's own words, its name and step, and the figures."""
-    steps = len(policy.spec.then.steps)
-    text = f"policy {policy.name}, step {decision.step} of {steps}: {decision.why}"
+    """Return what stands in `spec.reason`: the policy's own words, its name and step, and the figures.
+
+    A later step keeps the figures by which the client was limited: they are why, all else is what came of it.
+    """
+    text = f"policy {policy.name}, step {decision.step} of {len(policy.spec.then.steps)}: {decision.why}"
+    if decision.first:
+        text += _FIRST + decision.first
     words = policy.spec.then.reason
     return (f"{words}; {text}" if words else text)[:REASON_MAX]
+
+
+def _figures(policy: str, text: str) -> str:
+    """Return the figures in a reason; "" where somebody wrote another."""
+    _, found, rest = text.rpartition(f"policy {policy}, step ")
+    said = rest.partition(": ")[2] if found else ""
+    return said.partition(_FIRST)[2] or said
 
 
 def _client(client: Prefix) -> str:

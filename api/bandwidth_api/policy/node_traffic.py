@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from bandwidth_api import addresses
 from bandwidth_api.crds import asked as questions
 from bandwidth_api.crds import watched, watching
-from bandwidth_api.crds.policy import Policy, Spec
+from bandwidth_api.crds.policy import Policy, Scope, Spec
 from bandwidth_api.crds.watching import Watch, Watching
 from bandwidth_api.plan import Mode, Prefix, SelectorTerm
+from bandwidth_api.policy import limitable, status
 from bandwidth_api.policy import reports as values
-from bandwidth_api.policy import status
 from bandwidth_api.policy.reports import Amount, Report
 
 INTERVALS_OF_A_WINDOW = 60  # what a decision waits for is a sixtieth of its window
@@ -42,34 +42,41 @@ def asked(policies: Iterable[Policy], limited: Iterable[Prefix], nodes: int) -> 
     return Watching(
         interval,
         max(silence, interval),
-        watches(looking),
+        watches(looking, nodes),
         tuple(addresses.write(client) for client in sorted(limited)[: watching.LIMITED_MAX]),
     )
 
 
-def watches(policies: Iterable[Policy]) -> tuple[Watch, ...]:
-    """Return what these policies look for, those of the same nodes together; none of a policy that is switched off."""
+def watches(policies: Iterable[Policy], nodes: int) -> tuple[Watch, ...]:
+    """Return what these policies look for, those of the same nodes together; none of a policy that is switched off.
+
+    `nodes`: how many there are.
+    """
     by_nodes: dict[tuple[SelectorTerm, ...], list[Spec]] = {}
     for policy in policies:
         if policy.spec.then.mode is not Mode.DISABLED:
             by_nodes.setdefault(policy.spec.watch.node_selector, []).append(policy.spec)
     if len(by_nodes) > watching.WATCHES_MAX:
         by_nodes = {(): list(itertools.chain.from_iterable(by_nodes.values()))}
-    return tuple(_watch(selector, specs) for selector, specs in sorted(by_nodes.items()))
+    return tuple(_watch(selector, specs, nodes) for selector, specs in sorted(by_nodes.items()))
 
 
-def _watch(selector: tuple[SelectorTerm, ...], specs: Sequence[Spec]) -> Watch:
-    """Half of each threshold: a client below counts as one that gets nothing. All that is written must hold."""
+def _watch(selector: tuple[SelectorTerm, ...], specs: Sequence[Spec], nodes: int) -> Watch:
+    """Half of each threshold: a client below counts as one that gets nothing. All that is written must hold.
+
+    Where what all nodes send counts, a client may be too much that gets no more than its part from each.
+    """
     floors: list[int] = []
     shares: list[int] = []
     for spec in specs:
         when = spec.when
+        part = 2 * (max(1, nodes) if spec.watch.scope is Scope.CLUSTER else 1)
         if when.rate is not None:
-            floors.append(when.rate.above // 2)
+            floors.append(when.rate.above // part)
         elif when.share is not None:
-            shares.append(when.share.above_percent // 2)
+            shares.append(when.share.above_percent // part)
         elif when.volume is not None:
-            floors.append(int(values.BITS * when.volume.above / when.volume.within_seconds / 2))
+            floors.append(int(values.BITS * when.volume.above / when.volume.within_seconds / part))
     return Watch(
         min(min(floors), watching.FLOOR_MAX) if floors else None,
         min(shares, default=None),
@@ -77,6 +84,8 @@ def _watch(selector: tuple[SelectorTerm, ...], specs: Sequence[Spec]) -> Watch:
         max(spec.watch.group_by.ipv6 for spec in specs),
         any(spec.watch.ports for spec in specs),
         selector,
+        limitable.watched(specs),
+        limitable.exempt(specs),
     )
 
 

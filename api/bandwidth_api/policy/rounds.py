@@ -158,6 +158,7 @@ def adopted(policy: Policy, made: Made, known: State | None, now: Now) -> State:
         confirmed=True,
         made_at=now.steady,
         generation=policy.metadata.generation,
+        text=made.figures,
     )
 
 
@@ -213,7 +214,7 @@ def _heard(
         labels = around.nodes.get(report.node)
         if labels is None or not selector.selects(spec.watch.node_selector, labels):
             continue
-        node = nodes[report.node] = traffic.heard(nodes.get(report.node), spec, report)
+        nodes[report.node] = traffic.heard(nodes.get(report.node), spec, report)
         sums: dict[Prefix, tuple[float, int | None]] = {}
         for amount in report.amounts:
             client = grouping.client_of(spec, amount.client)
@@ -227,7 +228,7 @@ def _heard(
                 continue
             state = state or State()
             if number_bytes > 0 or report.node in state.seen or not state.seen:
-                clients[client] = machine.heard(policy, state, report, node, number_bytes, over_limits)
+                clients[client] = machine.heard(policy, state, report, number_bytes, over_limits)
                 named.add(client)
     return dataclasses.replace(entry, clients=clients, nodes=nodes), frozenset(named)
 

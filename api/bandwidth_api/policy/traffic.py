@@ -14,7 +14,10 @@ from bandwidth_api.policy.window import Window
 
 MINUTE_SECONDS = 60.0
 PRESSING_USE = 0.9  # of its limit, in the last minute
-COUNTED_MOST = 2.0  # × the threshold: more than that counts as that, so that one short burst is no long one
+# A sixth of a window counts at most twice the threshold: bursts that come again and again count in full, and one that
+# is over in less than a third of the window is no long one, however large.
+PARTS = 6
+COUNTED_MOST = 2.0
 ALL_NODES = "all nodes"
 _STALE_SECONDS = 10.0
 
@@ -60,11 +63,12 @@ class Figures(NamedTuple):
 def nothing(spec: Spec) -> Seen:
     """Return the windows of a policy, empty."""
     when = spec.when
+    lasting = [each.for_seconds for each in (when.rate, when.share) if each is not None]
     return Seen(
         Window(when.rate.for_seconds if when.rate else 0.0),
         Window(when.share.for_seconds if when.share else 0.0),
         Window(when.volume.within_seconds if when.volume else 0.0),
-        Window(RECENT_SECONDS),
+        Window(min([RECENT_SECONDS, *lasting])),
         *(Window(MINUTE_SECONDS) for _ in range(3)),
     )
 
@@ -78,28 +82,18 @@ def heard(node: Node | None, spec: Spec, report: Report) -> Node:
     return Node(report.ended_at, report.seconds, sent, named or report.capacity_bits_per_second or None)
 
 
-def received(
-    seen: Seen, spec: Spec, report: Report, capacity: int | None, number_bytes: float, over_limits: int | None
-) -> Seen:
+def received(seen: Seen, report: Report, number_bytes: float, over_limits: int | None) -> Seen:
     """Return what is known of a client at a node after one more report."""
     began, ended, seconds = report.ended_at - report.seconds, report.ended_at, report.seconds
     added: dict[str, Window] = {}
 
-    def add(name: str, amount: float, bits_per_second: float | None = None) -> None:
-        if bits_per_second is not None:
-            amount = min(amount, COUNTED_MOST * bits_per_second * seconds / BITS)
+    def add(name: str, amount: float) -> None:
         known: Window = getattr(seen, name)
         if known.seconds and (amount > 0 or known.buckets):
             added[name] = window.add(known, began, ended, amount)
 
-    when = spec.when
-    if when.rate is not None:
-        add("rate", number_bytes, when.rate.above)
-    if when.share is not None and capacity:
-        add("share", number_bytes, capacity * when.share.above_percent / 100)
-    add("volume", number_bytes)
-    add("recent", number_bytes)
-    add("minute", number_bytes)
+    for name in ("rate", "share", "volume", "recent", "minute"):
+        add(name, number_bytes)
     add("known", seconds)
     if over_limits is not None:
         add("held", seconds if over_limits > 0 else 0.0)
@@ -130,9 +124,10 @@ def _place(spec: Spec, name: str, parts: list[tuple[Seen, Node]], next_rate: int
     capacity = sum(each or 0 for each in capacities) if all(capacities) else None
     holds, texts, excess, unknown = [recent > next_rate], [], 0.0, False
     if when.rate is not None:
-        mean = BITS * sum(window.mean(seen.rate, node.ended_at) for seen, node in parts)
-        holds.append(mean > when.rate.above and recent > when.rate.above)
-        excess = max(excess, mean / when.rate.above)
+        least = when.rate.above
+        mean, counted = _means([(seen.rate, node.ended_at) for seen, node in parts], least)
+        holds.append(counted > least and recent > least)
+        excess = max(excess, mean / least)
         texts.append(f"more than {_rate(when.rate.above)} over {when.rate.for_seconds} s")
     if when.volume is not None:
         volume = sum(window.total(seen.volume, node.ended_at) for seen, node in parts)
@@ -141,9 +136,9 @@ def _place(spec: Spec, name: str, parts: list[tuple[Seen, Node]], next_rate: int
         texts.append(f"{units.show_bytes(volume)} within {when.volume.within_seconds} s")
     if when.share is not None:
         unknown |= capacity is None
-        least = (capacity or 0) * when.share.above_percent / 100
-        mean = BITS * sum(window.mean(seen.share, node.ended_at) for seen, node in parts)
-        holds.append(capacity is not None and mean > least and recent > least)
+        least = (capacity or 0) * when.share.above_percent // 100
+        mean, counted = _means([(seen.share, node.ended_at) for seen, node in parts], least)
+        holds.append(capacity is not None and counted > least and recent > least)
         excess = max(excess, mean / least if least else 0.0)
         texts.append(
             f"more than {when.share.above_percent} % of {_rate(capacity or 0)} over {when.share.for_seconds} s"
@@ -156,6 +151,17 @@ def _place(spec: Spec, name: str, parts: list[tuple[Seen, Node]], next_rate: int
         texts.append(f"the uplink at {busy:.0f} % of {_rate(capacity or 0)}")
     text = f"{', '.join(texts)}; {_rate(recent)} now on {name}"
     return Figures(all(holds), name, recent, unknown, excess, text)
+
+
+def _means(windows: list[tuple[Window, float]], most: int) -> tuple[float, float]:
+    """Return the mean of these windows together, each at its own time, and the mean that counts; in bits per second.
+
+    `most`: the threshold, in bits per second; COUNTED_MOST times that is the most that a part counts.
+    """
+    seconds = windows[0][0].seconds
+    bits = [BITS * sum(each) for each in zip(*(window.parts(*of, PARTS) for of in windows), strict=True)]
+    enough = COUNTED_MOST * most * seconds / PARTS
+    return sum(bits) / seconds, sum(min(each, enough) for each in bits) / seconds
 
 
 def _rate(bits_per_second: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 BUCKETS = 60  # a sum is of a time that is right to a sixtieth
@@ -47,3 +48,19 @@ def total(window: Window, at: float) -> float:
 def mean(window: Window, at: float) -> float:
     """Return the sum divided by the seconds of the window."""
     return total(window, at) / window.seconds
+
+
+def parts(window: Window, at: float, number: int) -> list[float]:
+    """Return the sums of so many equal parts of the window that ends at this time, the newest first."""
+    found, length = [0.0] * number, window.seconds / number
+    for began, ended, amount in reversed(window.buckets):
+        newest, oldest = max(0.0, (at - ended) / length), (at - began) / length
+        if newest >= number:
+            break
+        if oldest <= newest:  # of no time
+            found[int(newest)] += amount
+            continue
+        each = amount / (ended - began) * length  # in a whole part
+        for part in range(int(newest), min(number, math.ceil(oldest))):
+            found[part] += each * (min(oldest, part + 1) - max(newest, part))
+    return found

@@ -89,8 +89,10 @@ def test_the_bounds_of_the_head_are_those_of_the_crd() -> None:
     assert properties["watches"]["maxItems"] == watching.WATCHES_MAX
     assert properties["limited"]["maxItems"] == watching.LIMITED_MAX
     watch = properties["watches"]["items"]["properties"]
-    full = watching.write(Watching(5, 60, (Watch(1, 1, 32, 64, True, ASKED.watches[0].node_selector),)))
-    assert set(watch) == set(full["watches"][0])
+    networks = (addresses.parse("192.0.2.0/24"),)
+    whole = Watch(1, 1, 32, 64, True, ASKED.watches[0].node_selector, networks, networks)
+    assert set(watch) == set(watching.write(Watching(5, 60, (whole,)))["watches"][0])
+    assert {watch[each]["maxItems"] for each in ("clients", "exempt")} == {watching.NETWORKS_MAX}
     assert watch["floor"]["maximum"] == watching.FLOOR_MAX
     assert watch["nodeSelector"]["maxItems"] == watching.TERMS_MAX
 

@@ -215,6 +215,7 @@ def _watch(
         watching.classes_of(kernel, reconciler),
         capacity=watching.capacity(kernel, reconciler, options),
         no_clients=watching.peers(kernel),
+        untouchable=watching.untouchable(watching.protected(kernel, reconciler, options), reconciler),
     )
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from bandwidth_agent import reconcile
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.commands.wiring import watching
-from bandwidth_agent.kernel import contract, model
-from bandwidth_agent.planner.admission import protected_addresses
+from bandwidth_agent.kernel import contract
 from bandwidth_agent.policies import decider, made_files, sampled
 from bandwidth_agent.policies import source as sources
 from bandwidth_agent.sight.sight import Sight
-from bandwidth_api.compiler.protected_addresses import Index, index
 from bandwidth_api.plan import Prefix
+from bandwidth_api.policy.limitable import Limitable
 from bandwidth_api.policy.reports import Report, Sampling
 from bandwidth_runtime.clock import SYSTEM
 
@@ -41,7 +39,7 @@ def source(
     if seen is not None:
         moved = watching.classes_of(lambda: of, reconciler).read
         traffic = sampled.Sampled(node, seen.lease, watching.capacity(lambda: of, reconciler, options), moved)
-    protected = _protected(of, reconciler, options)
+    protected = watching.protected(lambda: of, reconciler, options)
     deciding = decider.Decider(node, options.node_labels, traffic, kept, protected, SYSTEM)
     return sources.WithPolicies(manifests, deciding, options.node_labels)
 
@@ -54,24 +52,8 @@ class _Nothing:
     def want(self, wanted: bool) -> None:
         pass
 
-    def take(self, _sampling: Sampling, _named: Collection[Prefix]) -> tuple[Report, ...]:
+    def take(self, _sampling: Sampling, _named: Collection[Prefix], _limitable: Limitable) -> tuple[Report, ...]:
         return ()
 
     def close(self) -> None:
         pass
-
-
-def _protected(of: contract.Kernel, reconciler: reconcile.Reconciler, options: Options) -> Callable[[], Index]:
-    """Return what finds the addresses that no limit may touch here, worked out again when the node's facts change."""
-    known: tuple[model.Facts, Index] | None = None
-
-    def protected() -> Index:
-        nonlocal known
-        facts = reconciler.facts or (known[0] if known is not None else None)
-        if facts is None:
-            facts = dataclasses.replace(of.facts(), spared=reconciler.spared())
-        if known is None or known[0] is not facts:
-            known = facts, index(protected_addresses.prefixes(facts, options.settings))
-        return known[1]
-
-    return protected

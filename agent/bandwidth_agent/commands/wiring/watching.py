@@ -1,7 +1,8 @@
-"""What reports to policies need of the kernel: how much the uplinks carry, what classes counted, who is no client."""
+"""What policies need of the kernel: how much the uplinks carry, what classes counted, who is no client or protected."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection
 from typing import TypeVar
@@ -9,9 +10,13 @@ from typing import TypeVar
 from bandwidth_agent import reconcile
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.kernel import contract, model
+from bandwidth_agent.planner.admission import protected_addresses as admission
+from bandwidth_agent.planner.classifier import ownership
 from bandwidth_agent.planner.placement import decision
 from bandwidth_agent.reporting import uplink_capacity
 from bandwidth_agent.sight.watch.classes import Classes
+from bandwidth_api.compiler import protected_addresses
+from bandwidth_api.compiler.protected_addresses import Index
 from bandwidth_api.plan import Prefix
 
 CAPACITY_SECONDS = 10.0  # so often it is asked how fast the uplinks are
@@ -39,6 +44,36 @@ def capacity(of: Kernel, reconciler: reconcile.Reconciler, options: Options) -> 
 def peers(of: Kernel) -> Callable[[], Collection[Prefix]]:
     """Return what finds the hosts that packets of others are handed to."""
     return _now_and_then(lambda: of().peers().keys(), PEERS_SECONDS, ())
+
+
+def untouchable(protected: Callable[[], Index], reconciler: reconcile.Reconciler) -> Callable[[], tuple[Index, ...]]:
+    """Return what finds the clients of limits that are in force, and what no limit may touch."""
+    known: tuple[model.State | None, Index] = (None, protected_addresses.index(frozenset()))
+
+    def read() -> tuple[Index, ...]:
+        nonlocal known
+        state = reconciler.believed
+        if state is not None and state is not known[0]:
+            known = state, protected_addresses.index(frozenset(each.prefix for each in ownership.matches(state)))
+        return known[1], protected()
+
+    return read
+
+
+def protected(of: Kernel, reconciler: reconcile.Reconciler, options: Options) -> Callable[[], Index]:
+    """Return what finds the addresses that no limit may touch here, worked out again when the node's facts change."""
+    known: tuple[model.Facts, Index] | None = None
+
+    def read() -> Index:
+        nonlocal known
+        facts = reconciler.facts or (known[0] if known is not None else None)
+        if facts is None:
+            facts = dataclasses.replace(of().facts(), spared=reconciler.spared())
+        if known is None or known[0] is not facts:
+            known = facts, protected_addresses.index(admission.prefixes(facts, options.settings))
+        return known[1]
+
+    return read
 
 
 def classes_of(of: Kernel, reconciler: reconcile.Reconciler) -> Classes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import contract, traffic
@@ -61,16 +61,29 @@ class Taken:
         return Taken(self.seconds + later.seconds, self.sent_bytes + later.sent_bytes, clients)
 
     def candidates(
-        self, floor_bits_per_second: float, other_than: Collection[Prefix], most: int
+        self,
+        floor_bits_per_second: float,
+        other_than: Collection[Prefix],
+        most: int,
+        first: Callable[[Prefix], bool] = lambda client: True,
     ) -> list[tuple[Prefix, Sum]]:
-        """Return the largest clients from this rate on that are known well enough, the largest first."""
+        """Return the largest clients from this rate on that are known well enough, the largest first.
+
+        Where there are more than `most`, those of whom `first` is true go before all others.
+        """
         floor = floor_bits_per_second * self.seconds / BITS
-        found = (
+        found = [
             (client, of)
             for client, of in self.clients.items()
             if of.bytes >= floor and client not in other_than and of.error <= ERROR_MAX
-        )
-        return heapq.nsmallest(most, found, key=lambda each: (-each[1].bytes, each[0]))
+        ]
+        found.sort(key=lambda each: (-each[1].bytes, each[0]))
+        if len(found) > most:
+            last = [each for each in found if not first(each[0])]
+            behind = {client for client, _ in last}
+            found = [each for each in found if each[0] not in behind][:most] + last
+            found = sorted(found[:most], key=lambda each: (-each[1].bytes, each[0]))
+        return found
 
 
 class Sums:

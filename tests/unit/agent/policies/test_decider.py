@@ -13,6 +13,7 @@ from bandwidth_agent.policies import source as sources
 from bandwidth_api import addresses
 from bandwidth_api.compiler import protected_addresses
 from bandwidth_api.plan import Prefix
+from bandwidth_api.policy.limitable import Limitable
 from bandwidth_api.policy.reports import Amount, Report, Sampling
 from bandwidth_runtime.clock import Clock
 from unit.agent.limits.directory import manifests
@@ -43,7 +44,8 @@ class Traffic:
     def want(self, wanted: bool) -> None:
         self.wanted = wanted
 
-    def take(self, _sampling: Sampling, _named: Collection[Prefix]) -> tuple[Report, ...]:
+    def take(self, _sampling: Sampling, _named: Collection[Prefix], limitable: Limitable) -> tuple[Report, ...]:
+        self.limitable = limitable
         seconds, self._last = self.clock() - self._last, self.clock()
         amount = Amount(addresses.parse(GREEDY), self.mbits * 1e6 * seconds / 8)
         return (Report("host", self.clock(), seconds, (amount,)),) if seconds > 0 else ()

@@ -18,6 +18,7 @@ from bandwidth_agent.reporting.watch_reporter import WatchReporter
 from bandwidth_agent.sight import leases
 from bandwidth_agent.sight.watch.classes import Classes, Moved
 from bandwidth_api import addresses, kinds
+from bandwidth_api.compiler import protected_addresses
 from bandwidth_api.crds import client_traffic
 from bandwidth_api.crds.watched import Span, Watched
 from bandwidth_api.crds.watching import Watch, Watching
@@ -67,6 +68,7 @@ class Node:
             self.counted,
             capacity=lambda: self.capacity,
             no_clients=lambda: [addresses.parse("192.0.2.9")],
+            untouchable=lambda: [protected_addresses.index(frozenset([addresses.parse("10.9.0.0/24")]))],
             clock=Clock(lambda: self.now, lambda: 1_800_000_000.0 + self.now),
             spread=lambda least, most: least,
             start=self.run.append,
@@ -230,6 +232,18 @@ def test_other_nodes_are_no_clients() -> None:
     node = Node()
     node.mbits["192.0.2.9"] = 100.0
     assert [rates(each) for _, each in node.until(6)] == [{}]
+
+
+def test_who_may_not_be_limited_takes_no_place_from_others() -> None:
+    """Whom nobody watches, whom all exempt and whom a limit or a rule protects, are named where there is room."""
+    node = Node()
+    watch = Watch(20 * MBIT, clients=(addresses.parse("10.0.0.0/8"),), exempt=(addresses.parse("10.8.0.0/16"),))
+    larger = [f"{network}.{n}" for network in ("192.0.2", "10.8.0", "10.9.0") for n in range(100, 104)]
+    node.mbits = {**{each: 90.0 + n for n, each in enumerate(larger)}, "10.1.1.1": 30.0}
+    ((_, told),) = node.until(6, Watching(5, 100, (watch,)))
+    assert set(rates(told)) == {"10.1.1.1", *larger[-9:]}
+    del node.mbits["192.0.2.100"], node.mbits["192.0.2.101"], node.mbits["192.0.2.102"]
+    assert set(rates(node.until(20, Watching(5, 100, (watch,)))[-1][1])) == set(node.mbits)
 
 
 def test_a_share_is_of_what_the_uplinks_carry() -> None:

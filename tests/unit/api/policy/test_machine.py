@@ -62,6 +62,65 @@ def test_few_decisions_for_each_shape_of_load(window: int, shape: str) -> None:
     assert sum(rate > 40 for rate in world.sent_mbits[GREEDY]) <= most
 
 
+@pytest.mark.parametrize(
+    ("window", "demand"),
+    [
+        (60, lambda second: 90 if second % 20 < 10 else 4),
+        (60, lambda second: 450 if second % 10 == 0 else 0),
+        (300, lambda second: 150 if second % 30 < 10 else 0),
+        (300, lambda second: 2400 if second % 50 == 0 else 0),
+    ],
+)
+def test_bursts_that_come_again_count_in_full(window: int, demand: Demand) -> None:
+    """It is the mean that counts, and all these have one that is above the threshold."""
+    every = 2 if window == 60 else 5
+    world = World([scenes.policy(when__rate__forSeconds=window)], {GREEDY: demand}, report_seconds=every)
+    world.run(window + 60)
+    assert world.whats()[:1] == ["Limited"]
+
+
+@pytest.mark.parametrize("mbits", [100, 1000, 100_000])
+@pytest.mark.parametrize("begins", range(500, 560, 7))
+def test_what_is_over_in_a_third_of_the_window_is_nothing(mbits: int, begins: int) -> None:
+    """However much it is, wherever the parts of the window begin."""
+    world = World(
+        [scenes.policy(when__rate__forSeconds=300)],
+        {GREEDY: lambda second: mbits if begins <= second < begins + 88 else 0},
+        report_seconds=5,
+    )
+    world.run(900)
+    assert not world.decisions
+
+
+@pytest.mark.parametrize("seconds", [5, 7])
+def test_a_short_window_waits_for_no_longer_one(seconds: int) -> None:
+    """A client just above the threshold is limited when its window is full."""
+    world = World([scenes.policy(when__rate__forSeconds=seconds)], {GREEDY: lambda second: 42 if second > 100 else 0})
+    world.run(101 + seconds + 2)
+    assert world.whats() == ["Limited"]
+
+
+def test_the_reason_keeps_the_figures_of_the_beginning() -> None:
+    """Through steps, an edit and a restart."""
+    world = World([scenes.policy()], {GREEDY: lambda _: 47})
+
+    def reason() -> str:
+        (limit,) = world.made.values()
+        return limit.spec.reason or ""
+
+    world.run(100)
+    begun = reason().partition("step 1 of 3: ")[2]
+    assert begun.startswith("more than 40 Mbit over 60 s")
+    world.run(600)
+    assert reason() == f"policy fair, step 2 of 3: {world.decisions[-1][1].why}; at first: {begun}"
+    world.restart()
+    world.run(10)
+    world.policies = [scenes.policy(generation=2, then__steps=[{"rate": "2Mbit", "ttlSeconds": 3600}])]
+    world.run(10)
+    assert reason() == f"policy fair, step 1 of 1: the policy was edited; at first: {begun}"
+    assert world.whats() == ["Limited", "Stepped", "Adjusted"]
+
+
 def test_steps_follow_without_a_gap() -> None:
     """Three steps, each before the last one ends: from the first on no second is faster than its step."""
     world = World([scenes.policy()], {GREEDY: SHAPES["loop"]})

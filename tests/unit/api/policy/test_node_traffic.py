@@ -9,6 +9,7 @@ import pytest
 from bandwidth_api import addresses
 from bandwidth_api.crds import watched, watching
 from bandwidth_api.crds.client_rows import Port
+from bandwidth_api.crds.policy import Policy
 from bandwidth_api.crds.watched import Client, Span, Watched
 from bandwidth_api.crds.watching import Watch
 from bandwidth_api.plan import Mode, SelectorTerm
@@ -37,22 +38,50 @@ def test_the_floor_is_half_of_the_least_threshold() -> None:
     volume = scenes.policy("v", when__rate=None, when__volume={"above": "10G", "withinSeconds": 86400})
     share = scenes.policy("s", when__rate=None, when__share={"abovePercent": 50})
     both = scenes.policy("b", when__share={"abovePercent": 10})
-    assert node_traffic.watches([rate]) == (Watch(20_000_000, None),)
-    assert node_traffic.watches([rate, volume]) == (Watch(int(8e10 / 86400 / 2), None),)
-    assert node_traffic.watches([rate, share]) == (Watch(20_000_000, 25),)
-    assert node_traffic.watches([both]) == (Watch(20_000_000, None),)
+    assert node_traffic.watches([rate], 3) == (Watch(20_000_000, None),)
+    assert node_traffic.watches([rate, volume], 3) == (Watch(int(8e10 / 86400 / 2), None),)
+    assert node_traffic.watches([rate, share], 3) == (Watch(20_000_000, 25),)
+    assert node_traffic.watches([both], 3) == (Watch(20_000_000, None),)
+
+
+def test_of_what_all_nodes_send_together_each_sends_a_part() -> None:
+    """A client that gets a fifth of the threshold from each of six nodes is named by all of them."""
+    rate, share = {"rate": {"above": "40Mbit"}}, {"share": {"abovePercent": 50}}
+    together = [scenes.policy(str(n), when=when, watch__scope="Cluster") for n, when in enumerate((rate, share))]
+    assert node_traffic.watches(together, 6) == (Watch(40_000_000 // 12, 50 // 12),)
+    assert node_traffic.watches([*together, scenes.policy()], 0) == (Watch(20_000_000, 25),)
+
+
+def test_who_is_named_first() -> None:
+    """Whoever some policy watches and not all of them exempt; as far as a head holds it."""
+    some = scenes.policy(watch__clients=["10.0.0.0/8"], safety__exempt=["10.1.0.0/16", "10.2.0.0/24"])
+    others = scenes.policy("b", watch__clients=["10.3.0.0/16", "192.0.2.0/24"], safety__exempt=["10.0.0.0/14"])
+    everybody = scenes.policy("c", safety__exempt=["10.2.0.7/32"])
+
+    def told(*policies: Policy) -> tuple[list[str], list[str]]:
+        asked = node_traffic.asked(policies, (), 3)
+        assert asked is not None
+        assert watching.read(watching.write(asked)) == asked
+        (watch,) = asked.watches
+        return [*map(addresses.write, watch.clients)], [*map(addresses.write, watch.exempt)]
+
+    assert told(some) == (["10.0.0.0/8"], ["10.1.0.0/16", "10.2.0.0/24"])
+    assert told(some, others) == (["10.0.0.0/8", "192.0.2.0/24"], ["10.1.0.0/16", "10.2.0.0/24"])
+    assert told(some, others, everybody) == ([], ["10.2.0.7"])
+    many = [scenes.policy(f"p{n}", watch__clients=[f"10.{n}.{m}.0/24" for m in range(32)]) for n in range(3)]
+    assert told(*many) == ([], [])
 
 
 def test_policies_for_the_same_nodes_are_one_watch() -> None:
     """Others have their own; of more than a head holds one is made, for all nodes."""
     here = [scenes.policy(name, watch__nodeSelector={"matchLabels": {"edge": "yes"}}) for name in "ab"]
     fine = scenes.policy("c", watch__groupBy={"ipv4": 24, "ipv6": 128}, watch__ports=[{"protocol": "TCP", "port": 443}])
-    assert node_traffic.watches([*here, fine]) == (
+    assert node_traffic.watches([*here, fine], 3) == (
         Watch(20_000_000, None, 24, 128, ports=True),
         Watch(20_000_000, None, 32, 64, node_selector=(EDGE,)),
     )
     many = [scenes.policy(f"p{n}", watch__nodeSelector={"matchLabels": {"rack": str(n)}}) for n in range(17)]
-    assert node_traffic.watches(many) == (Watch(20_000_000, None),)
+    assert node_traffic.watches(many, 3) == (Watch(20_000_000, None),)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,21 @@ def test_candidates_are_the_largest_from_the_floor_on() -> None:
     assert [addresses.write(client) for client, _ in taken.candidates(24_000.0, (), 3)] == ["198.51.100.7"]
 
 
+def test_who_may_be_limited_goes_before_who_may_not() -> None:
+    """Where there are more than are named, and nobody is left out where there are not."""
+    found = Sums(Groups(32, 64))
+    found.add(stretch(0, {(0x0A000000 + n).to_bytes(4): 9_000.0 - n for n in range(20)}))
+    taken = found.take()
+
+    def named(most: int) -> list[str]:
+        last = addresses.parse("10.0.0.18"), addresses.parse("10.0.0.3")
+        return [addresses.write(c) for c, _ in taken.candidates(1.0, (), most, lambda client: client in last)]
+
+    assert named(3) == ["10.0.0.0", "10.0.0.3", "10.0.0.18"]
+    assert named(1) == ["10.0.0.3"]
+    assert len(named(20)) == 20
+
+
 def test_few_samples_make_no_candidate() -> None:
     """Nobody is slowed down by chance: 16 samples are a standard error of a quarter."""
     found = Sums(Groups(32, 64))
