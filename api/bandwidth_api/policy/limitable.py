@@ -49,8 +49,8 @@ def common(networks: tuple[Networks, ...]) -> Networks:
     found = _widest(networks[0])
     for each in networks[1:]:
         inside = {max(a, b, key=lambda of: of.length) for a in found for b in each if _touch(a, b)}
-        found = _widest(inside)[:watching.NETWORKS_MAX]
-    return found[:watching.NETWORKS_MAX]
+        found = _widest(inside)[: watching.NETWORKS_MAX]
+    return found[: watching.NETWORKS_MAX]
 
 
 def among(clients: Networks, exempt: Networks, untouchable: Callable[[], Iterable[Index]] = tuple) -> Limitable:
