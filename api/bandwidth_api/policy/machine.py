@@ -82,15 +82,24 @@ Find = Callable[[State], Block | None]
 
 
 def step(
-    policy: Policy, client: Prefix, state: State, nodes: Mapping[str, Node], *, made: Made | None, find: Find, now: Now
+    policy: Policy,
+    client: Prefix,
+    state: State,
+    nodes: Mapping[str, Node],
+    *,
+    made: Made | None,
+    hot: Figures | None,
+    find: Find,
+    now: Now,
 ) -> tuple[State, Decision | None]:
     """Return the state after `now`, and what was decided.
 
-    `made`: its limit as it is there; None where there is none. `find` says what stands in the way of a limit.
+    `made`: its limit as it is there; None where there is none. `hot`: as `figures` says, of a client without one.
+    `find` says what stands in the way of a limit.
     """
     if state.phase is Phase.LIMITED:
         return _limited(policy, client, state, nodes, made, find, now)
-    return _watched(policy, client, state, nodes, find, now)
+    return _watched(policy, client, state, hot, find, now)
 
 
 def heard(policy: Policy, state: State, report: Report, number_bytes: float, over_limits: int | None) -> State:
@@ -113,17 +122,16 @@ def next_step(policy: Policy, state: State, now: Now) -> int:
     return min(state.memory(now) + 1, len(policy.spec.then.steps))
 
 
-def seen_figures(policy: Policy, state: State, nodes: Mapping[str, Node], now: Now) -> Figures | None:
-    """Return what the client gets, by the next step's rate."""
+def figures(policy: Policy, state: State, nodes: Mapping[str, Node], now: Now) -> Figures | None:
+    """Return the figures of a client without a limit, by the next step's rate; None: it is not hot."""
     rate = policy.spec.then.steps[next_step(policy, state, now) - 1].rate
     return traffic.figures(policy.spec, state.seen, nodes, now.steady, rate)
 
 
 def _watched(
-    policy: Policy, client: Prefix, state: State, nodes: Mapping[str, Node], find: Find, now: Now
+    policy: Policy, client: Prefix, state: State, found: Figures | None, find: Find, now: Now
 ) -> tuple[State, Decision | None]:
-    found = seen_figures(policy, state, nodes, now)
-    if found is None or not found.hot:
+    if found is None:
         return dataclasses.replace(state, phase=Phase.WATCHED, block=None, text=""), None
     block = _remembered_block(state, now) or find(state)
     if block is not None:

@@ -21,7 +21,7 @@ from bandwidth_api.policy.machine import Phase, State
 from bandwidth_api.policy.made_limit import Made
 from bandwidth_api.policy.reports import Now, Report
 from bandwidth_api.policy.surroundings import Surroundings
-from bandwidth_api.policy.traffic import Node
+from bandwidth_api.policy.traffic import Figures, Node
 
 CLIENTS_MAX = 2048  # that stay known where there are twice as many; those that got least lately are forgotten
 DELETED_SECONDS = 30.0  # after which a limit that should be gone is deleted once more
@@ -251,7 +251,7 @@ def _decided(
         lasting = obstacles.lasting(policy, client, around, taken)
         return lasting or (None if state.phase is Phase.LIMITED else obstacles.bound(policy, count, starts, now.steady))
 
-    for client in _order(entry, policy, heard, now):
+    for client, hot in _order(entry, policy, heard, now):
         before = clients[client]
         after, decision = machine.step(
             policy,
@@ -259,6 +259,7 @@ def _decided(
             before,
             entry.nodes,
             made=around.made.get(made_limit.name(policy.name, client)),
+            hot=hot,
             find=lambda state, client=client: find(client, state),  # type: ignore[misc]
             now=now,
         )
@@ -272,15 +273,20 @@ def _decided(
     return _pruned(entry, now), decisions
 
 
-def _order(entry: Entry, policy: Policy, heard: frozenset[Prefix], now: Now) -> list[Prefix]:
-    """Return whom to decide about: those with a limit, then of those that were named or are hot the hottest first."""
-    with_limit = sorted(client for client, state in entry.clients.items() if state.phase is Phase.LIMITED)
-    excess: dict[Prefix, float] = {}
-    for client, state in entry.clients.items():
-        if state.phase is Phase.HOT or (state.phase is Phase.WATCHED and client in heard):
-            found = machine.seen_figures(policy, state, entry.nodes, now)
-            excess[client] = found.excess if found is not None else 0.0
-    return [*with_limit, *sorted(excess, key=lambda client: (-excess[client], client))]
+def _order(entry: Entry, policy: Policy, heard: frozenset[Prefix], now: Now) -> list[tuple[Prefix, Figures | None]]:
+    """Return whom to decide about: those with a limit, those that are hot no more, then the hottest first."""
+    first: list[tuple[Prefix, Figures | None]] = []
+    hot: list[tuple[Prefix, Figures]] = []
+    for client, state in sorted(entry.clients.items()):
+        if state.phase is Phase.LIMITED:
+            first.append((client, None))
+        elif state.phase is Phase.HOT or client in heard:
+            found = machine.figures(policy, state, entry.nodes, now)
+            if found is not None:
+                hot.append((client, found))
+            elif state.phase is Phase.HOT:
+                first.append((client, None))
+    return [*first, *sorted(hot, key=lambda each: -each[1].excess)]
 
 
 def _pruned(entry: Entry, now: Now) -> Entry:

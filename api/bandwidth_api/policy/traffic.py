@@ -22,6 +22,16 @@ ALL_NODES = "all nodes"
 _STALE_SECONDS = 10.0
 
 
+class Measured(NamedTuple):
+    """What the windows of a client at one node say at one time, in bytes."""
+
+    at: float
+    recent_a_second: float
+    rate: tuple[float, ...]  # by parts of the window, as of the share
+    share: tuple[float, ...]
+    volume: float
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Seen:
     """What one node sent one client, in bytes; a window that the policy does not need stays empty."""
@@ -33,6 +43,7 @@ class Seen:
     minute: Window
     known: Window  # seconds of which the bytes are known
     held: Window  # seconds in which its class held packets back
+    measured: Measured | None = None  # by the last report that named it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,13 +61,9 @@ class Node:
 
 
 class Figures(NamedTuple):
-    """What one client gets at one node, or at all together."""
+    """Of a client that is hot: at one node, or at all together, all that its policy says holds."""
 
-    hot: bool  # all that the policy says holds
-    node: str
-    recent_bits_per_second: float
-    capacity_unknown: bool
-    excess: float  # how many times the threshold: the hottest first
+    excess: float  # how many times the threshold
     text: str  # the figures, for people
 
 
@@ -69,7 +76,9 @@ def nothing(spec: Spec) -> Seen:
         Window(when.share.for_seconds if when.share else 0.0),
         Window(when.volume.within_seconds if when.volume else 0.0),
         Window(min([RECENT_SECONDS, *lasting])),
-        *(Window(MINUTE_SECONDS) for _ in range(3)),
+        Window(MINUTE_SECONDS),
+        Window(MINUTE_SECONDS),
+        Window(MINUTE_SECONDS),
     )
 
 
@@ -97,7 +106,8 @@ def received(seen: Seen, report: Report, number_bytes: float, over_limits: int |
     add("known", seconds)
     if over_limits is not None:
         add("held", seconds if over_limits > 0 else 0.0)
-    return dataclasses.replace(seen, **added)
+    after = dataclasses.replace(seen, measured=None, **added)
+    return dataclasses.replace(after, measured=_measure(after, ended))
 
 
 # ── is it too much? ────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,62 +116,73 @@ def received(seen: Seen, report: Report, number_bytes: float, over_limits: int |
 def figures(
     spec: Spec, seen: Mapping[str, Seen], nodes: Mapping[str, Node], at: float, next_rate: int
 ) -> Figures | None:
-    """Return what a client gets where it gets most, hot places first; None where no node says anything of now.
+    """Return the figures of a client where it is hottest; None: it is hot nowhere, or no node says anything of now.
 
     `next_rate`: what the next limit would allow. A client that gets less than that now is not hot.
     """
     places = [(name, [(seen[name], nodes[name])]) for name in seen if name in nodes and nodes[name].fresh(at)]
     if spec.watch.scope is Scope.CLUSTER and places:
         places = [(ALL_NODES, [place for _, (place,) in places])]
-    found = [_place(spec, name, parts, next_rate) for name, parts in places]
-    return max(found, key=lambda each: (each.hot, each.excess), default=None)
+    found = (_place(spec, name, parts, next_rate) for name, parts in places)
+    return max((each for each in found if each is not None), key=lambda each: each.excess, default=None)
 
 
-def _place(spec: Spec, name: str, parts: list[tuple[Seen, Node]], next_rate: int) -> Figures:
-    when = spec.when
-    recent = BITS * sum(window.mean(seen.recent, node.ended_at) for seen, node in parts)
+def _place(spec: Spec, name: str, parts: list[tuple[Seen, Node]], next_rate: int) -> Figures | None:
+    when, texts, excess = spec.when, [], 0.0
+    measured = [_measured(seen, node.ended_at) for seen, node in parts]
+    recent = BITS * sum(each.recent_a_second for each in measured)
+    if recent <= next_rate:
+        return None
     capacities = [node.capacity_bits_per_second for _, node in parts]
     capacity = sum(each or 0 for each in capacities) if all(capacities) else None
-    holds, texts, excess, unknown = [recent > next_rate], [], 0.0, False
     if when.rate is not None:
-        least = when.rate.above
-        mean, counted = _means([(seen.rate, node.ended_at) for seen, node in parts], least)
-        holds.append(counted > least and recent > least)
-        excess = max(excess, mean / least)
-        texts.append(f"more than {_rate(when.rate.above)} over {when.rate.for_seconds} s")
+        above, seconds = when.rate.above, when.rate.for_seconds
+        mean = _mean([each.rate for each in measured], seconds, above)
+        if mean is None or recent <= above:
+            return None
+        excess = mean / above
+        texts.append(f"more than {_rate(above)} over {seconds} s")
     if when.volume is not None:
-        volume = sum(window.total(seen.volume, node.ended_at) for seen, node in parts)
-        holds.append(volume > when.volume.above)
+        volume = sum(each.volume for each in measured)
+        if volume <= when.volume.above:
+            return None
         excess = max(excess, volume / when.volume.above)
         texts.append(f"{units.show_bytes(volume)} within {when.volume.within_seconds} s")
     if when.share is not None:
-        unknown |= capacity is None
-        least = (capacity or 0) * when.share.above_percent // 100
-        mean, counted = _means([(seen.share, node.ended_at) for seen, node in parts], least)
-        holds.append(capacity is not None and counted > least and recent > least)
-        excess = max(excess, mean / least if least else 0.0)
-        texts.append(
-            f"more than {when.share.above_percent} % of {_rate(capacity or 0)} over {when.share.for_seconds} s"
-        )
+        percent, seconds = when.share.above_percent, when.share.for_seconds
+        above = (capacity or 0) * percent // 100
+        mean = _mean([each.share for each in measured], seconds, above)
+        if capacity is None or mean is None or recent <= above:
+            return None
+        excess = max(excess, mean / above)
+        texts.append(f"more than {percent} % of {_rate(capacity)} over {seconds} s")
     if when.uplink is not None:
-        unknown |= capacity is None
         sent = BITS * sum(window.mean(node.sent, node.ended_at) for _, node in parts)
-        busy = 100 * sent / capacity if capacity else 0.0
-        holds.append(busy > when.uplink.above_percent)
-        texts.append(f"the uplink at {busy:.0f} % of {_rate(capacity or 0)}")
-    text = f"{', '.join(texts)}; {_rate(recent)} now on {name}"
-    return Figures(all(holds), name, recent, unknown, excess, text)
+        if capacity is None or (busy := 100 * sent / capacity) <= when.uplink.above_percent:
+            return None
+        texts.append(f"the uplink at {busy:.0f} % of {_rate(capacity)}")
+    return Figures(excess, f"{', '.join(texts)}; {_rate(recent)} now on {name}")
 
 
-def _means(windows: list[tuple[Window, float]], most: int) -> tuple[float, float]:
-    """Return the mean of these windows together, each at its own time, and the mean that counts; in bits per second.
+def _mean(parts: list[tuple[float, ...]], seconds: float, above: int) -> float | None:
+    """Return the mean of these windows together in bits per second; None where what counts of it is not above."""
+    bits = [BITS * sum(each) for each in zip(*parts, strict=True)]
+    enough = COUNTED_MOST * above * seconds / PARTS
+    return sum(bits) / seconds if sum(min(each, enough) for each in bits) > above * seconds else None
 
-    `most`: the threshold, in bits per second; COUNTED_MOST times that is the most that a part counts.
-    """
-    seconds = windows[0][0].seconds
-    bits = [BITS * sum(each) for each in zip(*(window.parts(*of, PARTS) for of in windows), strict=True)]
-    enough = COUNTED_MOST * most * seconds / PARTS
-    return sum(bits) / seconds, sum(min(each, enough) for each in bits) / seconds
+
+def _measured(seen: Seen, at: float) -> Measured:
+    known = seen.measured
+    return known if known is not None and known.at == at else _measure(seen, at)
+
+
+def _measure(seen: Seen, at: float) -> Measured:
+    def parts(of: Window) -> tuple[float, ...]:
+        return tuple(window.parts(of, at, PARTS)) if of.seconds else ()
+
+    return Measured(
+        at, window.mean(seen.recent, at), parts(seen.rate), parts(seen.share), window.total(seen.volume, at)
+    )
 
 
 def _rate(bits_per_second: float) -> str:

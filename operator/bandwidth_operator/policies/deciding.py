@@ -55,6 +55,9 @@ REPORTS_MAX = 20_000
 ABSENT_SECONDS = 60.0  # until a kind that the API server does not know is asked for again
 QUIET_SECONDS = 0.1  # after an event, for what comes together
 ROUND_SECONDS = 1.0
+# After a round so many times its own length passes before the next: however much there is to decide, plan and statuses
+# have most of the process.
+PAUSE_OF_A_ROUND = 3.0
 RETRY_SECONDS = 2.0
 ERROR_SECONDS = 30.0
 OFF = "policies are switched off in this installation; the chart's value policies.enabled switches them on"
@@ -106,7 +109,7 @@ class Deciding:
         self._book = rounds.Book()
         self._remembered: set[str] = set()  # uids of policies whose status was read for what it remembers
         self._round_of: Mapping[str, Seen] | None = None  # the policies of the last round
-        self._round_at = -math.inf
+        self._round_at = self._rested_at = -math.inf
 
     def start(self) -> None:
         self._reader.start()
@@ -176,8 +179,10 @@ class Deciding:
         if not self._enabled:
             return self._tell_off(seen, now)
         policies = _acting(seen)
-        due_at = self._round_at + ROUND_SECONDS
-        if seen is self._round_of and now.steady < due_at:
+        due_at = self._rested_at
+        if seen is self._round_of:
+            due_at = max(due_at, self._round_at + ROUND_SECONDS)
+        if now.steady < due_at:
             return due_at - now.steady
         self._round_of, self._round_at = seen, now.steady
         looking = any(each.spec.then.mode is not Mode.DISABLED for each in policies.values())
@@ -213,7 +218,10 @@ class Deciding:
                 self._remembered.add(seen[name].uid)
                 texts = seen[name].status.get("remembered")
                 self._book = memory.remember(self._book, policy, texts if isinstance(texts, list) else (), now)
+        began_at = self._clock.monotonic()
         self._book, made = rounds.decide(self._book, list(policies.values()), self._reports.take(), around, now)
+        ended_at = self._clock.monotonic()
+        self._rested_at = ended_at + PAUSE_OF_A_ROUND * (ended_at - began_at)
         decided = list(made)
         self._limits.order(decided, policies)
         done = self._limits.turn()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from bandwidth_api import addresses, kinds, names
 from bandwidth_api.crds import client_traffic, slices, watched
 from bandwidth_api.crds.watched import Span, Watched
 from bandwidth_api.kinds import Kind
-from bandwidth_api.policy import made_limit, surroundings
+from bandwidth_api.policy import made_limit, rounds, surroundings
 from bandwidth_kube import client
 from bandwidth_kube.collection import Reading
 from bandwidth_operator.cache import lists
@@ -599,3 +600,24 @@ def test_a_limit_that_can_be_read_no_more_still_keeps_policies_away() -> None:
     assert not neighbours.around(term.cache.snapshot(), nothing, {}, term.time.clock.wall()).persons
     around = neighbours.around(term.cache.snapshot(), nothing, entries, term.time.clock.wall())
     assert list(around.persons.values()) == ["office"]
+
+
+def test_a_long_round_is_followed_by_a_long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is to decide, and whoever wakes the thread, all else has three quarters of the time."""
+    term = Term()
+    term.policy()
+    decide, rounds_at = rounds.decide, []
+
+    def slow(*given: Any) -> Any:
+        rounds_at.append(term.time.now)
+        found = decide(*given)
+        term.time.pass_by(4.0)
+        return found
+
+    monkeypatch.setattr(rounds, "decide", slow)
+    for _ in range(40):
+        term.policy()
+        term.turn()
+    between = [after - before for before, after in itertools.pairwise(rounds_at)]
+    assert len(between) > 1
+    assert min(between) >= 16.0
