@@ -19,7 +19,7 @@ from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode, PlanEntry, Prefix
-from bandwidth_api.policy import limitable, made_limit, memory, reports, rounds, status
+from bandwidth_api.policy import limitable, made_limit, memory, node_traffic, reports, rounds, status
 from bandwidth_api.policy.decision import Decision, What, Write
 from bandwidth_api.policy.limitable import Limitable
 from bandwidth_api.policy.made_limit import Made
@@ -87,7 +87,7 @@ class Decider:
         self._told: dict[str, list[Decision]] = {}
         self._book: Book | None = None  # None: nothing is remembered yet
         self._policies: dict[str, Policy] = {}
-        self._next_at = float("-inf")
+        self._next_at = self._take_at = float("-inf")
         self._written_at = float("-inf")
 
     @property
@@ -130,14 +130,20 @@ class Decider:
             self._made.pop(name, None)
             self._kept.delete(name)
         around = self._surroundings(persons, broken, now)
-        told: tuple[Report, ...] = ()
-        if sampling is not None:
-            told = self._traffic.take(sampling, rounds.limited(self._book), self._limitable(around))
+        told = self._taken(sampling, around, now) if sampling is not None else ()
         self._book, decided = rounds.decide(self._book, tuple(self._policies.values()), told, around, now)
         for one in decided:
             self._do(one, now)
         self._wrote({name: [d for d in decided if d.policy == name] for name in self._policies}, now)
         return self._made != before
+
+    def _taken(self, sampling: Sampling, around: Surroundings, now: Now) -> tuple[Report, ...]:
+        """Return what was sampled, as often as nodes of a cluster report it: of a longer time more is known."""
+        if self._book is None or now.steady < self._take_at:
+            return ()
+        looking = [each for each in self._policies.values() if each.spec.then.mode is not Mode.DISABLED]
+        self._take_at = now.steady + node_traffic.interval_seconds(looking)
+        return self._traffic.take(sampling, rounds.limited(self._book), self._limitable(around))
 
     def _numbered(self, policy: Policy) -> Policy:
         """Return a policy with a generation: files have none, and an edit must be seen as one."""

@@ -20,6 +20,7 @@ from typing import Any
 from bandwidth_agent.limits import atomic_file
 from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
+from bandwidth_api.policy import made_limit
 
 STATUSES = "policies.json"
 DIRECTORY = "made"
@@ -47,7 +48,7 @@ class MadeFiles:
         return next(iter(tuple(self._failed.values())), "")
 
     def load(self) -> dict[str, Limit]:
-        """Return the limits that are kept; a file that holds none is left alone."""
+        """Return the limits that are kept; a file that holds none that a policy made is left alone."""
         found = {}
         for name in self._listed():
             try:
@@ -55,7 +56,7 @@ class MadeFiles:
             except (OSError, *atomic_file.ODD):
                 continue
             parsed = limit.parse(document)
-            if isinstance(parsed, Limit) and parsed.name == name and parsed.created_at is not None:
+            if isinstance(parsed, Limit) and parsed.name == name and _is_made(parsed):
                 found[name] = parsed
                 self._written.add(name)
         return found
@@ -140,6 +141,10 @@ class MadeFiles:
             pass
         except OSError as error:
             self._failed[path] = f"cannot remove {path}: {error.strerror}"
+
+
+def _is_made(found: Limit) -> bool:
+    return found.created_at is not None and made_limit.read(found, found.created_at) is not None
 
 
 def forget(state_dir: pathlib.Path) -> None:

@@ -49,7 +49,8 @@ class WithPolicies:
 
     def due(self) -> float | None:
         """Return when manifests or policies are due, monotonic seconds."""
-        return min((due for due in (self._manifests.due(), self._decider.due()) if due is not None), default=None)
+        deciding = self._decider.due() if self._complete else None  # before that no round is made
+        return min((due for due in (self._manifests.due(), deciding) if due is not None), default=None)
 
     def drain(self) -> bool:
         """Take note of what has changed, and make a round of decisions if it is time."""
