@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from bandwidth_agent.policies import makers
+from bandwidth_agent.policies.makers import Step, Terms
 from bandwidth_api.compiler import compile as compiler
 from bandwidth_api.compiler import protected_addresses, selector
 from bandwidth_api.compiler.protected_addresses import Index
@@ -215,7 +217,7 @@ class Decider:
         book = self._book or Book()
         seen = status.counts(book, policy, self._nodes, now)
         entry = book.entries.get(policy.name)
-        return status.write(
+        written = status.write(
             self._statuses.get(policy.name, {}),
             status.found(policy, seen),
             policy.metadata.generation,
@@ -224,6 +226,7 @@ class Decider:
             decisions=self._told.get(policy.name, ()),
             remembered=memory.remembered(entry, now) if entry is not None else (),
         )
+        return {**written, makers.TERMS: makers.write_terms(_terms(policy))}
 
     def close(self) -> None:
         """Write down what is known, and have nothing sampled any more; the limits stay."""
@@ -232,3 +235,9 @@ class Decider:
         self._wrote({}, now)
         self._traffic.close()
         self._kept.close()
+
+
+def _terms(policy: Policy) -> Terms:
+    then, lift = policy.spec.then, policy.spec.lift
+    steps = tuple(Step(each.rate, each.ttl_seconds) for each in then.steps)
+    return Terms(steps, lift.when_below_percent, lift.for_seconds, then.memory_seconds)

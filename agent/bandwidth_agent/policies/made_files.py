@@ -18,12 +18,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bandwidth_agent.limits import atomic_file
+from bandwidth_agent.policies import makers
 from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.policy import made_limit
 
 STATUSES = "policies.json"
-DIRECTORY = "made"
+DIRECTORY = makers.DIRECTORY
 _SUFFIX = ".json"
 _FILE_MAX_BYTES = 64 * 1024
 _FILES_MAX = 10_000
@@ -47,12 +48,16 @@ class MadeFiles:
         """Why not all can be kept, "" if it can."""
         return next(iter(tuple(self._failed.values())), "")
 
+    def file_of(self, name: str) -> pathlib.Path:
+        """Return the file of a limit."""
+        return self._made / (name + _SUFFIX)
+
     def load(self) -> dict[str, Limit]:
         """Return the limits that are kept; a file that holds none that a policy made is left alone."""
         found = {}
         for name in self._listed():
             try:
-                document = atomic_file.decoded(atomic_file.read(self._made / (name + _SUFFIX), _FILE_MAX_BYTES))
+                document = atomic_file.decoded(atomic_file.read(self.file_of(name), _FILE_MAX_BYTES))
             except (OSError, *atomic_file.ODD):
                 continue
             parsed = limit.parse(document)
@@ -117,7 +122,7 @@ class MadeFiles:
             self._pool.submit(function, *words)
 
     def _put(self, name: str, data: bytes) -> None:
-        if self._replaced(self._made / (name + _SUFFIX), data):
+        if self._replaced(self.file_of(name), data):
             self._written.add(name)
 
     def _put_statuses(self, data: bytes) -> None:
@@ -133,7 +138,7 @@ class MadeFiles:
         return True
 
     def _remove(self, name: str) -> None:
-        path = self._made / (name + _SUFFIX)
+        path = self.file_of(name)
         self._failed.pop(path, None)
         try:
             path.unlink(missing_ok=True)
