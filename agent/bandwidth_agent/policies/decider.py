@@ -14,6 +14,7 @@ import structlog
 
 from bandwidth_agent.policies import makers
 from bandwidth_agent.policies.makers import Step, Terms
+from bandwidth_agent.policies.told import Told
 from bandwidth_api.compiler import compile as compiler
 from bandwidth_api.compiler import protected_addresses, selector
 from bandwidth_api.compiler.protected_addresses import Index
@@ -86,9 +87,10 @@ class Decider:
         self._traffic, self._kept, self._protected, self._clock = traffic, kept, protected, clock
         self._made = kept.load()
         self._statuses = dict(kept.statuses())
-        self._told: dict[str, list[Decision]] = {}
+        self._unwritten: dict[str, list[Decision]] = {}
         self._book: Book | None = None  # None: nothing is remembered yet
         self._policies: dict[str, Policy] = {}
+        self.told = Told(nodes=self._nodes)  # for other threads: replaced as a whole
         self._next_at = self._take_at = float("-inf")
         self._written_at = float("-inf")
 
@@ -120,6 +122,7 @@ class Decider:
         sampling = reports.sampling(self._policies.values())
         self._traffic.want(sampling is not None)
         if not self._policies and not self._made:
+            self.told = Told(nodes=self._nodes)
             return self._wrote({}, now)
         gone = self._kept.gone() if self._book is not None else ()  # in the first round the limits are taken over
         if self._book is None:
@@ -136,6 +139,7 @@ class Decider:
         self._book, decided = rounds.decide(self._book, tuple(self._policies.values()), told, around, now)
         for one in decided:
             self._do(one, now)
+        self.told = self.told.after(self._book, self._policies.values(), decided)
         self._wrote({name: [d for d in decided if d.policy == name] for name in self._policies}, now)
         return self._made != before
 
@@ -202,11 +206,11 @@ class Decider:
     def _wrote(self, decided: Mapping[str, list[Decision]], now: Now) -> bool:
         """Write the statuses if anything was decided, or else in them is another, but not too often; always False."""
         for name, each in decided.items():
-            self._told.setdefault(name, []).extend(each)
-        if not any(self._told.values()) and now.steady - self._written_at < STATUS_SECONDS:
+            self._unwritten.setdefault(name, []).extend(each)
+        if not any(self._unwritten.values()) and now.steady - self._written_at < STATUS_SECONDS:
             return False
         statuses = {name: self._status(policy, now) for name, policy in self._policies.items()}
-        self._told = {}
+        self._unwritten = {}
         if statuses != self._statuses:
             self._statuses = statuses
             self._written_at = now.steady
@@ -223,7 +227,7 @@ class Decider:
             policy.metadata.generation,
             now,
             seen=seen,
-            decisions=self._told.get(policy.name, ()),
+            decisions=self._unwritten.get(policy.name, ()),
             remembered=memory.remembered(entry, now) if entry is not None else (),
         )
         return {**written, makers.TERMS: makers.write_terms(_terms(policy))}

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bandwidth_agent.limits import LimitSource, Wanted
 from bandwidth_agent.policies.decider import Decider
+from bandwidth_agent.policies.told import Told
 from bandwidth_api import plan
 from bandwidth_api.compiler import compile as compiler
 from bandwidth_api.compiler import selector
@@ -42,6 +43,10 @@ class WithPolicies:
     def __init__(self, manifests: Manifests, decider: Decider, labels: selector.Labels) -> None:
         self._manifests, self._decider, self._labels = manifests, decider, labels
         self._complete = False
+
+    def told(self) -> Told:
+        """Return what the policies know and decided; for any thread."""
+        return self._decider.told
 
     def fileno(self) -> int | None:
         """As the manifests'."""

@@ -35,11 +35,13 @@ spec:
 
 
 class Traffic:
-    """One client that gets what the test says."""
+    """One client, or several, that get what the test says."""
 
     def __init__(self, clock: Settable) -> None:
         self.clock, self.mbits, self.wanted, self.trouble = clock, 47.0, False, ""
         self.taken: list[float] = []  # the seconds of each report
+        self.greedy: tuple[str, ...] = (GREEDY,)
+        self.silent = False
         self._last = clock()
 
     def want(self, wanted: bool) -> None:
@@ -49,8 +51,8 @@ class Traffic:
         self.limitable = limitable
         seconds, self._last = self.clock() - self._last, self.clock()
         self.taken.append(seconds)
-        amount = Amount(addresses.parse(GREEDY), self.mbits * 1e6 * seconds / 8)
-        return (Report("host", self.clock(), seconds, (amount,)),) if seconds > 0 else ()
+        amounts = tuple(Amount(addresses.parse(each), self.mbits * 1e6 * seconds / 8) for each in self.greedy)
+        return (Report("host", self.clock(), seconds, amounts),) if seconds > 0 and not self.silent else ()
 
     def close(self) -> None:
         self.wanted = False
