@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from bandwidth_api import addresses
 from bandwidth_api.plan import PortRange, Prefix
 from bandwidth_sight import amounts, cells, rows
-from bandwidth_sight.rows import Hold, Rates, Row
+from bandwidth_sight.rows import Hold, MadeBy, Rates, Row
 
 GAP = "  "
 PORTS_SHOWN = 2
@@ -56,7 +56,10 @@ def client(row: Row, names: Mapping[Prefix, str]) -> str:
 
 
 def limit(holds: tuple[Hold, ...] | None) -> str:
-    """Return the limits that hold a client: `web-crawl 60Mbit, at limit`, or for a port alone `mail 5Mbit 993/tcp`."""
+    """Return the limits that hold a client: `web-crawl 60Mbit, at limit`, or for a port alone `mail 5Mbit 993/tcp`.
+
+    Of one that a policy made the step, which no limit of a person has: `fair-03e9b06641 5Mbit, step 2 of 3, at limit`.
+    """
     if holds is None:
         return "?"
     if not holds:
@@ -65,9 +68,15 @@ def limit(holds: tuple[Hold, ...] | None) -> str:
     first = min(holds, key=lambda hold: (not hold.at_limit, hold.ports != (), hold.observes))
     rest = len(holds) - 1
     state = ", at limit" if first.at_limit else ", observed" if first.observes else ""
+    state = (f", {step(first.made_by)}" if first.made_by is not None else "") + state
     more = f" +{rest}" if rest else ""
     words = (cells.clean(first.limit), amounts.limit_rate(first.rate_bits_per_second), _limit_ports(first.ports))
     return f"{' '.join(filter(None, words))}{state}{more}"
+
+
+def step(made_by: MadeBy) -> str:
+    """Return which step of its policy a limit is."""
+    return f"step {made_by.step}" + (f" of {made_by.steps}" if made_by.steps else "")
 
 
 def _limit_ports(ports: tuple[PortRange, ...] | None) -> str:

@@ -24,7 +24,7 @@ Nothing is made before it was shown and you have answered y.
   ±            the relative standard error of the 10s column
   PORTS        of the service, as the client dialled them; the largest first
   LIMIT        the limit that holds the client, its rate, the ports if it is for some alone,
-               and whether it is slowed now
+               which step it is if a policy made it, and whether it is slowed now
 
 Clients with fewer than 4 samples are in the last line only. "not seen" is what the
 device sent and no sample stands for; "lost" counts samples that found no room.

@@ -44,6 +44,14 @@ class Port(NamedTuple):
     bits_per_second: float
 
 
+class MadeBy(NamedTuple):
+    """The policy that made a limit."""
+
+    policy: str
+    step: int  # counted from 1
+    steps: int | None  # so many it has; None: not known
+
+
 class Hold(NamedTuple):
     """A limit that holds a client."""
 
@@ -52,6 +60,7 @@ class Hold(NamedTuple):
     at_limit: bool  # it is being slowed now
     observes: bool  # it only counts
     ports: tuple[PortRange, ...] | None = ()  # empty: every port, or every other one; None: some, not known which
+    made_by: MadeBy | None = None  # None: a person wrote it, or it is not known
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

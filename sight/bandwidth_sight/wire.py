@@ -12,7 +12,7 @@ from typing import Any
 from bandwidth_api import addresses
 from bandwidth_api.plan import PortRange
 from bandwidth_sight import rows
-from bandwidth_sight.rows import Folded, Hold, Port, Rate, Rates, Row, Snapshot
+from bandwidth_sight.rows import Folded, Hold, MadeBy, Port, Rate, Rates, Row, Snapshot
 
 Json = dict[str, Any]
 PORTS_MAX = 8  # in one row
@@ -88,7 +88,12 @@ def _hold(hold: Hold) -> Json:
         "atLimit": hold.at_limit,
         "mode": "Observe" if hold.observes else "Enforce",
         "ports": None if hold.ports is None else [_port_range(ports) for ports in hold.ports],
+        "policy": None if hold.made_by is None else _made_by(hold.made_by),
     }
+
+
+def _made_by(made_by: MadeBy) -> Json:
+    return {"name": made_by.policy, "step": made_by.step, "steps": made_by.steps}
 
 
 def _port_range(ports: PortRange) -> Json:
@@ -123,7 +128,7 @@ def _read_row(wire: Mapping[str, Any]) -> Row:
 
 
 def _read_hold(wire: Mapping[str, Any]) -> Hold:
-    rate, ports = wire.get("rateBitsPerSecond"), wire.get("ports", [])
+    rate, ports, made_by = wire.get("rateBitsPerSecond"), wire.get("ports", []), wire.get("policy")
     return Hold(
         str(wire["name"]),
         None if rate is None else int(rate),
@@ -132,6 +137,7 @@ def _read_hold(wire: Mapping[str, Any]) -> Hold:
         None
         if ports is None
         else tuple(PortRange(str(each["protocol"]), int(each["port"]), int(each["endPort"])) for each in ports),
+        None if made_by is None else MadeBy(str(made_by["name"]), int(made_by["step"]), made_by.get("steps")),
     )
 
 

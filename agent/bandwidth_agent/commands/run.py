@@ -58,5 +58,5 @@ def _on_a_host(options: Options) -> int:
             vitals = health.Health(time.monotonic())
             turning = running.follower(source, kernel, reconciler, vitals, options)
             log.info("started", manifests=str(options.manifests), version=parts.version())
-            with running.serving(reconciler, vitals, options, seen):
+            with running.serving(reconciler, vitals, options, seen, policies=source.told):
                 return turning.run(ends_process=True)

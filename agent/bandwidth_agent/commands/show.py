@@ -14,6 +14,7 @@ from bandwidth_agent.commands.wiring import host, output, parts
 from bandwidth_agent.kernel import contract, model, refusals
 from bandwidth_agent.planner import way_out
 from bandwidth_agent.planner.placement import unseen_programs
+from bandwidth_agent.policies import kept_makers
 from bandwidth_agent.reporting import show
 from bandwidth_agent.sight.truth import single_look
 
@@ -53,7 +54,10 @@ def _print(kernel: contract.Kernel, options: Options) -> int:
                 waiting.wait(options.interval_seconds)
             state, after = kernel.observe(), kernel.counters()
             bypassed = began.end(state) if began is not None else ()
-        _write(show.view(state, before, after, (*off_path, *why_not), bypassed), options)
+        _write(
+            show.view(state, before, after, (*off_path, *why_not), bypassed, kept_makers.read(options.state_dir)),
+            options,
+        )
         if not options.watch:
             return host.fail(unseen) if unseen else 0
         before = after

@@ -14,6 +14,7 @@ from bandwidth_agent.commands.looking import directory_actions, host_source, lim
 from bandwidth_agent.commands.options import Options
 from bandwidth_agent.commands.wiring import host, output, parts
 from bandwidth_agent.kernel import refusals
+from bandwidth_agent.policies import kept_makers
 from bandwidth_agent.sight import limits_in_force, sight
 from bandwidth_sight import columns, merging, rows, wire
 from bandwidth_sight import output as written
@@ -75,7 +76,9 @@ def _source(around: uplinks.Uplinks, closing: contextlib.ExitStack, options: Opt
         options.iptables_backend, "" if options.bpf_directory is None else str(options.bpf_directory)
     )
     closing.callback(close)
-    limits = limit_reader.LimitReader(readings, _of_manifests(options), time.monotonic)
+    limits = limit_reader.LimitReader(
+        readings, _of_manifests(options), time.monotonic, lambda: kept_makers.read(options.state_dir)
+    )
     checks = directory_actions.Checks(around, options)
     actions: host_source.Actions = directory_actions.ShownOnly(checks, in_cluster=_in_cluster(options))
     if options.manifests is not None:

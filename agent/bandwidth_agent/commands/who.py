@@ -14,6 +14,7 @@ from bandwidth_agent.commands.options import Options
 from bandwidth_agent.commands.wiring import host, output, parts
 from bandwidth_agent.kernel import refusals
 from bandwidth_agent.limits import failsafe
+from bandwidth_agent.policies import kept_makers
 from bandwidth_agent.reporting import who, who_json, who_page
 from bandwidth_agent.sight import one_address
 
@@ -49,7 +50,8 @@ def main(options: Options) -> int:
         kernel.close()
     spared = failsafe.Failsafe()() if options.settings.failsafe else {}
     protected = who.protection(dataclasses.replace(read.facts, spared=spared), options.settings.protected)
-    found = who.answer(options.address, options.port, read, protected, (*_missing(lacking), *reader.missing))
+    missing, made_by = (*_missing(lacking), *reader.missing), kept_makers.read(options.state_dir)
+    found = who.answer(options.address, options.port, read, protected, missing, made_by)
     output.write(_text(found, options))
     return _CODES.get(found.verdict, 0)
 

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 import structlog
 
+from bandwidth_agent.policies import makers
+from bandwidth_agent.policies.makers import Step, Terms
+from bandwidth_agent.policies.told import Told
 from bandwidth_api.compiler import compile as compiler
 from bandwidth_api.compiler import protected_addresses, selector
 from bandwidth_api.compiler.protected_addresses import Index
@@ -19,7 +22,7 @@ from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode, PlanEntry, Prefix
-from bandwidth_api.policy import limitable, made_limit, memory, reports, rounds, status
+from bandwidth_api.policy import limitable, made_limit, memory, node_traffic, reports, rounds, status
 from bandwidth_api.policy.decision import Decision, What, Write
 from bandwidth_api.policy.limitable import Limitable
 from bandwidth_api.policy.made_limit import Made
@@ -84,10 +87,11 @@ class Decider:
         self._traffic, self._kept, self._protected, self._clock = traffic, kept, protected, clock
         self._made = kept.load()
         self._statuses = dict(kept.statuses())
-        self._told: dict[str, list[Decision]] = {}
+        self._unwritten: dict[str, list[Decision]] = {}
         self._book: Book | None = None  # None: nothing is remembered yet
         self._policies: dict[str, Policy] = {}
-        self._next_at = float("-inf")
+        self.told = Told(nodes=self._nodes)  # for other threads: replaced as a whole
+        self._next_at = self._take_at = float("-inf")
         self._written_at = float("-inf")
 
     @property
@@ -118,6 +122,7 @@ class Decider:
         sampling = reports.sampling(self._policies.values())
         self._traffic.want(sampling is not None)
         if not self._policies and not self._made:
+            self.told = Told(nodes=self._nodes)
             return self._wrote({}, now)
         gone = self._kept.gone() if self._book is not None else ()  # in the first round the limits are taken over
         if self._book is None:
@@ -130,14 +135,21 @@ class Decider:
             self._made.pop(name, None)
             self._kept.delete(name)
         around = self._surroundings(persons, broken, now)
-        told: tuple[Report, ...] = ()
-        if sampling is not None:
-            told = self._traffic.take(sampling, rounds.limited(self._book), self._limitable(around))
+        told = self._taken(sampling, around, now) if sampling is not None else ()
         self._book, decided = rounds.decide(self._book, tuple(self._policies.values()), told, around, now)
         for one in decided:
             self._do(one, now)
+        self.told = self.told.after(self._book, self._policies.values(), decided)
         self._wrote({name: [d for d in decided if d.policy == name] for name in self._policies}, now)
         return self._made != before
+
+    def _taken(self, sampling: Sampling, around: Surroundings, now: Now) -> tuple[Report, ...]:
+        """Return what was sampled, as often as nodes of a cluster report it: of a longer time more is known."""
+        if self._book is None or now.steady < self._take_at:
+            return ()
+        looking = [each for each in self._policies.values() if each.spec.then.mode is not Mode.DISABLED]
+        self._take_at = now.steady + node_traffic.interval_seconds(looking)
+        return self._traffic.take(sampling, rounds.limited(self._book), self._limitable(around))
 
     def _numbered(self, policy: Policy) -> Policy:
         """Return a policy with a generation: files have none, and an edit must be seen as one."""
@@ -194,11 +206,11 @@ class Decider:
     def _wrote(self, decided: Mapping[str, list[Decision]], now: Now) -> bool:
         """Write the statuses if anything was decided, or else in them is another, but not too often; always False."""
         for name, each in decided.items():
-            self._told.setdefault(name, []).extend(each)
-        if not any(self._told.values()) and now.steady - self._written_at < STATUS_SECONDS:
+            self._unwritten.setdefault(name, []).extend(each)
+        if not any(self._unwritten.values()) and now.steady - self._written_at < STATUS_SECONDS:
             return False
         statuses = {name: self._status(policy, now) for name, policy in self._policies.items()}
-        self._told = {}
+        self._unwritten = {}
         if statuses != self._statuses:
             self._statuses = statuses
             self._written_at = now.steady
@@ -209,15 +221,16 @@ class Decider:
         book = self._book or Book()
         seen = status.counts(book, policy, self._nodes, now)
         entry = book.entries.get(policy.name)
-        return status.write(
+        written = status.write(
             self._statuses.get(policy.name, {}),
             status.found(policy, seen),
             policy.metadata.generation,
             now,
             seen=seen,
-            decisions=self._told.get(policy.name, ()),
+            decisions=self._unwritten.get(policy.name, ()),
             remembered=memory.remembered(entry, now) if entry is not None else (),
         )
+        return {**written, makers.TERMS: makers.write_terms(_terms(policy))}
 
     def close(self) -> None:
         """Write down what is known, and have nothing sampled any more; the limits stay."""
@@ -226,3 +239,9 @@ class Decider:
         self._wrote({}, now)
         self._traffic.close()
         self._kept.close()
+
+
+def _terms(policy: Policy) -> Terms:
+    then, lift = policy.spec.then, policy.spec.lift
+    steps = tuple(Step(each.rate, each.ttl_seconds) for each in then.steps)
+    return Terms(steps, lift.when_below_percent, lift.for_seconds, then.memory_seconds)

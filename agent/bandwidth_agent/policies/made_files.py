@@ -18,11 +18,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bandwidth_agent.limits import atomic_file
+from bandwidth_agent.policies import makers
 from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
+from bandwidth_api.policy import made_limit
 
 STATUSES = "policies.json"
-DIRECTORY = "made"
+DIRECTORY = makers.DIRECTORY
 _SUFFIX = ".json"
 _FILE_MAX_BYTES = 64 * 1024
 _FILES_MAX = 10_000
@@ -46,16 +48,20 @@ class MadeFiles:
         """Why not all can be kept, "" if it can."""
         return next(iter(tuple(self._failed.values())), "")
 
+    def file_of(self, name: str) -> pathlib.Path:
+        """Return the file of a limit."""
+        return self._made / (name + _SUFFIX)
+
     def load(self) -> dict[str, Limit]:
-        """Return the limits that are kept; a file that holds none is left alone."""
+        """Return the limits that are kept; a file that holds none that a policy made is left alone."""
         found = {}
         for name in self._listed():
             try:
-                document = atomic_file.decoded(atomic_file.read(self._made / (name + _SUFFIX), _FILE_MAX_BYTES))
+                document = atomic_file.decoded(atomic_file.read(self.file_of(name), _FILE_MAX_BYTES))
             except (OSError, *atomic_file.ODD):
                 continue
             parsed = limit.parse(document)
-            if isinstance(parsed, Limit) and parsed.name == name and parsed.created_at is not None:
+            if isinstance(parsed, Limit) and parsed.name == name and _is_made(parsed):
                 found[name] = parsed
                 self._written.add(name)
         return found
@@ -116,7 +122,7 @@ class MadeFiles:
             self._pool.submit(function, *words)
 
     def _put(self, name: str, data: bytes) -> None:
-        if self._replaced(self._made / (name + _SUFFIX), data):
+        if self._replaced(self.file_of(name), data):
             self._written.add(name)
 
     def _put_statuses(self, data: bytes) -> None:
@@ -132,7 +138,7 @@ class MadeFiles:
         return True
 
     def _remove(self, name: str) -> None:
-        path = self._made / (name + _SUFFIX)
+        path = self.file_of(name)
         self._failed.pop(path, None)
         try:
             path.unlink(missing_ok=True)
@@ -140,6 +146,10 @@ class MadeFiles:
             pass
         except OSError as error:
             self._failed[path] = f"cannot remove {path}: {error.strerror}"
+
+
+def _is_made(found: Limit) -> bool:
+    return found.created_at is not None and made_limit.read(found, found.created_at) is not None
 
 
 def forget(state_dir: pathlib.Path) -> None:

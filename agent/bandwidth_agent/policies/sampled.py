@@ -63,9 +63,10 @@ class Sampled:
         if (self._groups.named, self._groups.lengths, self._ports) != (limited, asked, sampling.ports):
             self._groups, self._ports = Groups(sampling.ipv4, sampling.ipv6, limited), sampling.ports
             self._look.hold(self._groups, ports=self._ports)
-        taken, moved = self._look.take(), self._moved(limited)
+        taken = self._look.take()
         if taken.seconds <= 0:
             return ()
+        moved = self._moved(limited)  # not before: what classes count meanwhile goes with the next report
         amounts = []
         for client in sorted(limited):
             sampled, of_class = taken.clients.get(client, sums.NOTHING), moved.get(client)

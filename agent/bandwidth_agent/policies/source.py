@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bandwidth_agent.limits import LimitSource, Wanted
 from bandwidth_agent.policies.decider import Decider
+from bandwidth_agent.policies.told import Told
 from bandwidth_api import plan
 from bandwidth_api.compiler import compile as compiler
 from bandwidth_api.compiler import selector
@@ -43,13 +44,18 @@ class WithPolicies:
         self._manifests, self._decider, self._labels = manifests, decider, labels
         self._complete = False
 
+    def told(self) -> Told:
+        """Return what the policies know and decided; for any thread."""
+        return self._decider.told
+
     def fileno(self) -> int | None:
         """As the manifests'."""
         return self._manifests.fileno()
 
     def due(self) -> float | None:
         """Return when manifests or policies are due, monotonic seconds."""
-        return min((due for due in (self._manifests.due(), self._decider.due()) if due is not None), default=None)
+        deciding = self._decider.due() if self._complete else None  # before that no round is made
+        return min((due for due in (self._manifests.due(), deciding) if due is not None), default=None)
 
     def drain(self) -> bool:
         """Take note of what has changed, and make a round of decisions if it is time."""

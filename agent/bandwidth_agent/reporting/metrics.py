@@ -1,7 +1,7 @@
 """The agent's Prometheus metrics, made at each scrape.
 
 Owns the names, labels and help texts (docs/reference/metrics.md), except those of single limits
-(`limit_series`), of clients (`client_series`) and of uplinks (`uplink_series`).
+(`limit_series`), of clients (`client_series`), of uplinks (`uplink_series`) and of policies (`policy_series`).
 Reads the kernel's counters through a handle of its own; never writes anything.
 """
 
@@ -47,6 +47,7 @@ class Page:
         api_status: Callable[[], api_health.ApiStatus] | None = None,
         clients: Collector | None = None,
         uplink_capacity: Sequence[tuple[str, int]] = (),
+        policies: Collector | None = None,
     ) -> None:
         """`uplink_capacity`: what interfaces can carry, as `uplink_capacity.capacity` takes it."""
         self._vitals = vitals
@@ -62,8 +63,9 @@ class Page:
         self._registry.register(self._uplinks)
         if api_status is not None:
             self._registry.register(_Cluster(api_status, monotonic))
-        if clients is not None:
-            self._registry.register(clients)
+        for more in (clients, policies):
+            if more is not None:
+                self._registry.register(more)
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from bandwidth_agent.kernel import model
 from bandwidth_agent.planner.classifier import ownership
+from bandwidth_agent.policies.makers import Maker
 from bandwidth_agent.reporting import wording
 from bandwidth_api import addresses, names, plan, units
 from bandwidth_runtime import printable
 
-_HEAD = ("LIMIT", "CLIENT", "PORTS", "RATE", "NOW", "DROPS", "BACKLOG", "MODE", "CHECK", "EXPIRES")
+_HEAD = ("LIMIT", "CLIENT", "PORTS", "RATE", "NOW", "DROPS", "BACKLOG", "MODE", "CHECK", "EXPIRES", "POLICY")
 _RIGHT = ("RATE", "NOW", "DROPS", "BACKLOG")
 _CLIENTS_SHOWN = 2
 _VERIFIED_PACKETS = 32  # so many that a class has counted show that its packets come by, as a running agent takes it
@@ -38,6 +40,7 @@ class Row:
     counters: model.ClassCounters
     observes: bool
     expires_at: int | None
+    maker: Maker | None = None  # the policy that made the limit
     bypassed: bool = False  # packets were seen to leave past it between the readings
 
     @property
@@ -88,16 +91,18 @@ def view(
     after: model.Counters,
     remarks: Collection[str] = (),
     bypassed: Collection[int] = (),
+    makers: Mapping[str, Maker] = MappingProxyType({}),
 ) -> View:
     """Return the rows of a kernel state, with the rates between two readings of the counters.
 
     `remarks`: what else is to be warned of, such as limits whose clients are reached by interfaces that are not shaped.
-    `bypassed`: numbers of the classes that packets were seen to leave past between the readings.
+    `bypassed`: numbers of the classes that packets were seen to leave past between the readings. `makers`: by limit the
+    policy that made it.
     """
     seconds = after.at - before.at
     gathered = _gather(state)
     rows = [_row(number, item, state, before, after, seconds) for number, item in gathered.items()]
-    rows = [dataclasses.replace(row, bypassed=True) if row.number in bypassed else row for row in rows]
+    rows = [dataclasses.replace(row, bypassed=row.number in bypassed, maker=makers.get(row.limit)) for row in rows]
     rows.sort(key=lambda row: (row.limit, row.prefixes[:1], row.number))
     return View(
         rows=tuple(rows),
@@ -199,8 +204,9 @@ def table(shown: View, now: float, *, colors: bool) -> str:
     """Return the rows as a table for people; `now` in seconds since the epoch."""
     if not shown.rows:
         return "no limit is in the kernel\n" + _warned(shown, colors=colors)
-    with_ports = any(row.ports for row in shown.rows)
-    columns = [i for i, name in enumerate(_HEAD) if with_ports or name != "PORTS"]
+    hidden = {"PORTS"} if not any(row.ports for row in shown.rows) else set()
+    hidden |= {"POLICY"} if not any(row.maker for row in shown.rows) else set()
+    columns = [i for i, name in enumerate(_HEAD) if name not in hidden]
     cells = [[cell for i, cell in enumerate(_cells(row, now)) if i in columns] for row in shown.rows]
     head = [_HEAD[i] for i in columns]
     widths = [max(len(line[i]) for line in (head, *cells)) for i in range(len(head))]
@@ -228,6 +234,7 @@ def _cells(row: Row, now: float) -> tuple[str, ...]:
         row.mode if row.over_limit_share is None else f"{row.mode}, {row.over_limit_share:.0%} over",
         row.check,
         "-" if row.expires_at is None else wording.left(row.expires_at - now),
+        "-" if row.maker is None else row.maker.which.removeprefix("the policy "),
     )
 
 
@@ -287,6 +294,7 @@ def _row_json(row: Row) -> dict[str, object]:
         "overLimitShare": None if row.over_limit_share is None else round(row.over_limit_share, 4),
         "backlogBytes": counters.backlog_bytes,
         "expiresAt": None if row.expires_at is None else wording.rfc3339(row.expires_at),
+        "policy": None if row.maker is None else row.maker.as_json(),
         "class": f"{names.HTB_MAJOR:x}:{row.number:x}",
         "devices": list(row.devices),
     }

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from bandwidth_agent.kernel import model
 from bandwidth_agent.kernel.objects import root
 from bandwidth_agent.planner import holders, way_out
 from bandwidth_agent.planner.placement import datapath_sign
+from bandwidth_agent.policies.makers import Maker
 from bandwidth_agent.reporting import show
 from bandwidth_agent.sight.address_readings import Passed, Readings, Seen
 from bandwidth_agent.sight.truth import advice
@@ -84,6 +86,7 @@ class Answer:
     seconds: float  # between the two readings of the counters
     problems: tuple[str, ...]
     missing: tuple[str, ...]
+    makers: Mapping[str, Maker]  # by limit, of those that policies made
     known: bool  # whether sets and devices could be read
     rules_known: bool
     verdict: Verdict
@@ -95,8 +98,12 @@ def answer(
     read: Readings,
     protected: Mapping[Prefix, str],
     missing: tuple[str, ...] = (),
+    makers: Mapping[str, Maker] = MappingProxyType({}),
 ) -> Answer:
-    """Return what is known of an address; `protected`: by address why no limit may touch it."""
+    """Return what is known of an address.
+
+    `protected`: by address why no limit may touch it; `makers`: by limit the policy that made it.
+    """
     found = holders.holding(read.state, address, port, rules_known=read.rules_known)
     ways = _ways(address, read)
     problems = _problems(address, read, ways, bool(found.holders or found.inside))
@@ -124,6 +131,7 @@ def answer(
         seconds=_seconds(read),
         problems=tuple(reasons),
         missing=missing,
+        makers=makers,
         known=read.known,
         rules_known=read.rules_known,
         verdict=_verdict(rows, known=read.known),

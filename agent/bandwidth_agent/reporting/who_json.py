@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandwidth_agent.kernel.objects import root
 from bandwidth_agent.planner import holders
+from bandwidth_agent.policies.makers import Maker
 from bandwidth_agent.reporting import who_page, wording
 from bandwidth_agent.reporting.who import Answer, Row
 from bandwidth_agent.sight import address_readings
@@ -20,7 +21,7 @@ def as_json(found: Answer) -> dict[str, object]:
         "port": None if found.port is None else _port(found.port),
         "verdict": found.verdict.value,
         "message": who_page.headline(found),
-        "limits": [_row(row) for row in found.rows],
+        "limits": [_row(row, found.makers.get(row.holder.label.key.limit)) for row in found.rows],
         "excepted": [
             {
                 "limit": hole.label.key.limit or None,
@@ -59,7 +60,7 @@ def as_json(found: Answer) -> dict[str, object]:
     }
 
 
-def _row(row: Row) -> dict[str, object]:
+def _row(row: Row, maker: Maker | None) -> dict[str, object]:
     holder, passed = row.holder, row.passed
     label = holder.label
     return {
@@ -91,6 +92,7 @@ def _row(row: Row) -> dict[str, object]:
             "classBytes": passed.class_bytes,
         },
         "expiresAt": None if label.expires_at is None else wording.rfc3339(label.expires_at),
+        "policy": None if maker is None else maker.as_json(),
     }
 
 

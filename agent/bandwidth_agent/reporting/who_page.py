@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 
 from bandwidth_agent.kernel.objects import root
 from bandwidth_agent.planner import holders
+from bandwidth_agent.policies.makers import Maker
 from bandwidth_agent.reporting import wording
 from bandwidth_agent.reporting.who import OWN_ADDRESS, Answer, Row, Verdict
 from bandwidth_agent.sight import address_readings
@@ -43,7 +45,7 @@ def page(found: Answer, now: float, *, colors: bool) -> str:
         lines += ["", *_table(shown, now, rules_known=found.rules_known)]
         hidden = len(found.rows) - len(shown)
         lines += [f"… and {hidden} more entries for parts of it (-o json has them all)"] if hidden else []
-    details = [*_details(found, shown)]
+    details = [*_details(found, shown, now)]
     if details:
         lines += ["", *(f"{word:<{_WIDTH}}{printable.line(text)}".rstrip() for word, text in details)]
     lines += [printable.line(f"warning: {message}") for message in found.problems]
@@ -66,7 +68,7 @@ def headline(found: Answer) -> str:
         return _of_nobody(found, client)
     if not first.whole:
         client = f"{addresses.write(first.holder.prefix)} in {client}"
-    limit, rate = first.holder.label.key.limit, _rate(first.rate_bits_per_second)
+    limit, rate = _limit(found, first), _rate(first.rate_bits_per_second)
     now = units.show_rate(_taken(first))
     match found.verdict:
         case Verdict.NOT_IN_FORCE:
@@ -89,6 +91,13 @@ def headline(found: Answer) -> str:
         case _:
             how = "as much as it may" if first.at_limit else "less than it may, so nothing is slowed now"
             return f"{client} is held at {rate}/s by the limit {limit}: {now}/s now, {how}."
+
+
+def _limit(found: Answer, row: Row) -> str:
+    """Return the name of a limit, and behind it the policy that made it."""
+    name = row.holder.label.key.limit
+    maker = found.makers.get(name)
+    return name if maker is None else f"{name} (made by {maker.which})"
 
 
 def _of_nobody(found: Answer, client: str) -> str:
@@ -174,8 +183,11 @@ def _some(texts: Sequence[str], most: int) -> str:
 # ── how it is so ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _details(found: Answer, shown: Sequence[Row]) -> Iterator[tuple[str, str]]:
+def _details(found: Answer, shown: Sequence[Row], now: float) -> Iterator[tuple[str, str]]:
     """Yield lines, each with the word before it."""
+    for maker in dict.fromkeys(found.makers.get(row.holder.label.key.limit) for row in shown):
+        if maker is not None:
+            yield from _of_policy(maker, now)
     seen = found.seen
     if seen is not None:
         by_port = f": {_by_port(seen)}" if seen.ports else ""
@@ -200,6 +212,26 @@ def _details(found: Answer, shown: Sequence[Row]) -> Iterator[tuple[str, str]]:
         yield "protected", f"{addresses.write(prefix)}: {why}; no limit may touch it"
     if found.refused and not found.protected:
         yield "refused", f"{found.refused}"
+
+
+def _of_policy(maker: Maker, now: float) -> Iterator[tuple[str, str]]:
+    """Yield why a policy made a limit, what ends it, and what a pardon is."""
+    yield "why", maker.why
+    below, following = maker.lifted_below_bits_per_second, maker.following
+    if maker.terms is not None and below is not None:
+        yield "lifted", f"when it gets less than {units.show_rate(below)}/s for {_for(maker.terms.lift_seconds)}"
+    if following is not None:
+        becomes = f"{units.show_rate(following.rate_bits_per_second)}/s for {_for(following.seconds)}"
+        left = _for(max(1, round(maker.expires_at - now)))
+        yield "else", f"in {left} it ends, or if the client still presses against it becomes {becomes}"
+    pardon = maker.pardon_seconds(now)
+    alone = "" if pardon is None else f"; then it is left alone for {_for(pardon)}"
+    yield "pardon", f"rm {shlex.quote(maker.file)}{alone}"
+
+
+def _for(seconds: int) -> str:
+    """Return a duration in its two largest units."""
+    return wording.left(seconds).removeprefix("in ").replace(" 0s", "").replace(" 0m", "").replace(" 0h", "")
 
 
 def _by_port(seen: address_readings.Seen) -> str:

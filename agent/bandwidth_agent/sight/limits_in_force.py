@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import model, objects
@@ -13,7 +14,7 @@ from bandwidth_agent.planner.classifier import ownership
 from bandwidth_api import addresses, names
 from bandwidth_api.compiler.overlap import resolve
 from bandwidth_api.plan import Mode, PlanEntry, PortRange, Prefix
-from bandwidth_sight.rows import Hold
+from bandwidth_sight.rows import Hold, MadeBy
 
 AT_LIMIT = 0.95  # of its rate: what a class sends that is being slowed
 
@@ -111,11 +112,15 @@ def has_ports(state: model.State) -> bool:
     return not usual.issuperset(state.sets)
 
 
-def of_kernel(state: model.State, at_limit: frozenset[int] = frozenset()) -> LimitsInForce:
+def of_kernel(
+    state: model.State,
+    at_limit: frozenset[int] = frozenset(),
+    made_by: Mapping[str, MadeBy] = MappingProxyType({}),
+) -> LimitsInForce:
     """Return what holds by the sets and classes of a kernel; `state` needs no hooks, and chains or tables only for
     ports.
 
-    `at_limit`: the classes that were at their limit by the last counters.
+    `at_limit`: the classes that were at their limit by the last counters; `made_by`: by limit the policy that made it.
     """
     lookups: dict[int, dict[str, _Lookup]] = {4: {}, 6: {}}
     for name, ipset in state.sets.items():
@@ -125,7 +130,10 @@ def of_kernel(state: model.State, at_limit: frozenset[int] = frozenset()) -> Lim
     classes: dict[int, objects.HtbClass] = {}
     for tree in state.trees.values():
         classes |= tree.classes
-    holds = {number: _hold(label, classes.get(number)) for number, label in owners.items()}
+    holds = {
+        number: _hold(label, classes.get(number))._replace(made_by=made_by.get(label.key.limit))
+        for number, label in owners.items()
+    }
     return LimitsInForce(tables, holds, at_limit)
 
 

@@ -34,17 +34,25 @@ def asked(policies: Iterable[Policy], limited: Iterable[Prefix], nodes: int) -> 
     if not looking:
         return None
     spread = -(-nodes // questions.REPORTS_PER_SECOND)
-    shortest = min(itertools.chain.from_iterable(_windows(each.spec) for each in looking))
-    interval = min(max(shortest // INTERVALS_OF_A_WINDOW, watching.INTERVAL_LEAST_SECONDS), INTERVAL_USUAL_MAX_SECONDS)
     silent = math.floor(min(map(status.silent_seconds, looking)) / 3)
     silence = min(max(silent, watching.SILENCE_LEAST_SECONDS), SILENCE_USUAL_MAX_SECONDS)
-    interval = min(max(interval, spread), watching.INTERVAL_MAX_SECONDS)
+    interval = min(max(interval_seconds(looking), spread), watching.INTERVAL_MAX_SECONDS)
     return Watching(
         interval,
         max(silence, interval),
         watches(looking, nodes),
         tuple(addresses.write(client) for client in sorted(limited)[: watching.LIMITED_MAX]),
     )
+
+
+def interval_seconds(policies: Iterable[Policy]) -> int:
+    """Return how often these policies, at least one, have to be told something.
+
+    A client is named only where samples of that time say well enough what it gets: the longer, the smaller may be its
+    part of what all get.
+    """
+    shortest = min(itertools.chain.from_iterable(_windows(each.spec) for each in policies))
+    return min(max(shortest // INTERVALS_OF_A_WINDOW, watching.INTERVAL_LEAST_SECONDS), INTERVAL_USUAL_MAX_SECONDS)
 
 
 def watches(policies: Iterable[Policy], nodes: int) -> tuple[Watch, ...]:

@@ -64,6 +64,10 @@ def test_a_greedy_client_is_slowed_and_no_other(network: Network, node: Node) ->
         node.until(lambda: made.is_dir() and any(made.glob("fair-*.json")) and "Limited" in whats(node))
         assert meter.measure(2.0) <= 1.1 * STEP
         assert node.rate_of(modest.address4) is None
+        assert [each["policy"]["name"] for each in node.show()["limits"]] == ["fair"]
+        who = node.namespace.run(node.command("who", greedy.address4, "--seconds", "1")).stdout
+        assert "(made by the policy fair, step 1 of 1)" in who
+        assert f"rm {next(made.glob('fair-*.json'))}; then it is left alone for 1d" in who
         node.kill()
         node.start()
         node.until(lambda: starts(node) == 2)

@@ -127,6 +127,33 @@ def test_entries_of_one_limit_share_its_rate(network: Network, node: Node) -> No
         holding.assert_held(meter, 16_000_000)
 
 
+def test_ports_hold_connections_that_ran_before_any_was_tracked(network: Network, node: Node) -> None:
+    """The first limit with ports of a host slows the very stream that it was written for, and no other of the client.
+
+    Nothing tracked connections here before, so that the kernel sees these in their midst, from the server's side first.
+    """
+    client = network.clients[0]
+    with (
+        TcpFlow(network.server, client, port=993, rate_bits_per_second=20e6),
+        UdpFlow(network.server, client, port=443, rate_bits_per_second=20e6, family=6),
+        TcpFlow(network.server, client, port=25, rate_bits_per_second=3e6) as other,
+        WireMeter(client) as meter,
+    ):
+        node.until(lambda: min(meter.measure(0.5, 4), meter.measure(0.5, 6)) > 15e6)
+        ports = [{"port": 993}, {"protocol": "UDP", "port": 443}]
+        of_ports = {"sharing": "PerEntry", "ports": ports}
+        node.limit("slow", [client.address4, client.address6], "2Mbit", egress=of_ports)
+        node.once()
+        meter.measure(1.0)  # what waits is sent
+        received = other.received_bytes
+        start = meter.read()
+        meter.measure(2.0)
+        end = meter.read()
+        assert bits_per_second(start, end, 6) <= 1.1 * 2e6
+        assert 2e6 < bits_per_second(start, end, 4) <= 1.1 * (2e6 + 3e6 * 1514 / 1448)
+        assert other.received_bytes - received > 0.5 * 2 * 3e6 / 8
+
+
 def test_observe_slows_nothing_and_counts(network: Network, node: Node) -> None:
     """In Observe mode a stream far above the limit arrives whole, and `show` says what would have been slowed."""
     client = network.clients[0]

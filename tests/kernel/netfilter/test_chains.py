@@ -87,7 +87,11 @@ def test_the_program_prints_the_rules_of_the_contract(tables: Node) -> None:
         "-A CBL-POSTROUTING -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-mark",
         "-A CBL-POSTROUTING -m conntrack --ctproto 6 --ctorigdstport 993 --ctdir REPLY"
         " -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-mark --map-prio",
+        "-A CBL-POSTROUTING -m conntrack --ctproto 6 --ctorigsrcport 993 --ctdir ORIGINAL"
+        " -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-mark --map-prio",
         "-A CBL-POSTROUTING -m conntrack --ctproto 17 --ctorigdstport 1:65535 --ctdir REPLY"
+        " -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-prio",
+        "-A CBL-POSTROUTING -m conntrack --ctproto 17 --ctorigsrcport 1:32767 --ctdir ORIGINAL"
         " -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-prio",
     ]
 

@@ -13,7 +13,7 @@ from bandwidth_api.plan import PortRange
 from bandwidth_sight import cells, columns, drawing, effects, keys, view
 from bandwidth_sight.draft import as_yaml
 from bandwidth_sight.effects import Answer, Prepare
-from bandwidth_sight.rows import Folded, Hold, Snapshot
+from bandwidth_sight.rows import Folded, Hold, MadeBy, Snapshot
 from bandwidth_sight.source import Preview
 from bandwidth_sight.view import View
 from unit.sight import screens
@@ -211,6 +211,14 @@ def test_a_limit_for_ports_is_not_shown_as_one_for_all(ports: tuple[PortRange, .
     slowing, other = Hold("mail", 5_000_000, True, False, ports), Hold("all", 8_000_000, False, False)
     assert columns.limit((slowing,)) == says
     assert columns.limit((other, slowing)) == f"{says} +1"
+
+
+def test_a_limit_of_a_policy_shows_its_step() -> None:
+    """No limit of a person has one."""
+    hold = Hold("fair-03e9b06641", 5_000_000, True, False, (), MadeBy("fair", 2, 3))
+    assert columns.limit((hold,)) == "fair-03e9b06641 5Mbit, step 2 of 3, at limit"
+    unknown = hold._replace(made_by=MadeBy("fair", 2, None), at_limit=False)
+    assert columns.limit((unknown,)) == "fair-03e9b06641 5Mbit, step 2"
 
 
 def test_columns_do_not_come_back_on_the_way_down() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from bandwidth_api.plan import PortRange
 from bandwidth_sight import wire
-from bandwidth_sight.rows import Hold, Snapshot
+from bandwidth_sight.rows import Hold, MadeBy, Snapshot
 from unit.sight.test_merging import SNAPSHOTS, row, same, snapshot
 
 
@@ -31,6 +31,16 @@ def test_the_error_is_relative() -> None:
     written = wire.write(snapshot(row("2001:db8::1", 1e6)))
     assert written["clients"][0]["rates"]["2s"] == {"bitsPerSecond": 1000000, "error": 0.1, "samples": 100}
     assert same(wire.read(written).rows[0].rates, row("2001:db8::1", 1e6).rates)
+
+
+def test_the_policy_of_a_limit_comes_back() -> None:
+    """Its name and step; an object of an older program, which has none, tells of none."""
+    hold = Hold("fair-03e9b06641", 1, False, False, (), MadeBy("fair", 2, None))
+    written = wire.write(snapshot(row("192.0.2.1", 1e6, holds=(hold,))))
+    assert written["clients"][0]["limits"][0]["policy"] == {"name": "fair", "step": 2, "steps": None}
+    assert wire.read(json.loads(json.dumps(written))).rows[0].holds == (hold,)
+    del written["clients"][0]["limits"][0]["policy"]
+    assert wire.read(written).rows[0].holds == (hold._replace(made_by=None),)
 
 
 @pytest.mark.parametrize("ports", [(), None, (PortRange("TCP", 80, 90), PortRange("UDP", 53, 53))])

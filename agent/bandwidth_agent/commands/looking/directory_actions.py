@@ -12,7 +12,7 @@ import os
 import pathlib
 import secrets
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from bandwidth_agent import reconcile
 from bandwidth_agent.commands.looking import overlapping, uplinks
@@ -22,8 +22,10 @@ from bandwidth_agent.kernel import refusals
 from bandwidth_agent.limits import Wanted, failsafe
 from bandwidth_agent.planner import describe
 from bandwidth_agent.planner.classifier import ownership
+from bandwidth_agent.policies import kept_makers
+from bandwidth_agent.policies.makers import Maker
 from bandwidth_agent.process import lock
-from bandwidth_api import plan
+from bandwidth_api import addresses, plan
 from bandwidth_sight import draft as drafts
 from bandwidth_sight.draft import Draft
 from bandwidth_sight.source import Preview, SourceError
@@ -137,7 +139,8 @@ class DirectoryActions:
             raise SourceError(str(error)) from None
         though = ", though it slows nothing now" if found.idle else ""
         question = f"Write {self._path(draft)}{though}?"
-        return Preview(draft, drafts.as_yaml(draft), changes, question, overlaps=found.lines)
+        overlaps = (*found.lines, *_let_go(draft, kept_makers.read(self._options.state_dir)))
+        return Preview(draft, drafts.as_yaml(draft), changes, question, overlaps=overlaps)
 
     def apply(self, preview: Preview) -> str:
         path = write_new(self._path(preview.draft), preview.yaml)
@@ -151,6 +154,14 @@ class DirectoryActions:
 
     def _path(self, draft: Draft) -> pathlib.Path:
         return self._directory / f"{draft.name}.yaml"
+
+
+def _let_go(draft: Draft, made_by: Mapping[str, Maker]) -> Iterator[str]:
+    """Say of each limit of a policy that the policy lets go of a client that a person's limit names."""
+    for name, maker in sorted(made_by.items()):
+        if addresses.covers(maker.client, draft.client) or addresses.covers(draft.client, maker.client):
+            nobody = "; in Observe nothing slows it then" if draft.mode is plan.Mode.OBSERVE else ""
+            yield f"The policy {maker.policy} slows it now, by {name}, and lets go once this limit is there{nobody}."
 
 
 def entry(draft: Draft) -> plan.PlanEntry:

@@ -7,15 +7,17 @@ CAP_NET_ADMIN: without it the limits are those of the manifest directory, or not
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bandwidth_agent.kernel import model, refusals
 from bandwidth_agent.kernel.linux.bpf import driver
 from bandwidth_agent.kernel.linux.netfilter import ipset, iptables
 from bandwidth_agent.kernel.linux.rtnl import tc
+from bandwidth_agent.policies.makers import Maker
 from bandwidth_agent.sight import limits_in_force
 from bandwidth_agent.sight.limits_in_force import Classes, LimitsInForce, Reading
 from bandwidth_api.plan import Prefix
+from bandwidth_sight.rows import MadeBy
 
 STATE_SECONDS = 5.0  # so often sets and classes are read at most
 COUNTERS_SECONDS = 1.9
@@ -68,8 +70,13 @@ class LimitReader:
         kernel: Kernel,
         instead: Callable[[], LimitsInForce | None],
         clock: Callable[[], float],
+        makers: Callable[[], Mapping[str, Maker]] = dict,
     ) -> None:
-        """`instead`: what should be in force, where the kernel does not say; None: that is not known either."""
+        """`instead`: what should be in force, where the kernel does not say; None: that is not known either.
+
+        `makers`: by limit the policy that made it.
+        """
+        self._makers = makers
         self._kernel, self._instead, self._clock = kernel, instead, clock
         self._limits: LimitsInForce | None = None
         self._before: Reading | None = None
@@ -103,7 +110,11 @@ class LimitReader:
         self.trouble = ""
         self.networks = limits_in_force.networks(state)
         at_limit = self._limits.at_limit if self._limits is not None else frozenset[int]()
-        self._limits = limits_in_force.of_kernel(state, at_limit)
+        made_by = {
+            name: MadeBy(each.policy, each.step, None if each.terms is None else len(each.terms.steps))
+            for name, each in self._makers().items()
+        }
+        self._limits = limits_in_force.of_kernel(state, at_limit, made_by)
 
     def _read_counters(self, limits: LimitsInForce) -> None:
         try:

@@ -28,9 +28,11 @@ from bandwidth_agent.process import watchdog
 from bandwidth_agent.reporting import health
 from bandwidth_agent.sight.sight import Sight
 from bandwidth_runtime import printable
+from bandwidth_runtime.clock import SYSTEM
 
 if TYPE_CHECKING:
-    from bandwidth_agent.reporting import api_health, client_series
+    from bandwidth_agent.policies.told import Told
+    from bandwidth_agent.reporting import api_health, client_series, policy_series
     from bandwidth_runtime.web import http_server
     from bandwidth_runtime.web.address import Address
 
@@ -97,11 +99,12 @@ def serving(
     options: Options,
     seen: Sight,
     api_status: Callable[[], api_health.ApiStatus] | None = None,
+    policies: Callable[[], Told] | None = None,
 ) -> Iterator[Callable[[], Sequence[str]]]:
     """Run the watchdog, and the web server for metrics and probes if the options ask for it.
 
     Yields a function that returns why no metrics are served; an empty sequence if they are. `seen`: what the metrics of
-    clients are sampled by; closed at the end.
+    clients are sampled by; closed at the end. `policies`: of one host.
     """
     dog = watchdog.Watchdog(lambda: vitals.healthy(time.monotonic()))
     with contextlib.suppress(RuntimeError):  # the system refuses a thread: it is loaded when it is needed
@@ -110,7 +113,7 @@ def serving(
         ahead.start()
         dog.start()
     try:
-        with _metrics(reconciler, vitals, options, seen, api_status) as remarks:
+        with _metrics(reconciler, vitals, options, seen, api_status, policies) as remarks:
             yield remarks
     finally:
         seen.close()
@@ -124,13 +127,14 @@ def _metrics(
     options: Options,
     seen: Sight,
     api_status: Callable[[], api_health.ApiStatus] | None,
+    policies: Callable[[], Told] | None,
 ) -> Iterator[Callable[[], Sequence[str]]]:
     address = options.metrics_address
     if address is None:
         yield tuple
         return
     try:
-        server = _server(address, reconciler, vitals, options, seen, api_status)
+        server = _server(address, reconciler, vitals, options, seen, api_status, policies)
         server.start()
     except (OSError, RuntimeError) as error:
         trouble = f"no metrics and probes are served: {error}"
@@ -159,6 +163,7 @@ def _server(
     options: Options,
     seen: Sight,
     api_status: Callable[[], api_health.ApiStatus] | None,
+    policies: Callable[[], Told] | None,
 ) -> http_server.Server:
     from bandwidth_agent.reporting import metrics  # 80 ms that a run without metrics saves
     from bandwidth_runtime.web import http_server
@@ -174,6 +179,7 @@ def _server(
         api_status=api_status,
         clients=_clients(seen, kernel, options),
         uplink_capacity=options.uplink_capacity,
+        policies=_policies(policies),
     )
     probes = {"/healthz": lambda: vitals.healthy(time.monotonic()), "/readyz": vitals.ready}
     return http_server.Server(address, http_server.Site(page.text, metrics.CONTENT_TYPE, probes))
@@ -192,6 +198,15 @@ def _clients(seen: Sight, kernel: Callable[[], contract.Kernel], options: Option
         monotonic=time.monotonic,
         peers=lambda: kernel().peers(),
     )
+
+
+def _policies(told: Callable[[], Told] | None) -> policy_series.PolicySeries | None:
+    """Return the series of the policies of a host; None in a cluster, where the operator has them."""
+    if told is None:
+        return None
+    from bandwidth_agent.reporting import policy_series
+
+    return policy_series.PolicySeries(told, SYSTEM)
 
 
 def text(made: report.Report) -> str:

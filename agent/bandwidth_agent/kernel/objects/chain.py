@@ -10,6 +10,8 @@ from bandwidth_agent.kernel.objects import change, port_text
 from bandwidth_api import names
 from bandwidth_api.plan import PortRange
 
+EPHEMERAL_FIRST = 32_768  # from here the kernel takes ports for connections of its own, unless told otherwise
+
 
 class Rule(NamedTuple):
     """One rule of our chain: look the destination up in a set and take what its entry has."""

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 
 from bandwidth_agent.kernel import model, objects, traffic
 from bandwidth_agent.kernel.objects import longest_prefix_match
+from bandwidth_agent.kernel.objects.chain import EPHEMERAL_FIRST
 from bandwidth_agent.planner.classifier import ownership
 from bandwidth_api import addresses
 from bandwidth_api.plan import PortRange, Prefix
 
-EPHEMERAL_FIRST = 32_768  # from here the kernel takes ports for connections of its own, unless told otherwise
 _PRIVILEGED_LAST = 1023
 _PROTOCOLS = {traffic.TCP: "TCP", traffic.UDP: "UDP"}
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bandwidth_agent.kernel import model, traffic
-from bandwidth_agent.sight.truth import expected_class, look
+from bandwidth_agent.kernel.objects.chain import EPHEMERAL_FIRST
+from bandwidth_agent.sight.truth import look
 
 _WITH_PORTS = (traffic.TCP, traffic.UDP)
 _Client = tuple[int, int, int, int]  # family, address, protocol, port of the client
@@ -127,7 +128,7 @@ def _service_port(packet: traffic.Packet) -> int:
     if packet.protocol not in _WITH_PORTS:
         return 0
     ports = packet.source_port, packet.destination_port
-    return next((port for port in ports if 0 <= port < expected_class.EPHEMERAL_FIRST), 0)
+    return next((port for port in ports if 0 <= port < EPHEMERAL_FIRST), 0)
 
 
 def _of_devices(reading: model.QueueReading, wanted: Callable[[str], bool]) -> model.QueueReading:

@@ -35,10 +35,13 @@ spec:
 
 
 class Traffic:
-    """One client that gets what the test says."""
+    """One client, or several, that get what the test says."""
 
     def __init__(self, clock: Settable) -> None:
         self.clock, self.mbits, self.wanted, self.trouble = clock, 47.0, False, ""
+        self.taken: list[float] = []  # the seconds of each report
+        self.greedy: tuple[str, ...] = (GREEDY,)
+        self.silent = False
         self._last = clock()
 
     def want(self, wanted: bool) -> None:
@@ -47,8 +50,9 @@ class Traffic:
     def take(self, _sampling: Sampling, _named: Collection[Prefix], limitable: Limitable) -> tuple[Report, ...]:
         self.limitable = limitable
         seconds, self._last = self.clock() - self._last, self.clock()
-        amount = Amount(addresses.parse(GREEDY), self.mbits * 1e6 * seconds / 8)
-        return (Report("host", self.clock(), seconds, (amount,)),) if seconds > 0 else ()
+        self.taken.append(seconds)
+        amounts = tuple(Amount(addresses.parse(each), self.mbits * 1e6 * seconds / 8) for each in self.greedy)
+        return (Report("host", self.clock(), seconds, amounts),) if seconds > 0 and not self.silent else ()
 
     def close(self) -> None:
         self.wanted = False
@@ -275,6 +279,42 @@ def test_files_that_are_none_of_ours_are_left_alone(host: Host) -> None:
     host.run(5)
     assert host.in_force == {}
     assert sorted(path.name for path in made.iterdir()) == ["a.json", "b.json", "c.txt", "d.json"]
+
+
+def test_a_copy_of_a_made_file_is_left_alone(host: Host) -> None:
+    """Under another name it is no limit of a policy: it is not followed, and not removed."""
+    host.run(60)
+    copied = json.loads(host.file().read_text())
+    copied["metadata"]["name"] = "fair-copy"
+    copy = host.place.state / made_files.DIRECTORY / "fair-copy.json"
+    copy.write_text(json.dumps(copied))
+    host.restart()
+    host.run(5)
+    host.flush()
+    assert host.in_force == {"fair-03e9b06641": 20}
+    assert json.loads(copy.read_text()) == copied
+
+
+def test_nothing_is_due_before_all_manifests_are_read(host: Host) -> None:
+    """A round needs all limits that people wrote, so that the loop has nothing to wake up for."""
+    host.run(60)
+    host.decider.close()
+    host.place.restart()
+    host._start()
+    assert host.source.due() is None
+    host.source.wanted(host.place.wall())
+    assert host.source.due() is not None
+    host.run(1)
+    assert host.in_force == {"fair-03e9b06641": 20}
+
+
+def test_of_a_long_window_samples_are_taken_together(host: Host) -> None:
+    """A client that is a small part of all is known well by the samples of seconds, and not by those of one."""
+    host.place.write("policy.yaml", POLICY.replace("forSeconds: 60", "forSeconds: 300"))
+    host.run(10)
+    host.traffic.taken.clear()
+    host.run(60)
+    assert host.traffic.taken == [5.0] * 12
 
 
 def test_a_state_directory_that_cannot_be_written_is_a_warning(host: Host) -> None:

@@ -11,6 +11,7 @@ from bandwidth_agent.sight import leases
 from bandwidth_agent.sight.watch import look
 from bandwidth_agent.sight.watch.classes import Moved
 from bandwidth_api import addresses
+from bandwidth_api.plan import Prefix
 from bandwidth_api.policy.reports import Amount, Port, Sampling
 from unit.clock import Clock
 
@@ -121,6 +122,24 @@ def test_what_the_class_of_a_limited_client_counts_is_told() -> None:
     lease.hand_over({"203.0.113.8": 40_000.0}, 99.0)
     (report,) = found.take(EVERY._replace(ports=False), [limited])
     assert report.amounts == (Amount(limited, 50_000.0, (), 7),)
+
+
+def test_what_a_class_counts_while_no_stretch_comes_is_told_with_the_next() -> None:
+    """Counters are read when there is a report that they belong to, or its bytes would be lost."""
+    limited, read = addresses.parse("203.0.113.8"), []
+    lease = Lease()
+
+    def moved(named: frozenset[Prefix]) -> Mapping[Prefix, Moved]:
+        read.append(named)
+        return {}
+
+    found = sampled.Sampled("host", lease, moved=moved, monotonic=Clock(100.0))
+    found.want(True)
+    assert found.take(EVERY, [limited]) == ()
+    assert read == []
+    lease.hand_over({"203.0.113.8": 10.0}, 99.0)
+    assert len(found.take(EVERY, [limited])) == 1
+    assert read == [{limited}]
 
 
 def test_of_a_scan_ten_are_told() -> None:

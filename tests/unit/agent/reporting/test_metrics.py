@@ -13,10 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from bandwidth_agent.kernel import model, objects
-from bandwidth_agent.reporting import api_health, health, metrics
+from bandwidth_agent.policies.told import Told
+from bandwidth_agent.reporting import api_health, health, metrics, policy_series
 from bandwidth_api.conditions import Problem, Reason
 from bandwidth_api.plan import Sharing
 from bandwidth_kube import client
+from bandwidth_runtime.clock import Clock
 from unit import documents
 from unit.agent.entries import entry
 from unit.agent.limits.directory import manifests
@@ -35,6 +37,7 @@ class Agent:
         max_limits: int = 100,
         clients: Collector | None = None,
         uplink_capacity: Sequence[tuple[str, int]] = (),
+        policies: Collector | None = None,
     ) -> None:
         self.clock = manifests.Clock()
         self.node = shaped.Node(*entries)
@@ -50,6 +53,7 @@ class Agent:
             api_status=self.cluster.status,
             clients=clients,
             uplink_capacity=uplink_capacity,
+            policies=policies,
         )
 
     def passed(self, *, failed: bool = False, repairs: dict[str, int] | None = None) -> None:
@@ -210,7 +214,13 @@ def test_every_metric_is_documented() -> None:
     seen = Scraped()
     seen.scrape()
     seen.pass_time(3, **{"203.0.113.7": 1000})
-    agent = Agent(entry("mail", "203.0.113.7"), clients=seen.series, uplink_capacity=[("eth0", 1_000_000_000)])
+    policies = policy_series.PolicySeries(Told, Clock(manifests.Clock(), manifests.Clock()))
+    agent = Agent(
+        entry("mail", "203.0.113.7"),
+        clients=seen.series,
+        uplink_capacity=[("eth0", 1_000_000_000)],
+        policies=policies,
+    )
     agent.health.plan_changed(agent.clock())
     agent.passed()
     agent.cluster.reported()

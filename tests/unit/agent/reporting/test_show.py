@@ -14,6 +14,7 @@ from bandwidth_api.plan import Mode, PortRange, Sharing
 from unit import documents
 from unit.agent.entries import MBIT, entry
 from unit.agent.reporting import shaped
+from unit.agent.reporting.test_who_page import MADE
 
 NOW = 1_800_000_000.0
 
@@ -46,6 +47,20 @@ def test_a_limit_is_a_line_with_all_that_is_known() -> None:
     assert line.split("  ")[0] == "mail"
     for words in ("203.0.113.7, 2001:db8::7", "5 Mbit", "0 bit", "0 B", "Enforce", "in 1d 1h"):
         assert words in line
+
+
+def test_the_policy_of_a_made_limit_is_a_column() -> None:
+    """Only where there is one; programs are told all that `who` tells."""
+    node = shaped.Node(entry("fair-03e9b06641", "203.0.113.7"), entry("mail", "203.0.113.8"))
+    counters = node.kernel.counters()
+    seen = show.view(node.kernel.observe(), counters, counters, makers={"fair-03e9b06641": MADE})
+    head, fair, mail = show.table(seen, NOW, colors=False).splitlines()
+    assert head.endswith("POLICY")
+    assert (fair.split("  ")[-1].strip(), mail.split("  ")[-1].strip()) == ("fair, step 1 of 2", "-")
+    told = show.as_json(seen)
+    assert isinstance(told["limits"], list)
+    assert [(each["policy"] or {}).get("name") for each in told["limits"]] == ["fair", None]
+    documents.check("show", told)
 
 
 def test_the_rate_now_is_measured_between_the_readings() -> None:

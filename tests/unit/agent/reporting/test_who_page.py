@@ -7,11 +7,13 @@ import json
 import shlex
 
 from bandwidth_agent.limits.directory import manifest
-from bandwidth_agent.reporting import who, who_page
+from bandwidth_agent.policies.makers import Maker, Step, Terms
+from bandwidth_agent.reporting import who, who_json, who_page
 from bandwidth_api import addresses
 from bandwidth_api.crds import limit
 from bandwidth_api.plan import Mode, PortRange, Sharing
 from bandwidth_cli.command_line import parser
+from unit import documents
 from unit.agent.entries import MBIT, entry
 from unit.agent.reporting import shaped
 from unit.agent.reporting.asking import asked
@@ -202,3 +204,39 @@ def test_names_from_the_kernel_cannot_steer_the_terminal() -> None:
     sets = {name: dataclasses.replace(ipset, entries=evil)}
     node.kernel.state = dataclasses.replace(node.kernel.state, sets=sets)
     assert "\033" not in who_page.page(asked(node, CLIENT, send=sends(node)), NOW, colors=False)
+
+
+MADE = Maker(
+    policy="fair",
+    client=addresses.parse(CLIENT),
+    step=1,
+    rate_bits_per_second=12 * MBIT,
+    expires_at=NOW + 480,
+    why="policy fair, step 1 of 2: more than 40 Mbit over 300 s",
+    file="/var/lib/client-bandwidth/made/fair-03e9b06641.json",
+    terms=Terms((Step(12 * MBIT, 600), Step(5 * MBIT, 3600)), 50, 300, 86400),
+)
+
+
+def test_of_a_made_limit_it_says_what_ends_it_and_what_a_pardon_is() -> None:
+    """Which policy, which step, why, when it is lifted, what comes else, and which file to delete."""
+    node = shaped.Node(entry("fair-03e9b06641", CLIENT, rate=12 * MBIT), entry("mail", "203.0.113.8"))
+    found = dataclasses.replace(asked(node, CLIENT, send=sends(node)), makers={"fair-03e9b06641": MADE})
+    lines = page(found)
+    assert lines[0] == (
+        "203.0.113.7 is held at 12 Mbit/s by the limit fair-03e9b06641 (made by the policy fair, step 1 of 2):"
+        " 12 Mbit/s now, as much as it may."
+    )
+    assert [line for line in lines if line.startswith(("why", "lifted", "else", "pardon"))] == [
+        "why         policy fair, step 1 of 2: more than 40 Mbit over 300 s",
+        "lifted      when it gets less than 6 Mbit/s for 5m",
+        "else        in 8m it ends, or if the client still presses against it becomes 5 Mbit/s for 1h",
+        "pardon      rm /var/lib/client-bandwidth/made/fair-03e9b06641.json; then it is left alone for 1d",
+    ]
+    told = who_json.as_json(found)
+    assert isinstance(told["limits"], list)
+    assert told["limits"][0]["policy"]["name"] == "fair"
+    documents.check("who", told)
+    other = dataclasses.replace(asked(node, "203.0.113.8"), makers={"fair-03e9b06641": MADE})
+    assert not [line for line in page(other) if "fair" in line]
+    assert who_json.as_json(other)["limits"][0]["policy"] is None  # type: ignore[index]

@@ -13,7 +13,7 @@ from bandwidth_agent.limits import Wanted
 from bandwidth_agent.sight import limits_in_force
 from bandwidth_agent.sight.limits_in_force import Reading
 from bandwidth_api import addresses, plan
-from bandwidth_sight.rows import Hold
+from bandwidth_sight.rows import Hold, MadeBy
 from unit.agent.entries import MBIT, entry
 
 HOST, INSIDE, HOLE, OTHER = map(addresses.network, ("203.0.113.7", "198.51.100.9", "198.51.100.1", "192.0.2.1"))
@@ -87,6 +87,13 @@ def counters(kernel: fake_kernel.FakeKernel, at: float, sent_bytes: dict[str, in
             for device, tree in state.trees.items()
         },
     )
+
+
+def test_a_limit_says_which_policy_made_it(kernel: fake_kernel.FakeKernel) -> None:
+    """By its name; all others were written by persons."""
+    found = limits_in_force.of_kernel(kernel.observe(), made_by={"one": MadeBy("fair", 1, 2)})
+    assert [hold.made_by for hold in found.holds(HOST)] == [MadeBy("fair", 1, 2)]
+    assert [hold.made_by for hold in found.holds(INSIDE)] == [None]
 
 
 def test_at_its_limit_is_95_per_cent_of_its_rate(kernel: fake_kernel.FakeKernel) -> None:

@@ -7,8 +7,15 @@
                                                                    another set
     -A CBL-POSTROUTING -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-mark
     -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigdstport 993 --ctdir REPLY -m set … -j SET …
+    -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigsrcport 993 --ctdir ORIGINAL -m set … -j SET …
     -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigdstport 0:65535 --ctdir REPLY -g CBL-TCP-0-65535
+    -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigsrcport 0:32767 --ctdir ORIGINAL -g CBL-TCP-0-65535
     COMMIT
+
+A line for ports is two rules. The first is for connections that were tracked from their first packet on. One that ran
+before anything tracked connections here is taken by the kernel as begun by whichever packet it sees first, mostly one
+of ours, and the port that the client dialled is then the source port: the second rule. Below the ports from which the
+kernel dials by itself, so that connections of this host's own are none of these.
 
 The match before the target looks the destination up once more, for limited clients only; so the rule's packet counter
 counts the packets that should arrive in our classes.
@@ -21,10 +28,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from bandwidth_agent.kernel import objects
 from bandwidth_agent.kernel.objects import chain_layout
+from bandwidth_agent.kernel.objects.chain import EPHEMERAL_FIRST
 from bandwidth_api import names
 from bandwidth_api.plan import PortRange
 
@@ -41,6 +50,9 @@ _COMMENT = names.GROUP
 _CREATED = f"{_COMMENT}/created:"
 
 _PROTOCOLS = {"tcp": "TCP", "6": "TCP", "udp": "UDP", "17": "UDP"}
+
+# How the two rules of a line find the port that the client dialled: the option, and the direction of the packet.
+_TRACKED, _PICKED_UP = ("--ctorigdstport", "REPLY"), ("--ctorigsrcport", "ORIGINAL")
 
 # What a rule of our chain that is not one of ours is read as: equal to no desired rule.
 UNKNOWN_RULE = objects.Rule("", None, False, False)
@@ -97,7 +109,7 @@ def put(
         # Before the comment, which costs as much as a third of a look-up: a packet without a limit gets no further.
         guard = f"-m set --match-set {chain.guard} dst " if chain.guard else ""
         lines.append(f'-I {HOOK} 1 {guard}-m comment --comment "{comment}" -j {names.CHAIN}')
-    lines += [f"-A {name} {_line(line)}" for name, rules in changed.items() for line in rules]
+    lines += [f"-A {name} {text}" for name, rules in changed.items() for line in rules for text in _texts(line)]
     return "\n".join([*lines, *_removal(reading.chains.keys() - layout.keys()), "COMMIT", ""])
 
 
@@ -120,7 +132,7 @@ def _removal(chains: Iterable[str]) -> list[str]:
 
 def read(listing: str) -> Reading:
     """Parse the output of `iptables -t mangle -S -v`."""
-    chains: dict[str, list[chain_layout.Line]] = {}
+    chains: dict[str, list[_Rule]] = {}
     jumps: list[str] = []
     comments: list[str] = []
     guards: list[str] = []  # of the jump that is the first rule of all
@@ -134,7 +146,7 @@ def read(listing: str) -> Reading:
         elif command == "-A" and names.is_chain(chain):
             ours = _read_line(_words(_COUNTERS.sub("", rule)))
             chains.setdefault(chain, []).append(ours)
-            counted = _COUNTERS.search(rule) if isinstance(ours, objects.Rule) else None
+            counted = _COUNTERS.search(rule) if isinstance(ours.line, objects.Rule) else None
             if counted is not None:
                 packets[chain] = packets.get(chain, 0) + int(counted.group(1))
         elif command == "-A":
@@ -157,7 +169,7 @@ def read(listing: str) -> Reading:
                 guards.append(guard)
     created = (each for comment in comments for each in comment.removeprefix(_CREATED).split(","))
     return Reading(
-        chains={name: tuple(lines) for name, lines in chains.items()},
+        chains={name: tuple(_joined(rules)) for name, rules in chains.items()},
         jumps=tuple(jumps),
         guard=guards[0] if guards and len(jumps) == 1 else None,
         created=tuple(dict.fromkeys(each for each in created if each != _COMMENT)),
@@ -180,12 +192,46 @@ def has_rules(dump: str) -> bool:
     return "\n-A " in dump
 
 
-def _line(line: chain_layout.Line) -> str:
+class _Rule(NamedTuple):
+    """One rule of our chains: the line that it is of, and whether it is the second one of it."""
+
+    line: chain_layout.Line
+    picked_up: bool = False
+
+
+def _picked_up(ports: PortRange) -> PortRange | None:
+    """Return the ports of the second rule for these; None: it has none."""
+    last = min(ports.last, EPHEMERAL_FIRST - 1)
+    return ports._replace(last=last) if ports.first <= last else None
+
+
+def _joined(rules: Sequence[_Rule]) -> Iterator[chain_layout.Line]:
+    """Yield the lines of a chain; an unknown one where the two rules of a line do not follow each other."""
+    rest = [*reversed(rules)]
+    while rest:
+        rule = rest.pop()
+        yield UNKNOWN_RULE if rule.picked_up else rule.line
+        ports = None if rule.picked_up or rule.line.ports is None else _picked_up(rule.line.ports)
+        if ports is not None:
+            if rest and rest[-1] == _Rule(rule.line._replace(ports=ports), picked_up=True):
+                rest.pop()
+            else:
+                yield UNKNOWN_RULE
+
+
+def _texts(line: chain_layout.Line) -> Iterator[str]:
+    yield _text(line, *_TRACKED)
+    picked_up = None if line.ports is None else _picked_up(line.ports)
+    if picked_up is not None:
+        yield _text(line._replace(ports=picked_up), *_PICKED_UP)
+
+
+def _text(line: chain_layout.Line, port: str, direction: str) -> str:
     words: list[str] = []
     if line.ports is not None:
         first, last = line.ports.first, line.ports.last
         words += ["-m conntrack --ctproto", line.ports.protocol.lower()]
-        words += ["--ctorigdstport", str(first) if first == last else f"{first}:{last}", "--ctdir REPLY"]
+        words += [port, str(first) if first == last else f"{first}:{last}", f"--ctdir {direction}"]
     if isinstance(line, chain_layout.Goto):
         return " ".join([*words, "-g", line.chain])
     words += ["-m set --match-set", line.set_name, "dst", "-j SET --map-set", line.set_name, "dst"]
@@ -194,38 +240,39 @@ def _line(line: chain_layout.Line) -> str:
     return " ".join(words)
 
 
-def _read_line(words: Sequence[str]) -> chain_layout.Line:
+def _read_line(words: Sequence[str]) -> _Rule:
     """Parse one rule of our chains; the order of its options differs between versions of the tool."""
     options = _options(words)
     if options is None:
-        return UNKNOWN_RULE
+        return _Rule(UNKNOWN_RULE)
     modules = {*options.pop("-m", ())}
     target, goto = options.pop("-j", ()), options.pop("-g", ())
     map_set = options.pop("--map-set", ())
     match_set = options.pop("--match-set", ())
     map_mark = options.pop("--map-mark", None) == ()
     map_priority = options.pop("--map-prio", None) == ()
-    ports = _read_ports(options)
+    picked_up = "--ctorigsrcport" in options
+    ports = _read_ports(options, *(_PICKED_UP if picked_up else _TRACKED))
     if options or (ports is None) == ("conntrack" in modules):
-        return UNKNOWN_RULE
+        return _Rule(UNKNOWN_RULE)
     modules -= {"conntrack"}
     if ports is not None and len(goto) == 1 and not (modules or target or map_set or match_set):
-        return chain_layout.Goto(ports, goto[0]) if not (map_mark or map_priority) else UNKNOWN_RULE
+        return _Rule(UNKNOWN_RULE if map_mark or map_priority else chain_layout.Goto(ports, goto[0]), picked_up)
     if target != ("SET",) or goto or modules != {"set"} or match_set != map_set:
-        return UNKNOWN_RULE
+        return _Rule(UNKNOWN_RULE)
     if len(map_set) != 2 or map_set[1] != "dst":
-        return UNKNOWN_RULE
-    return objects.Rule(map_set[0], ports, map_mark, map_priority)
+        return _Rule(UNKNOWN_RULE)
+    return _Rule(objects.Rule(map_set[0], ports, map_mark, map_priority), picked_up)
 
 
-def _read_ports(options: dict[str, tuple[str, ...]]) -> PortRange | None:
+def _read_ports(options: dict[str, tuple[str, ...]], port: str, direction: str) -> PortRange | None:
     """Take the ports of a rule out of its options."""
     protocol = _PROTOCOLS.get(" ".join(options.get("--ctproto", ())).lower())
-    first, _, last = " ".join(options.get("--ctorigdstport", ())).partition(":")
+    first, _, last = " ".join(options.get(port, ())).partition(":")
     last = last or first
-    if protocol is None or options.get("--ctdir") != ("REPLY",) or not (first.isdigit() and last.isdigit()):
+    if protocol is None or options.get("--ctdir") != (direction,) or not (first.isdigit() and last.isdigit()):
         return None
-    for name in ("--ctproto", "--ctorigdstport", "--ctdir"):
+    for name in ("--ctproto", port, "--ctdir"):
         del options[name]
     return PortRange(protocol, int(first), int(last))
 

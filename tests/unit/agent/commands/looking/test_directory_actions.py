@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
@@ -13,6 +14,7 @@ from bandwidth_api import addresses
 from bandwidth_api.plan import Mode
 from bandwidth_sight import draft as drafts
 from bandwidth_sight.source import Preview, SourceError
+from unit.agent.reporting.test_who_page import MADE
 
 CLIENT = addresses.parse("203.0.113.7")
 
@@ -115,3 +117,11 @@ def test_a_path_may_begin_with_the_home(tmp_path: pathlib.Path, monkeypatch: pyt
     monkeypatch.setenv("HOME", str(tmp_path))
     assert directory_actions.named("~/slow.yaml") == tmp_path / "slow.yaml"
     assert directory_actions.named("~nobody-of-this-name/x.yaml") == pathlib.Path("~nobody-of-this-name/x.yaml")
+
+
+@pytest.mark.parametrize(("observe", "more"), [(False, ""), (True, "; in Observe nothing slows it then")])
+def test_a_policy_lets_go_of_a_client_that_a_person_limits(*, observe: bool, more: str) -> None:
+    """Said before the file is written, of the policy that slows this client and of no other."""
+    of_it, other = (dataclasses.replace(MADE, client=addresses.parse(text)) for text in ("203.0.113.7", "203.0.113.8"))
+    found = directory_actions._let_go(made(observe=observe), {"fair-b": other, "fair-a": of_it})
+    assert [*found] == [f"The policy fair slows it now, by fair-a, and lets go once this limit is there{more}."]

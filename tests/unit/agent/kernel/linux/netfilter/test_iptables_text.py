@@ -26,7 +26,9 @@ FIRST_PUT = """*mangle
 -I POSTROUTING 1 -m comment --comment "clientbandwidth.io/created:mangle" -j CBL-POSTROUTING
 -A CBL-POSTROUTING -m set --match-set cbl-v4 dst -j SET --map-set cbl-v4 dst --map-mark
 -A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigdstport 993 --ctdir REPLY -m set --match-set cbl-v4-0123456789ab dst -j SET --map-set cbl-v4-0123456789ab dst --map-mark --map-prio
+-A CBL-POSTROUTING -m conntrack --ctproto tcp --ctorigsrcport 993 --ctdir ORIGINAL -m set --match-set cbl-v4-0123456789ab dst -j SET --map-set cbl-v4-0123456789ab dst --map-mark --map-prio
 -A CBL-POSTROUTING -m conntrack --ctproto udp --ctorigdstport 4000:4100 --ctdir REPLY -m set --match-set cbl-v4-0123456789ab dst -j SET --map-set cbl-v4-0123456789ab dst --map-prio
+-A CBL-POSTROUTING -m conntrack --ctproto udp --ctorigsrcport 4000:4100 --ctdir ORIGINAL -m set --match-set cbl-v4-0123456789ab dst -j SET --map-set cbl-v4-0123456789ab dst --map-prio
 COMMIT
 """  # noqa: E501 - the lines are the tool's
 
@@ -39,7 +41,9 @@ LISTED = """-P PREROUTING ACCEPT -c 0 0
 -A POSTROUTING -m comment --comment "x -c 9 9 -j CBL-POSTROUTING" -c 1 1 -j OTHERS
 -A CBL-POSTROUTING -m set --match-set cbl-v4 dst -c 5 500 -j SET --map-set cbl-v4 dst --map-mark
 -A CBL-POSTROUTING -m conntrack --ctproto 6 --ctorigdstport 993 --ctdir REPLY -m set --match-set cbl-v4-0123456789ab dst -c 0 0 -j SET --map-set cbl-v4-0123456789ab dst --map-mark --map-prio
+-A CBL-POSTROUTING -m conntrack --ctproto 6 --ctorigsrcport 993 --ctdir ORIGINAL -m set --match-set cbl-v4-0123456789ab dst -c 0 0 -j SET --map-set cbl-v4-0123456789ab dst --map-mark --map-prio
 -A CBL-POSTROUTING -m conntrack --ctproto 17 --ctorigdstport 4000:4100 --ctdir REPLY -m set --match-set cbl-v4-0123456789ab dst -c 1 60 -j SET --map-set cbl-v4-0123456789ab dst --map-prio
+-A CBL-POSTROUTING -m conntrack --ctproto 17 --ctorigsrcport 4000:4100 --ctdir ORIGINAL -m set --match-set cbl-v4-0123456789ab dst -c 2 99 -j SET --map-set cbl-v4-0123456789ab dst --map-prio
 """  # noqa: E501 - the lines are the tool's
 
 
@@ -52,7 +56,7 @@ def test_a_listing_is_read_as_the_chain_that_was_put() -> None:
     """Golden: the listing of iptables 1.8.9 gives back the chain, what found an entry and what was caused."""
     reading = iptables_text.read(LISTED)
     assert reading.chain() == CHAIN
-    assert reading.packets == {"CBL-POSTROUTING": 6}
+    assert reading.packets == {"CBL-POSTROUTING": 8}
     assert reading.created == ("mangle",)
     assert reading.jumps == ('POSTROUTING -m comment --comment "clientbandwidth.io/created:mangle" -j CBL-POSTROUTING',)
 
@@ -90,6 +94,9 @@ def test_other_versions_of_the_tool_print_the_same_chain(shown: str, as_other_ve
         ("--ctorigdstport 993", "! --ctorigdstport 993"),
         ("--ctproto 6", "--ctproto 132"),
         ("--ctdir REPLY -m set", "-m set"),
+        ("--ctdir ORIGINAL -m set", "-m set"),
+        ("--ctorigsrcport 993", "--ctorigsrcport 994"),
+        ("--ctorigsrcport 993", "--ctorigdstport 993"),
         ("-A CBL-POSTROUTING -m set", "-A CBL-POSTROUTING -c 0 0 -j ACCEPT\n-A CBL-POSTROUTING -m set"),
     ],
 )
@@ -210,14 +217,45 @@ def test_many_ranges_are_spread_over_chains() -> None:
         ' --comment "clientbandwidth.io" -j CBL-POSTROUTING',
     ]
     to = "-m conntrack --ctproto tcp --ctorigdstport"
-    assert [line for line in lines if "-g" in line] == [
+    assert [line for line in lines if "-g" in line and "REPLY" in line] == [
         f"-A CBL-POSTROUTING {to} 0:65535 --ctdir REPLY -g CBL-TCP-0-65535",
         f"-A CBL-TCP-0-16383 {to} 0:8191 --ctdir REPLY -g CBL-TCP-0-8191",
         f"-A CBL-TCP-0-65535 {to} 0:16383 --ctdir REPLY -g CBL-TCP-0-16383",
         f"-A CBL-TCP-0-65535 {to} 16384:24575 --ctdir REPLY -g CBL-TCP-16384-24575",
     ]
+    picked_up = "-m conntrack --ctproto tcp --ctorigsrcport"
+    assert [line for line in lines if "-g" in line and "ORIGINAL" in line] == [
+        f"-A CBL-POSTROUTING {picked_up} 0:32767 --ctdir ORIGINAL -g CBL-TCP-0-65535",
+        f"-A CBL-TCP-0-16383 {picked_up} 0:8191 --ctdir ORIGINAL -g CBL-TCP-0-8191",
+        f"-A CBL-TCP-0-65535 {picked_up} 0:16383 --ctdir ORIGINAL -g CBL-TCP-0-16383",
+        f"-A CBL-TCP-0-65535 {picked_up} 16384:24575 --ctdir ORIGINAL -g CBL-TCP-16384-24575",
+    ]
     assert lines.count("COMMIT") == 1
-    assert sum("-j SET" in line for line in lines) == len(MANY) == 32
+    assert sum("-j SET" in line and "REPLY" in line for line in lines) == len(MANY) == 32
+
+
+def test_connections_of_this_host_are_none_of_a_service() -> None:
+    """A second rule ends below the ports that the kernel dials from, and there is none for ports above."""
+    rule = objects.Rule("cbl-v4", None, map_mark=True, map_priority=False)
+    ports = [PortRange("TCP", 993, 993), PortRange("TCP", 30_000, 40_000), PortRange("TCP", 50_000, 50_000)]
+    chain = objects.Chain(tuple(rule._replace(ports=each) for each in ports), True)
+    text = iptables_text.put(chain, iptables_text.NOTHING, ())
+    found = [line.split()[6:10] for line in text.splitlines() if "--ctorig" in line]
+    assert [words for words in found if words[3] == "ORIGINAL"] == [
+        ["--ctorigsrcport", "993", "--ctdir", "ORIGINAL"],
+        ["--ctorigsrcport", "30000:32767", "--ctdir", "ORIGINAL"],
+    ]
+    jump = "-A POSTROUTING -m comment --comment clientbandwidth.io -c 0 0 -j CBL-POSTROUTING"
+    assert iptables_text.read(f"{jump}\n{listing(text)}").chain() == chain
+
+
+@pytest.mark.parametrize("direction", ["REPLY", "ORIGINAL"])
+def test_a_line_for_ports_of_which_one_rule_is_missing_reads_as_different(direction: str) -> None:
+    """As what an earlier agent wrote, which had the first one only; one transaction puts it right."""
+    half = "".join(line for line in LISTED.splitlines(keepends=True) if f"--ctdir {direction}" not in line)
+    reading = iptables_text.read(half)
+    assert reading.chain() != CHAIN
+    assert iptables_text.put(CHAIN, reading, reading.created).count("--ctdir") == 4
 
 
 def test_only_chains_that_differ_are_written() -> None:
