@@ -91,12 +91,14 @@ def test_a_policy_is_done_when_it_decides_or_its_author_switched_it_off(
 
 def test_a_policy_in_git_is_what_is_stored(world: World, tmp_path: pathlib.Path) -> None:
     """The policy that we show, applied either way, is stored as written; applied again nothing changes."""
+    world.operator()
     manifest = tmp_path / "policy.yaml"
     manifest.write_text(SHOWN.read_text())
     kubectl = world.plane.kubectl
     for way in (["--server-side"], []):
         options = [*way, "-f", str(manifest)]
         kubectl("apply", *options)
+        world.wait(ready(world, "Disabled", 1), "the operator has seen it", 30)
         before = world.get(f"{POLICIES}/{NAME}")
         kubectl("apply", *options)
         stored = world.get(f"{POLICIES}/{NAME}")
