@@ -1,4 +1,4 @@
-"""What GitOps tools see of a limit: when kstatus calls it Current, what Flux's expressions say, that nothing drifts."""
+"""What GitOps tools see of limits: when kstatus calls it Current, what Flux's expressions say, that nothing drifts."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import contextlib
 import copy
 import json
 import pathlib
-import re
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import yaml
 
-from bandwidth_api import units
+from bandwidth_api import names, units
 from bandwidth_kube import client, connection
+from cluster import flux_expressions
 from cluster.world import LIMITS, Object, World, limit
 from gitops import documents, kstatus, lua
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/clientbandwidthlimits.clientbandwidth.io"
-ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 
 
 # ── the history of a status ────────────────────────────────────────────────────────────────────────────────────
@@ -204,68 +203,8 @@ def test_a_limit_that_only_an_edit_can_help_has_failed(lax: World) -> None:
 
 @pytest.fixture
 def flux(world: World) -> Iterator[Callable[[str], str]]:
-    """What Flux makes of a limit by the expressions of our example, evaluated by the API server's own CEL."""
-    manifests = yaml.safe_load_all((lua.ARGO_CD.parent / "flux" / "limits.yaml").read_text())
-    (rules,) = next(m for m in manifests if m["kind"] == "Kustomization")["spec"]["healthCheckExprs"]
-    # Flux gives the fields of the object as variables, an admission policy the object.
-    written = {word: re.sub(r"(?<![\w.])(status|metadata)\.", r"object.\1.", rules[word]) for word in ORDER}
-    name = "flux-probe"
-    policy = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "matchConstraints": {
-                "resourceRules": [
-                    {
-                        "apiGroups": ["clientbandwidth.io"],
-                        "apiVersions": ["*"],
-                        "operations": ["UPDATE"],
-                        "resources": ["clientbandwidthlimits"],
-                    }
-                ]
-            },
-            "matchConditions": [
-                {
-                    "name": "asked",
-                    "expression": f"has(object.metadata.labels) && '{name}' in object.metadata.labels",
-                }
-            ],
-            "validations": [
-                {
-                    "expression": "false",
-                    "messageExpression": " + ' ' + ".join(
-                        f"({expression} ? '{word}' : '-')" for word, expression in written.items()
-                    ),
-                }
-            ],
-        },
-    }
-    binding = {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {"policyName": name, "validationActions": ["Deny"]},
-    }
-
-    def ask(limit_name: str) -> str:
-        body = {"metadata": {"labels": {name: "yes"}}}
-        path = f"{LIMITS}/{limit_name}?dryRun=All"
-        try:
-            world.api.request("PATCH", path, body=body, content_type=client.MERGE_PATCH)
-        except client.RefusedError as refused:
-            words = refused.message.rpartition(": ")[2].split()
-            return next((word for word in words if word != "-"), "inProgress")
-        return ""  # not in force yet
-
-    world.api.request("POST", f"{ADMISSION}/validatingadmissionpolicies", body=policy)
-    world.api.request("POST", f"{ADMISSION}/validatingadmissionpolicybindings", body=binding)
-    yield ask
-    world.api.request("DELETE", f"{ADMISSION}/validatingadmissionpolicybindings/{name}")
-    world.api.request("DELETE", f"{ADMISSION}/validatingadmissionpolicies/{name}")
-
-
-ORDER = ("inProgress", "failed", "current")  # in which Flux asks them
+    with flux_expressions.asked(world, names.LIMIT_KIND) as ask:
+        yield ask
 
 
 def test_flux_takes_an_expired_or_disabled_limit_for_done(world: World, flux: Callable[[str], str]) -> None:
@@ -303,15 +242,6 @@ def test_flux_takes_a_limit_that_only_an_edit_can_help_for_failed(lax: World, fl
 # ── drift ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def differences(written: Any, stored: Any, path: str = "") -> Iterator[str]:
-    """Where what is stored is not what was written, lists compared as wholes; what was not written does not count."""
-    if isinstance(written, dict) and isinstance(stored, dict):
-        for key, value in written.items():
-            yield from differences(value, stored.get(key), f"{path}.{key}")
-    elif written != stored:
-        yield path
-
-
 def test_what_is_in_git_is_what_is_stored(world: World, tmp_path: pathlib.Path) -> None:
     """Every limit that we show users, applied either way, is stored as written; applied again nothing changes."""
     world.agent("node-0")
@@ -341,7 +271,7 @@ def test_what_is_in_git_is_what_is_stored(world: World, tmp_path: pathlib.Path) 
         assert (diff.returncode, diff.stdout) == (0, "")
         stored = {item["metadata"]["name"]: item for item in world.items(LIMITS)}
         for item in written:
-            assert list(differences(item, stored[item["metadata"]["name"]])) == []
+            assert list(documents.differences(item, stored[item["metadata"]["name"]])) == []
         kubectl("delete", "-f", str(manifest), "--wait=true")
 
 
@@ -363,4 +293,4 @@ def test_what_the_chart_makes_is_what_is_stored(world: World) -> None:
     stored = json.loads(kubectl("get", "-f", str(path), "-o", "json").stdout)["items"]
     assert len(stored) == len(rendered)
     for item, live in zip(rendered, stored, strict=True):
-        assert list(differences(item, live)) == OWN_DEFAULTS.get(item["kind"], []), item["metadata"]["name"]
+        assert list(documents.differences(item, live)) == OWN_DEFAULTS.get(item["kind"], []), item["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""All limits that users are shown: those of docs, README, examples and deploy."""
+"""All limits that users are shown: those of docs, README, examples and deploy; and what differs when one is stored."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def limits() -> list[Shown]:
     for path in sorted([*(ROOT / "examples").glob("*.yaml"), *(ROOT / "deploy" / "gitops" / "flux").glob("*.yaml")]):
         shown += [Shown(str(path.relative_to(ROOT)), document) for document in yaml.safe_load_all(path.read_text())]
     return [each for each in shown if isinstance(each.document, dict) and each.document.get("kind") == names.LIMIT_KIND]
+
+
+def differences(written: Any, stored: Any, path: str = "") -> Iterator[str]:
+    """Where what is stored is not what was written, lists compared as wholes; what was not written does not count."""
+    if isinstance(written, dict) and isinstance(stored, dict):
+        for key, value in written.items():
+            yield from differences(value, stored.get(key), f"{path}.{key}")
+    elif written != stored:
+        yield path

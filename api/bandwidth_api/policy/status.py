@@ -25,6 +25,7 @@ NAMES_MAX = 5
 OBSTACLE_MESSAGE_MAX = 256
 # Conditions that are there only while they are so.
 PASSING = (ConditionType.AT_MAXIMUM, ConditionType.CAPACITY_UNKNOWN, ConditionType.NOT_MEASURING)
+_NEVER_FALSE = {kind.value for kind in (*PASSING, ConditionType.STALLED)}
 Json = dict[str, Any]
 
 
@@ -125,6 +126,7 @@ def refused(problems: Sequence[Problem]) -> list[Condition]:
     return [
         Condition(ConditionType.ACCEPTED, Status.FALSE, problems[0].reason, text),
         Condition(ConditionType.READY, Status.FALSE, problems[0].reason, text),
+        Condition(ConditionType.STALLED, Status.TRUE, problems[0].reason, text),
     ]
 
 
@@ -142,21 +144,17 @@ def write(
 
     `decisions`: those since then, the oldest first. With nothing new the result equals what is written.
     """
+    told_true = {each.type.value for each in stated}
     kept = [
         each
         for each in _items(written.get("conditions"))
-        if isinstance(each, Mapping) and each.get("type") not in {kind.value for kind in PASSING}
-    ]
-    passing = [
-        each
-        for each in _items(written.get("conditions"))
-        if isinstance(each, Mapping) and each.get("type") in {c.type.value for c in stated if c.type in PASSING}
+        if isinstance(each, Mapping) and (each.get("type") not in _NEVER_FALSE or each.get("type") in told_true)
     ]
     moment = datetime.datetime.fromtimestamp(now.wall, datetime.UTC)
     told = [decision_json(each) for each in decisions]
     status: Json = {
         "observedGeneration": generation,
-        "conditions": conditions.merge([*kept, *passing], stated, observed_generation=generation, now=moment),
+        "conditions": conditions.merge(kept, stated, observed_generation=generation, now=moment),
         "decisions": [*reversed(told), *_items(written.get("decisions"))][:DECISIONS_MAX],
         "remembered": list(remembered),
     }

@@ -198,12 +198,10 @@ class Deciding:
         return min(status_at - now.steady, rest)
 
     def _tell_off(self, seen: Mapping[str, Seen], now: Now) -> float:
-        ready = Condition(ConditionType.READY, Status.FALSE, Reason.DISABLED, OFF)
-        accepted = Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ACCEPTED)
         due_at = math.inf
         self._asking.ask(None, now.steady)
         for each in seen.values():
-            stated = [accepted, ready] if isinstance(each.parsed, Policy) else status.refused(each.parsed)
+            stated = switched_off() if isinstance(each.parsed, Policy) else status.refused(each.parsed)
             due_at = min(due_at, self._statuses.update(each, stated, now))
         return due_at - now.steady
 
@@ -287,6 +285,12 @@ class Deciding:
         reader, self._reports_reader = self._reports_reader, None
         if reader is not None:
             reader.stop()
+
+
+def switched_off() -> list[Condition]:
+    """Return the conditions of an accepted policy where the installation lets none act."""
+    accepted = Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ACCEPTED)
+    return [accepted, Condition(ConditionType.READY, Status.FALSE, Reason.DISABLED, OFF)]
 
 
 def _acting(seen: Mapping[str, Seen]) -> dict[str, Policy]:

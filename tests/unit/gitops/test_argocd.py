@@ -11,9 +11,13 @@ import yaml
 from bandwidth_api import conditions, names
 from gitops import kstatus, lua
 
-FILES = lua.ARGO_CD / "ClientBandwidthLimit"
-CASES = yaml.safe_load((FILES / "health_test.yaml").read_text())["tests"]
-KEY = f"resource.customizations.health.{names.GROUP}_{names.LIMIT_KIND}"
+FILES = lua.ARGO_CD / names.LIMIT_KIND
+KINDS = (names.LIMIT_KIND, names.POLICY_KIND)
+CASES = [
+    (kind, case)
+    for kind in KINDS
+    for case in yaml.safe_load((lua.ARGO_CD / kind / "health_test.yaml").read_text())["tests"]
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +25,20 @@ def check() -> lua.HealthCheck:
     return lua.HealthCheck()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: pathlib.Path(case["inputPath"]).stem)
-def test_health(check: lua.HealthCheck, case: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "case"), CASES, ids=[f"{kind}-{pathlib.Path(case['inputPath']).stem}" for kind, case in CASES]
+)
+def test_health(kind: str, case: Any) -> None:
     """An object in this state has this health, and says why."""
-    found = check(yaml.safe_load((FILES / case["inputPath"]).read_text()))
+    found = lua.HealthCheck(kind)(yaml.safe_load((lua.ARGO_CD / kind / case["inputPath"]).read_text()))
     assert found == (case["healthStatus"]["status"], case["healthStatus"]["message"])
 
 
-def test_every_file_is_a_case() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_file_is_a_case(kind: str) -> None:
     """No test data lies about that no case reads."""
-    assert {path.name for path in (FILES / "testdata").iterdir()} == {
-        pathlib.Path(case["inputPath"]).name for case in CASES
+    assert {path.name for path in (lua.ARGO_CD / kind / "testdata").iterdir()} == {
+        pathlib.Path(case["inputPath"]).name for of, case in CASES if of == kind
     }
 
 
@@ -62,11 +69,13 @@ def test_what_is_bypassed_has_not_failed_for_good(check: lua.HealthCheck) -> Non
     assert kstatus.compute(item) == kstatus.IN_PROGRESS
 
 
-def test_the_config_map_holds_the_file() -> None:
-    """What is pasted into argocd-cm is the tested script, under the key for this kind and no other."""
+def test_the_config_map_holds_the_files() -> None:
+    """What is pasted into argocd-cm is the tested scripts, each under the key for its kind, and nothing else."""
     config_map = yaml.safe_load((lua.ARGO_CD / "argocd-cm.yaml").read_text())
     assert config_map["metadata"] == {"name": "argocd-cm", "namespace": "argocd"}
-    assert config_map["data"] == {KEY: (FILES / "health.lua").read_text()}
+    assert config_map["data"] == {
+        f"resource.customizations.health.{names.GROUP}_{kind}": lua.script(kind).read_text() for kind in KINDS
+    }
 
 
 def test_no_application_ignores_differences() -> None:

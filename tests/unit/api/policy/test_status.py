@@ -116,7 +116,11 @@ def test_one_that_nobody_can_read_says_what_is_wrong() -> None:
     assert isinstance(problems, tuple)
     found = status.write({}, status.refused(problems), 3, scenes.World([], {}).now)
     assert list(crd_schema.faults(found, SCHEMA)) == []
-    assert conditions(found) == {"Accepted": ("False", "Invalid"), "Ready": ("False", "Invalid")}
+    assert conditions(found) == {
+        "Accepted": ("False", "Invalid"),
+        "Ready": ("False", "Invalid"),
+        "Stalled": ("True", "Invalid"),
+    }
     assert isinstance(problems[0], Problem)
     assert problems[0].reason is Reason.INVALID
 
