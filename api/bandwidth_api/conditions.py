@@ -74,6 +74,7 @@ class Reason(enum.StrEnum):
     AT_MAXIMUM = "AtMaximum"
     CAPACITY_UNKNOWN = "CapacityUnknown"
     NOT_MEASURING = "NotMeasuring"
+    TOO_MANY_POLICIES = "TooManyPolicies"  # nobody acts on it, since so many older ones are there
     # how an interface of a node is shaped where nothing is wrong
     CONFIGURED = "Configured"
     PREFERRED = "Preferred"

@@ -7,7 +7,7 @@ that are made; decides nothing itself. Used by the loop's thread.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -22,12 +22,12 @@ from bandwidth_api.crds import limit
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode, PlanEntry, Prefix
-from bandwidth_api.policy import limitable, made_limit, memory, node_traffic, reports, rounds, status
+from bandwidth_api.policy import books, limitable, made_limit, memory, node_traffic, reports, rounds, status
+from bandwidth_api.policy.books import Book
 from bandwidth_api.policy.decision import Decision, What, Write
 from bandwidth_api.policy.limitable import Limitable
 from bandwidth_api.policy.made_limit import Made
 from bandwidth_api.policy.reports import Now, Report, Sampling
-from bandwidth_api.policy.rounds import Book
 from bandwidth_api.policy.surroundings import Surroundings
 from bandwidth_runtime.clock import Clock
 
@@ -62,7 +62,7 @@ class Kept(Protocol):
 
     def gone(self) -> frozenset[str]: ...
 
-    def keep(self, name: str, document: dict[str, Any]) -> None: ...
+    def keep(self, name: str, document: dict[str, Any], *, change: bool) -> None: ...
 
     def delete(self, name: str) -> None: ...
 
@@ -88,8 +88,12 @@ class Decider:
         self._made = kept.load()
         self._statuses = dict(kept.statuses())
         self._unwritten: dict[str, list[Decision]] = {}
-        self._book: Book | None = None  # None: nothing is remembered yet
+        self._book = Book()
+        self._begun = False  # a round was made
+        self._remembered: set[str] = set()  # policies whose status was read for what it remembers
         self._policies: dict[str, Policy] = {}
+        self._unread: frozenset[str] = frozenset()  # policies that are there, perhaps, and cannot be read
+        self._edited: dict[str, Policy] = {}  # as they were read last
         self.told = Told(nodes=self._nodes)  # for other threads: replaced as a whole
         self._next_at = self._take_at = float("-inf")
         self._written_at = float("-inf")
@@ -112,52 +116,73 @@ class Decider:
         """Make a round if it is time; return whether the made limits are others now.
 
         `policies` and `persons` (all limits of manifests): complete readings. `broken`: something there cannot be read,
-        and may be a policy; then the limits of one that is missing stay until they end.
+        and may be a policy; then nothing is decided of one that is missing, and its limits stay until they end.
         """
         now = Now(self._clock.monotonic(), self._clock.wall())
         if now.steady < self._next_at:
             return False
         self._next_at = now.steady + ROUND_SECONDS
         self._policies = {each.name: self._numbered(each) for each in policies}
+        self._unread = self._known().difference(self._policies) if broken else frozenset()
+        self._edited = {n: each for n, each in self._edited.items() if n in self._unread} | self._policies
+        self._remembered &= self._policies.keys() | self._unread
         sampling = reports.sampling(self._policies.values())
         self._traffic.want(sampling is not None)
         if not self._policies and not self._made:
             self.told = Told(nodes=self._nodes)
-            return self._wrote({}, now)
-        gone = self._kept.gone() if self._book is not None else ()  # in the first round the limits are taken over
-        if self._book is None:
-            self._book = Book()
-            for each in self._policies.values():
-                texts = self._statuses.get(each.name, {}).get("remembered")
-                self._book = memory.remember(self._book, each, texts if isinstance(texts, list) else (), now)
+            self._book = Book({name: each for name, each in self._book.entries.items() if name in self._unread})
+            self._wrote([], now)
+            return False
+        gone = self._kept.gone() if self._begun else ()  # in the first round the limits are taken over
+        self._begun = True
         before = dict(self._made)
         for name in gone:
             self._made.pop(name, None)
             self._kept.delete(name)
-        around = self._surroundings(persons, broken, now)
+        around = self._surroundings(persons, now)
         told = self._taken(sampling, around, now) if sampling is not None else ()
-        self._book, decided = rounds.decide(self._book, tuple(self._policies.values()), told, around, now)
+        decided = self._decide(told, around, now)
+        self.told = self.told.after(self._book, self._policies.values(), decided)
+        # A status tells of a limit before its file is there, and tells of it no more before that is removed here.
+        self._wrote(decided, now)
         for one in decided:
             self._do(one, now)
-        self.told = self.told.after(self._book, self._policies.values(), decided)
-        self._wrote({name: [d for d in decided if d.policy == name] for name in self._policies}, now)
         return self._made != before
 
     def _taken(self, sampling: Sampling, around: Surroundings, now: Now) -> tuple[Report, ...]:
         """Return what was sampled, as often as nodes of a cluster report it: of a longer time more is known."""
-        if self._book is None or now.steady < self._take_at:
+        if now.steady < self._take_at:
             return ()
         looking = [each for each in self._policies.values() if each.spec.then.mode is not Mode.DISABLED]
         self._take_at = now.steady + node_traffic.interval_seconds(looking)
-        return self._traffic.take(sampling, rounds.limited(self._book), self._limitable(around))
+        return self._traffic.take(sampling, books.limited(self._book), self._limitable(around))
+
+    def _known(self) -> frozenset[str]:
+        """Return the names of all policies of which anything is known."""
+        return frozenset(
+            {*self._statuses, *self._book.entries, *(each.metadata.policy for each in self._made.values())}
+        )
+
+    def _decide(self, told: Sequence[Report], around: Surroundings, now: Now) -> list[Decision]:
+        decided: list[Decision] = []
+        for name, policy in self._policies.items():
+            if name not in self._remembered:
+                self._remembered.add(name)
+                texts = self._statuses.get(name, {}).get("remembered")
+                texts = texts if isinstance(texts, list) else ()
+                self._book, pardoned = memory.remember(self._book, policy, texts, around.made, now)
+                decided += pardoned
+        policies = tuple(self._policies.values())
+        self._book, made = rounds.decide(self._book, policies, told, around, now, self._unread)
+        return [*decided, *made]
 
     def _numbered(self, policy: Policy) -> Policy:
         """Return a policy with a generation: files have none, and an edit must be seen as one."""
-        known = self._policies.get(policy.name)
+        known = self._edited.get(policy.name)
         generation = 1 if known is None else known.metadata.generation + (known.spec != policy.spec)
         return policy.model_copy(update={"metadata": policy.metadata.model_copy(update={"generation": generation})})
 
-    def _surroundings(self, persons: Mapping[str, PlanEntry], broken: bool, now: Now) -> Surroundings:
+    def _surroundings(self, persons: Mapping[str, PlanEntry], now: Now) -> Surroundings:
         made: dict[str, Made] = {}
         theirs = {
             client: name
@@ -167,11 +192,9 @@ class Decider:
         }
         for name, each in tuple(self._made.items()):
             found = made_limit.read(each, now.wall)
-            if found is None or (found.expires_at <= now.wall and found.policy not in self._policies):
+            if found is None:
                 del self._made[name]
                 self._kept.delete(name)
-            elif broken and found.policy not in self._policies:
-                theirs[found.client] = name
             else:
                 made[name] = found
         index = protected_addresses.index(frozenset(theirs))
@@ -201,26 +224,33 @@ class Decider:
             parsed = limit.parse(document)
             assert isinstance(parsed, Limit), parsed  # noqa: S101  # it was made from values that passed the same rules
             self._made[decision.limit] = parsed
-            self._kept.keep(decision.limit, document)
+            self._kept.keep(decision.limit, document, change=there is not None)
 
-    def _wrote(self, decided: Mapping[str, list[Decision]], now: Now) -> bool:
-        """Write the statuses if anything was decided, or else in them is another, but not too often; always False."""
-        for name, each in decided.items():
-            self._unwritten.setdefault(name, []).extend(each)
-        if not any(self._unwritten.values()) and now.steady - self._written_at < STATUS_SECONDS:
-            return False
+    def _wrote(self, decided: Iterable[Decision], now: Now) -> None:
+        """Write the statuses if anything was decided or a policy is gone; if else is another in them, not too often."""
+        for each in decided:
+            if each.policy in self._policies:
+                self._unwritten.setdefault(each.policy, []).append(each)
+        gone = self._statuses.keys() - self._policies.keys() - self._unread
+        if not self._unwritten and not gone and now.steady - self._written_at < STATUS_SECONDS:
+            return
         statuses = {name: self._status(policy, now) for name, policy in self._policies.items()}
+        statuses |= {name: self._last_status(name, now) for name in self._unread if name in self._statuses}
         self._unwritten = {}
         if statuses != self._statuses:
             self._statuses = statuses
             self._written_at = now.steady
             self._kept.keep_statuses(statuses)
-        return False
+
+    def _last_status(self, name: str, now: Now) -> dict[str, Any]:
+        """Return the status of a policy that cannot be read: as it was, with whom it remembers."""
+        entry = self._book.entries.get(name)
+        written = self._statuses[name]
+        return written if entry is None else {**written, "remembered": list(memory.remembered(entry, now))}
 
     def _status(self, policy: Policy, now: Now) -> dict[str, Any]:
-        book = self._book or Book()
-        seen = status.counts(book, policy, self._nodes, now)
-        entry = book.entries.get(policy.name)
+        seen = status.counts(self._book, policy, self._nodes, now)
+        entry = self._book.entries.get(policy.name)
         written = status.write(
             self._statuses.get(policy.name, {}),
             status.found(policy, seen),
@@ -236,7 +266,7 @@ class Decider:
         """Write down what is known, and have nothing sampled any more; the limits stay."""
         now = Now(self._clock.monotonic(), self._clock.wall())
         self._written_at = float("-inf")
-        self._wrote({}, now)
+        self._wrote([], now)
         self._traffic.close()
         self._kept.close()
 

@@ -92,10 +92,12 @@ class MadeFiles:
             return frozenset()
         return known - there
 
-    def keep(self, name: str, document: Json) -> None:
-        """Write a limit soon."""
-        self._written.discard(name)
-        self._submit(self._put, name, json.dumps(document, indent=2).encode() + b"\n")
+    def keep(self, name: str, document: Json, *, change: bool) -> None:
+        """Write a limit soon; one that is changed only if nobody has deleted its file."""
+        change = change and name in self._written
+        if not change:
+            self._written.discard(name)
+        self._submit(self._put, name, json.dumps(document, indent=2).encode() + b"\n", change)
 
     def delete(self, name: str) -> None:
         """Remove a limit's file soon."""
@@ -121,7 +123,9 @@ class MadeFiles:
         if self._writes:
             self._pool.submit(function, *words)
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, data: bytes, change: bool) -> None:
+        if change and not self.file_of(name).exists():
+            return  # it is gone, and the next round finds that out
         if self._replaced(self.file_of(name), data):
             self._written.add(name)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from bandwidth_api.compiler import selector
 from bandwidth_api.crds.policy import Policy
+from bandwidth_api.policy.books import Book
 from bandwidth_api.policy.decision import Decision
-from bandwidth_api.policy.rounds import Book
 
 Counted = Mapping[tuple[str, ...], int]
 

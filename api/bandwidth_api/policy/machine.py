@@ -6,7 +6,7 @@
 | Watched | all of `when` holds, an obstacle | Blocked, once for each obstacle | Hot |
 | Hot | the obstacle is gone and all of `when` holds | Limited | Limited |
 | Hot | not all of `when` holds | – | Watched |
-| Limited | its limit was there and is gone before its end | Pardoned | Watched, left alone until the memory is over |
+| Limited | its limit was there and is gone | Pardoned | Watched, left alone until the memory is over |
 | Limited | an obstacle other than the bounds of the policy | Released | Watched, remembered |
 | Limited | the wall clock is past the end before its time | Expired | Watched, remembered |
 | Limited | the time is over in LEAD_SECONDS, it presses | Stepped | Limited, next step (the last one again) |
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable, Mapping
 
 from bandwidth_api import units
@@ -66,7 +67,8 @@ class State:
     expires_at: float = 0.0  # seconds since the epoch
     high_at: float = 0.0  # when it last used what forbids to lift the limit
     low: bool = False
-    confirmed: bool = False  # the limit was there
+    confirmed: bool = False  # the limit was read as one that is there
+    written_at: float = math.inf  # when it was answered that the limit is written
     made_at: float = 0.0
     generation: int = 0
     # while it is hot
@@ -174,10 +176,8 @@ def _limited(
     if policy.spec.then.mode is Mode.ENFORCE:
         if made is not None:
             state = _confirmed(state, made, policy, now)
-        elif state.confirmed and left > 0 and now.wall < state.expires_at:
+        elif is_gone(state, now):  # before its end or after: what a policy deletes itself is not Limited any more
             return _ended(policy, client, state, What.PARDONED, "a person deleted the limit", now)
-        elif state.confirmed:
-            return _ended(policy, client, state, What.EXPIRED, "its time is over", now)
         elif now.steady - state.made_at > CONFIRMED_SECONDS:
             return State(seen=state.seen), None
     block = find(state)
@@ -193,6 +193,17 @@ def _limited(
         why = f"below {lift.when_below_percent} % of {rate} for {lift.for_seconds} s"
         return _ended(policy, client, state, What.LIFTED, why, now)
     return _edited(policy, client, state, now)
+
+
+def is_gone(state: State, now: Now) -> bool:
+    """Return whether a limit that is not there was there. One that was written may be late to be read."""
+    return state.confirmed or now.steady - state.written_at > SETTLED_SECONDS
+
+
+def pardoned(policy: Policy, step: int, until: float, now: Now) -> State:
+    """Return the state of a client whose limit a person deleted; `until`: when that would have ended, `Now.steady`."""
+    memory = now.steady + policy.spec.then.memory_seconds
+    return State(step=step, remembered_until=max(memory, until), pardoned=True)
 
 
 def _confirmed(state: State, made: Made, policy: Policy, now: Now) -> State:
@@ -270,15 +281,12 @@ def _ended(
     policy: Policy, client: Prefix, state: State, what: What, why: str, now: Now
 ) -> tuple[State, Decision | None]:
     """End a limit: the client is watched again, from nothing but its volume, and remembered with its step."""
-    until = now.steady + policy.spec.then.memory_seconds
-    pardoned = what is What.PARDONED
     nothing = traffic.nothing(policy.spec)
-    after = State(
-        seen={node: dataclasses.replace(nothing, volume=seen.volume) for node, seen in state.seen.items()},
-        step=state.step,
-        remembered_until=max(until, state.until) if pardoned else until,
-        pardoned=pardoned,
-    )
+    seen = {node: dataclasses.replace(nothing, volume=each.volume) for node, each in state.seen.items()}
+    if what is What.PARDONED:
+        after = dataclasses.replace(pardoned(policy, state.step, state.until, now), seen=seen)
+    else:
+        after = State(seen=seen, step=state.step, remembered_until=now.steady + policy.spec.then.memory_seconds)
     return after, _decision(policy, client, state, what, why, now)
 
 

@@ -27,7 +27,7 @@ SILENCE_USUAL_MAX_SECONDS = 300
 def asked(policies: Iterable[Policy], limited: Iterable[Prefix], nodes: int) -> Watching | None:
     """Return what the nodes are asked for; None: nothing, and none of them looks at anything.
 
-    `limited`: `rounds.limited`; `nodes`: how many run an agent. All of them together write no more than
+    `limited`: `books.limited`; `nodes`: how many run an agent. All of them together write no more than
     `asked.REPORTS_PER_SECOND` reports.
     """
     looking = [each for each in policies if each.spec.then.mode is not Mode.DISABLED]

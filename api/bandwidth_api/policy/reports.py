@@ -49,7 +49,7 @@ class Report:
     """What one node sent in some seconds.
 
     No two amounts speak of the same address. A client that is not named counts as one that got nothing, but for a
-    limited one: of that nothing is known then. So each limited client (`rounds.limited`) is named, with 0 bytes too.
+    limited one: of that nothing is known then. So each limited client (`books.limited`) is named, with 0 bytes too.
     """
 
     node: str

@@ -10,77 +10,55 @@ the hottest first. Nobody is exchanged for somebody hotter.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bandwidth_api.compiler import selector
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode, Prefix
-from bandwidth_api.policy import grouping, machine, made_limit, obstacles, traffic
-from bandwidth_api.policy.decision import WHY_MAX, Block, Decision, What, Write
+from bandwidth_api.policy import books, grouping, machine, made_limit, obstacles, traffic
+from bandwidth_api.policy.books import Book, Entry
+from bandwidth_api.policy.decision import Block, Decision, What, Write
 from bandwidth_api.policy.machine import Phase, State
 from bandwidth_api.policy.made_limit import Made
 from bandwidth_api.policy.reports import Now, Report
 from bandwidth_api.policy.surroundings import Surroundings
-from bandwidth_api.policy.traffic import Figures, Node
+from bandwidth_api.policy.traffic import Figures
 
-CLIENTS_MAX = 2048  # that stay known where there are twice as many; those that got least lately are forgotten
 DELETED_SECONDS = 30.0  # after which a limit that should be gone is deleted once more
 FORGOTTEN_SECONDS = 600.0  # a node that is silent for longer has no say any more
 _PRUNE_SECONDS = 60.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known under one policy. Times are `Now.steady`."""
-
-    uid: str
-    generation: int
-    mode: Mode
-    since: float
-    clients: Mapping[Prefix, State] = dataclasses.field(default_factory=dict)
-    nodes: Mapping[str, Node] = dataclasses.field(default_factory=dict)
-    starts: tuple[float, ...] = ()  # of the limits that were made in the last minute
-    pruned_at: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Book:
-    """What a program that decides keeps between two rounds."""
-
-    entries: Mapping[str, Entry] = dataclasses.field(default_factory=dict)  # by the policy's name
-    deleted: Mapping[str, float] = dataclasses.field(default_factory=dict)  # limits that should be gone, and since when
-
-
-def limited(book: Book) -> frozenset[Prefix]:
-    """Return the clients that reports must name however little they get: those that are limited, or would be."""
-    return frozenset(
-        client
-        for entry in book.entries.values()
-        for client, state in entry.clients.items()
-        if state.phase is Phase.LIMITED
-    )
-
-
 def decide(
-    book: Book, policies: Sequence[Policy], reports: Iterable[Report], around: Surroundings, now: Now
+    book: Book,
+    policies: Sequence[Policy],
+    reports: Iterable[Report],
+    around: Surroundings,
+    now: Now,
+    unread: Collection[str] = (),
 ) -> tuple[Book, tuple[Decision, ...]]:
-    """Return the book after this round, and what was decided. `policies`: all there are, a complete reading."""
+    """Return the book after this round, and what was decided. `policies`: all there are, a complete reading.
+
+    `unread`: names of policies that are there and that nobody can act on. Nothing is decided of them: what they know is
+    kept, and their limits stay until they end.
+    """
     told = [each for each in reports if each.sound]
     decisions: list[Decision] = []
     deleted = {
         name: at for name, at in book.deleted.items() if name in around.made and now.steady - at < DELETED_SECONDS
     }
     ordered = sorted(policies, key=lambda each: (-each.spec.priority, each.name))
-    entries: dict[str, Entry] = {}
+    entries = {name: entry for name, entry in book.entries.items() if name in unread}
     for policy in ordered:
-        if policy.spec.then.mode is not Mode.DISABLED:
-            entry = _entry(book.entries.get(policy.name), policy, around, deleted, now)
-            entries[policy.name] = entry
-    decisions += _removed(around, {p.name: p for p in ordered}, deleted, now)
+        entries[policy.name] = _entry(book.entries.get(policy.name), policy, around, deleted, now)
+    decisions += _removed(around, {p.name: p for p in ordered}, unread, deleted, now)
+    held = {made.client: made.policy for made in around.made.values() if made.policy in unread}
     for policy in ordered:
-        if policy.name not in entries:
+        if policy.spec.then.mode is Mode.DISABLED:
+            entries[policy.name] = _pruned(entries[policy.name], now)
             continue
-        taken = _taken(entries, policy)
+        taken = held | _taken(entries, policy)
         entry, heard = _heard(entries[policy.name], policy, told, around)
         entries[policy.name], made = _decided(entry, policy, heard, around, taken, now)
         decisions += made
@@ -93,35 +71,16 @@ def decide(
     return Book(entries, deleted), tuple(decisions)
 
 
-def refused(book: Book, decision: Decision, message: str, now: Now) -> tuple[Book, Decision]:
-    """Return the book after a write of a decision failed for good: the client is watched, and left alone for a while.
-
-    What may pass (no connection, a conflict) is tried again by whoever writes, and is none of this.
-    """
-    failed = decision._replace(at=now.wall, what=What.FAILED, why=message[:WHY_MAX])
-    entry = book.entries.get(decision.policy)
-    state = entry.clients.get(decision.client) if entry is not None else None
-    if entry is None or state is None:
-        return book, failed
-    after = State(
-        seen=state.seen,
-        step=max(0, state.step - 1),
-        remembered_until=now.steady + machine.REFUSED_SECONDS,
-        refused_until=now.steady + machine.REFUSED_SECONDS,
-        refusal=message[:WHY_MAX],
-    )
-    entry = dataclasses.replace(entry, clients={**entry.clients, decision.client: after})
-    return dataclasses.replace(book, entries={**book.entries, decision.policy: entry}), failed
-
-
 # ── what is there at the beginning of a round ──────────────────────────────────────────────────────────────────
 
 
 def _entry(before: Entry | None, policy: Policy, around: Surroundings, deleted: Mapping[str, float], now: Now) -> Entry:
     """Return what is known under a policy, with the limits that it has made and that nobody knows of yet."""
     mode, metadata = policy.spec.then.mode, policy.metadata
-    if before is None or (before.uid, before.mode) != (metadata.uid, mode):
+    if before is None or before.uid != metadata.uid:
         before = Entry(metadata.uid, metadata.generation, mode, now.steady)
+    elif before.mode is not mode:
+        before = Entry(metadata.uid, metadata.generation, mode, now.steady, _pardons(before, policy, around, now))
     clients = dict(before.clients)
     nodes = {name: node for name, node in before.nodes.items() if name in around.nodes}
     starts = tuple(at for at in before.starts if now.steady - at < obstacles.MINUTE_SECONDS)
@@ -129,6 +88,10 @@ def _entry(before: Entry | None, policy: Policy, around: Surroundings, deleted: 
         clients = {client: dataclasses.replace(state, seen={}) for client, state in clients.items()}
         nodes = {}
     if mode is Mode.ENFORCE:
+        for client, state in clients.items():
+            refused_change = state.confirmed and state.phase is not Phase.LIMITED
+            if refused_change and made_limit.name(policy.name, client) not in around.made:
+                clients[client] = machine.pardoned(policy, state.step, now.steady, now)
         for made in around.made.values():
             if not made.is_of(policy) or made.name in deleted:
                 continue
@@ -138,6 +101,22 @@ def _entry(before: Entry | None, policy: Policy, around: Surroundings, deleted: 
                 if 0 <= now.wall - made.created_at < obstacles.MINUTE_SECONDS:
                     starts = (*starts, now.steady - (now.wall - made.created_at))
     return dataclasses.replace(before, generation=metadata.generation, clients=clients, nodes=nodes, starts=starts)
+
+
+def _pardons(before: Entry, policy: Policy, around: Surroundings, now: Now) -> dict[Prefix, State]:
+    """Return what a change of the mode leaves of an entry: whose limits persons deleted, up to this moment."""
+    found: dict[Prefix, State] = {}
+    for client, state in before.clients.items():
+        if state.pardoned and state.memory(now):
+            found[client] = dataclasses.replace(state, phase=Phase.WATCHED, seen={}, block=None, text="")
+        elif (
+            state.phase is Phase.LIMITED
+            and before.mode is Mode.ENFORCE
+            and (state.confirmed or state.written_at < math.inf)
+            and made_limit.name(policy.name, client) not in around.made
+        ):
+            found[client] = machine.pardoned(policy, state.step, state.until, now)
+    return found
 
 
 def adopted(policy: Policy, made: Made, known: State | None, now: Now) -> State:
@@ -163,14 +142,22 @@ def adopted(policy: Policy, made: Made, known: State | None, now: Now) -> State:
 
 
 def _removed(
-    around: Surroundings, policies: Mapping[str, Policy], deleted: Mapping[str, float], now: Now
+    around: Surroundings,
+    policies: Mapping[str, Policy],
+    unread: Collection[str],
+    deleted: Mapping[str, float],
+    now: Now,
 ) -> list[Decision]:
     """Delete the limits of policies that are gone or no longer in Enforce."""
     found = []
     for made in sorted(around.made.values(), key=lambda each: each.name):
         policy = policies.get(made.policy)
         there = policy is not None and made.is_of(policy)
-        if made.name in deleted or (there and policy is not None and policy.spec.then.mode is Mode.ENFORCE):
+        if (
+            made.name in deleted
+            or made.policy in unread
+            or (there and policy is not None and policy.spec.then.mode is Mode.ENFORCE)
+        ):
             continue
         why = f"the policy is in mode {policy.spec.then.mode}" if there and policy is not None else "the policy is gone"
         found.append(
@@ -224,7 +211,7 @@ def _heard(
                 sums[client] = held[0] + grouping.counted_bytes(spec, amount), over
         for client, (number_bytes, over_limits) in sums.items():
             state = clients.get(client)
-            if state is None and (number_bytes <= 0 or len(clients) >= 2 * CLIENTS_MAX):
+            if state is None and (number_bytes <= 0 or len(clients) >= 2 * books.CLIENTS_MAX):
                 continue
             state = state or State()
             if number_bytes > 0 or report.node in state.seen or not state.seen:
@@ -291,7 +278,7 @@ def _order(entry: Entry, policy: Policy, heard: frozenset[Prefix], now: Now) -> 
 
 def _pruned(entry: Entry, now: Now) -> Entry:
     """Forget, once a minute, nodes that are silent for long, and clients of whom nothing is known or remembered."""
-    if now.steady - entry.pruned_at < _PRUNE_SECONDS and len(entry.clients) < 2 * CLIENTS_MAX:
+    if now.steady - entry.pruned_at < _PRUNE_SECONDS and len(entry.clients) < 2 * books.CLIENTS_MAX:
         return entry
     nodes = {name: node for name, node in entry.nodes.items() if now.steady - node.ended_at < FORGOTTEN_SECONDS}
     clients: dict[Prefix, State] = {}
@@ -304,9 +291,9 @@ def _pruned(entry: Entry, now: Now) -> Entry:
         }
         if seen or held or now.steady < max(state.remembered_until, state.refused_until):
             clients[client] = dataclasses.replace(state, seen=seen)
-    if len(clients) > CLIENTS_MAX:
+    if len(clients) > books.CLIENTS_MAX:
         watched = [c for c, state in clients.items() if state.phase is Phase.WATCHED and not state.memory(now)]
         watched.sort(key=lambda client: (traffic.lately(clients[client].seen, now.steady), client))
-        for client in watched[: len(clients) - CLIENTS_MAX]:
+        for client in watched[: len(clients) - books.CLIENTS_MAX]:
             del clients[client]
     return dataclasses.replace(entry, clients=clients, nodes=nodes, pruned_at=now.steady)

@@ -15,10 +15,10 @@ from bandwidth_api.compiler import selector
 from bandwidth_api.conditions import Condition, ConditionType, Problem, Reason, Status
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode
+from bandwidth_api.policy.books import Book
 from bandwidth_api.policy.decision import Decision, Obstacle, What
 from bandwidth_api.policy.machine import Phase
 from bandwidth_api.policy.reports import Now
-from bandwidth_api.policy.rounds import Book
 
 DECISIONS_MAX = 10
 NAMES_MAX = 5
@@ -48,7 +48,7 @@ def counts(book: Book, policy: Policy, nodes: Mapping[str, selector.Labels], now
         name for name, labels in nodes.items() if selector.selects(policy.spec.watch.node_selector, labels)
     )
     entry = book.entries.get(policy.name)
-    if entry is None:
+    if entry is None or policy.spec.then.mode is Mode.DISABLED:
         return Counts(selected=len(selected))
     states = list(entry.clients.values())
     hot = [state for state in states if state.phase is Phase.HOT]
@@ -138,11 +138,12 @@ def write(
     *,
     seen: Counts | None = None,
     decisions: Iterable[Decision] = (),
-    remembered: Sequence[str] = (),
+    remembered: Sequence[str] | None = None,
 ) -> Json:
     """Return the whole status of one policy after the one that is written.
 
-    `decisions`: those since then, the oldest first. With nothing new the result equals what is written.
+    `decisions`: those since then, the oldest first; `remembered`: None for what is written. With nothing new the result
+    equals what is written.
     """
     told_true = {each.type.value for each in stated}
     kept = [
@@ -156,7 +157,7 @@ def write(
         "observedGeneration": generation,
         "conditions": conditions.merge(kept, stated, observed_generation=generation, now=moment),
         "decisions": [*reversed(told), *_items(written.get("decisions"))][:DECISIONS_MAX],
-        "remembered": list(remembered),
+        "remembered": _items(written.get("remembered")) if remembered is None else list(remembered),
     }
     last = told[-1]["time"] if told else written.get("lastDecisionTime")
     if last:

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 KIND = names.POLICY_KIND
 RESOURCE = "clientbandwidthpolicies"
 DISABLED, OBSERVE = "Disabled", "Observe"
-PARDONED = "Pardoned"  # in `status.remembered`
+ENDED, PARDONED = "Ended", "Pardoned"  # in `status.remembered`, beside those that are limited
 MEMORY_SECONDS = 86400  # where the policy cannot be read
 
 
@@ -241,7 +241,7 @@ def _decided(wire: Json) -> Decided | None:
 
 def _remembered(text: object) -> Remembered | None:
     words = str(text).split()
-    client = _prefix(words[0]) if len(words) == 4 else None
+    client = _prefix(words[0]) if len(words) == 4 and words[2] in (ENDED, PARDONED) else None
     if client is None or not (words[1].isdecimal() and words[3].isdecimal()) or len(words[1] + words[3]) > 20:
         return None
     return Remembered(client, int(words[1]), words[2] == PARDONED, float(words[3]))

@@ -8,14 +8,15 @@
 
 One thread turns, once a second while a policy looks, and sleeps without end while there is none: then there is one idle
 watch of policies and nothing else. No plan and no status of a limit waits for this, and an error here ends no term.
-A new term knows nothing: it takes over the limits that are there, and what the statuses remember.
+A new term knows nothing: it takes over the limits that are there, and what the statuses remember. So a status tells of
+a limit before that is made, and tells of it no more before it is deleted here.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import structlog
@@ -26,7 +27,7 @@ from bandwidth_api.crds import client_traffic
 from bandwidth_api.crds.client_traffic import Traffic
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode, Prefix
-from bandwidth_api.policy import memory, node_traffic, rounds, status
+from bandwidth_api.policy import books, memory, node_traffic, rounds, status
 from bandwidth_api.policy.decision import Decision
 from bandwidth_api.policy.reports import Now
 from bandwidth_api.policy.surroundings import Surroundings
@@ -41,7 +42,7 @@ from bandwidth_operator.policies.decision_events import DecisionEvents
 from bandwidth_operator.policies.limit_writer import LimitWriter
 from bandwidth_operator.policies.neighbours import Neighbours
 from bandwidth_operator.policies.node_reports import NodeReports
-from bandwidth_operator.policies.policy_objects import Seen
+from bandwidth_operator.policies.policy_objects import Acting, Seen
 from bandwidth_operator.policies.policy_statuses import PolicyStatuses
 from bandwidth_operator.policies.watch_asking import WatchAsking
 from bandwidth_operator.publish.planning import Planned
@@ -50,7 +51,7 @@ from bandwidth_operator.traffic.leftovers import Leftovers
 from bandwidth_operator.traffic.reading import Listener
 from bandwidth_runtime.clock import SYSTEM, Clock
 
-POLICIES_MAX = 200  # that are kept of very many
+POLICIES_READ_MAX = 1000  # that are kept of very many; policy_objects.ACTING_MAX of them act
 REPORTS_MAX = 20_000
 ABSENT_SECONDS = 60.0  # until a kind that the API server does not know is asked for again
 QUIET_SECONDS = 0.1  # after an event, for what comes together
@@ -93,7 +94,10 @@ class Deciding:
         self._thread = threading.Thread(target=self._run, name="policies", daemon=True)
         listener = Listener("policies decide nothing")
         self._reader = Reader(
-            api, _collection("policies", kinds.POLICIES_PATH, policy_objects.read, POLICIES_MAX), self.read, listener
+            api,
+            _collection("policies", kinds.POLICIES_PATH, policy_objects.read, POLICIES_READ_MAX),
+            self.read,
+            listener,
         )
         self._seen: Mapping[str, Seen] | None = None  # None: not listed yet
         self._planned: Planned | None = None
@@ -106,8 +110,9 @@ class Deciding:
         self._events = DecisionEvents(writer, correlator)
         self._neighbours = Neighbours(guarded)
         self._leftovers = Leftovers(api, writer, of_earlier_terms=False)
-        self._book = rounds.Book()
+        self._book = books.Book()
         self._remembered: set[str] = set()  # uids of policies whose status was read for what it remembers
+        self._failed: list[Decision] = []  # that no status tells yet
         self._round_of: Mapping[str, Seen] | None = None  # the policies of the last round
         self._round_at = self._rested_at = -math.inf
 
@@ -178,7 +183,8 @@ class Deciding:
         self._statuses.keep(seen)
         if not self._enabled:
             return self._tell_off(seen, now)
-        policies = _acting(seen)
+        acting = policy_objects.acting(seen)
+        policies = acting.policies
         due_at = self._rested_at
         if seen is self._round_of:
             due_at = max(due_at, self._round_at + ROUND_SECONDS)
@@ -189,66 +195,86 @@ class Deciding:
         around = self._neighbours.around(
             self._cache.snapshot(), planned.checked.protected, planned.plan.entries, now.wall
         )
-        decided = self._decide(policies, seen, around, now)
-        status_at = self._tell(seen, decided, around, now)
+        decided = self._decide(acting, seen, around, now)
+        status_at = self._tell(acting, seen, [*self._failed, *decided], around, now)
+        self._failed = self._carry_out(seen, now)
         self._events.turn()
         rest = self._look(policies, around, now, looking=looking)
-        if looking or len(self._limits) or len(self._events):
+        if looking or self._failed or len(self._limits) or len(self._events):
             return ROUND_SECONDS
         return min(status_at - now.steady, rest)
 
     def _tell_off(self, seen: Mapping[str, Seen], now: Now) -> float:
         due_at = math.inf
         self._asking.ask(None, now.steady)
-        for each in seen.values():
-            stated = switched_off() if isinstance(each.parsed, Policy) else status.refused(each.parsed)
+        problems = policy_objects.acting(seen).problems
+        for name, each in seen.items():
+            stated = status.refused(problems[name]) if name in problems else switched_off()
             due_at = min(due_at, self._statuses.update(each, stated, now))
         return due_at - now.steady
 
     # ── decisions ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _decide(
-        self, policies: Mapping[str, Policy], seen: Mapping[str, Seen], around: Surroundings, now: Now
-    ) -> list[Decision]:
-        """Make a round, and carry out what it decided; return that, with what the API server refused."""
-        for name, policy in policies.items():
+    def _decide(self, acting: Acting, seen: Mapping[str, Seen], around: Surroundings, now: Now) -> list[Decision]:
+        """Make a round, and return what it decided."""
+        decided: list[Decision] = []
+        for name, policy in acting.policies.items():
             if seen[name].uid not in self._remembered:
                 self._remembered.add(seen[name].uid)
                 texts = seen[name].status.get("remembered")
-                self._book = memory.remember(self._book, policy, texts if isinstance(texts, list) else (), now)
+                texts = texts if isinstance(texts, list) else ()
+                self._book, pardoned = memory.remember(self._book, policy, texts, around.made, now)
+                decided += pardoned
+        policies, told = list(acting.policies.values()), self._reports.take()
         began_at = self._clock.monotonic()
-        self._book, made = rounds.decide(self._book, list(policies.values()), self._reports.take(), around, now)
+        self._book, made = rounds.decide(self._book, policies, told, around, now, acting.problems)
         ended_at = self._clock.monotonic()
         self._rested_at = ended_at + PAUSE_OF_A_ROUND * (ended_at - began_at)
-        decided = list(made)
-        self._limits.order(decided, policies)
-        done = self._limits.turn()
+        decided += made
+        self._limits.order(decided, acting.policies)
+        self._note(decided, seen)
+        return decided
+
+    def _carry_out(self, seen: Mapping[str, Seen], now: Now) -> list[Decision]:
+        """Write what is due of limits that their statuses tell of; return what the API server refused."""
+        failed: list[Decision] = []
+        done = self._limits.turn(self._statuses.tells_of)
+        for decision in done.answered:
+            self._book = books.written(self._book, decision, now)
         for decision, limit in done.written:
             self._events.written(decision, limit)
         for decision, message in done.refused:
-            self._book, failed = rounds.refused(self._book, decision, message, now)
-            decided.append(failed)
+            self._book, each = books.refused(self._book, decision, message, now)
+            failed.append(each)
             log.warning("a limit of a policy was refused", limit=decision.limit, why=message)
+        self._note(failed, seen)
+        return failed
+
+    def _note(self, decided: Iterable[Decision], seen: Mapping[str, Seen]) -> None:
         for each in decided:
             self._events.decided(each, seen.get(each.policy))
             self._series.decided(each)
-        return decided
 
-    def _tell(self, seen: Mapping[str, Seen], decided: list[Decision], around: Surroundings, now: Now) -> float:
+    def _tell(
+        self, acting: Acting, seen: Mapping[str, Seen], decided: list[Decision], around: Surroundings, now: Now
+    ) -> float:
         """Bring statuses and metrics up to date; return when the next status is due, monotonic."""
         due_at = math.inf
         self._series.keep(seen)
         for name, each in seen.items():
             own = [decision for decision in decided if decision.policy == name]
-            if isinstance(each.parsed, Policy):
+            entry = self._book.entries.get(name)
+            remembered = memory.remembered(entry, now) if entry is not None else None
+            if isinstance(each.parsed, Policy) and name not in acting.problems:
                 counts = status.counts(self._book, each.parsed, around.nodes, now)
                 stated = status.found(each.parsed, counts)
                 self._series.counted(name, counts, stated)
-                entry = self._book.entries.get(name)
-                remembered = memory.remembered(entry, now) if entry is not None else ()
                 at = self._statuses.update(each, stated, now, counts=counts, decided=own, remembered=remembered)
+            elif name in acting.problems:
+                stated = status.refused(acting.problems[name])
+                at = self._statuses.update(each, stated, now, decided=own, remembered=remembered)
             else:
-                at = self._statuses.update(each, status.refused(each.parsed), now, decided=own)
+                continue  # nobody could ever act on it, and it is being deleted
             due_at = min(due_at, at)
         return due_at
 
@@ -259,7 +285,7 @@ class Deciding:
         head = self._asking.head()
         if head is None or head.retire:
             return RETRY_SECONDS if looking else math.inf
-        wanted = node_traffic.asked(policies.values(), rounds.limited(self._book), len(around.nodes))
+        wanted = node_traffic.asked(policies.values(), books.limited(self._book), len(around.nodes))
         self._asking.ask(wanted, now.steady)
         if wanted is not None or head.watching is not None:
             self._leftovers.wait_for_the_end(now.steady)
@@ -291,11 +317,6 @@ def switched_off() -> list[Condition]:
     """Return the conditions of an accepted policy where the installation lets none act."""
     accepted = Condition(ConditionType.ACCEPTED, Status.TRUE, Reason.ACCEPTED)
     return [accepted, Condition(ConditionType.READY, Status.FALSE, Reason.DISABLED, OFF)]
-
-
-def _acting(seen: Mapping[str, Seen]) -> dict[str, Policy]:
-    """Return the policies that can be read and are not being deleted."""
-    return {name: each.parsed for name, each in seen.items() if isinstance(each.parsed, Policy) and not each.leaving}
 
 
 def _collection(name: str, path: str, decode: Callable[[client.Object, T | None], T], most: int) -> Collection[T]:

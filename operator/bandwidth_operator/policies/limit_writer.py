@@ -15,7 +15,7 @@ import structlog
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.kinds import Kind
 from bandwidth_api.policy import made_limit
-from bandwidth_api.policy.decision import Decision, Write
+from bandwidth_api.policy.decision import Decision, What, Write
 from bandwidth_kube import client
 from bandwidth_operator.cache import objects
 from bandwidth_operator.cache.cache import Cache
@@ -44,6 +44,7 @@ class Done(NamedTuple):
 
     written: tuple[tuple[Decision, objects.Limit | None], ...]  # and the limit as it is then; None: deleted
     refused: tuple[tuple[Decision, str], ...]  # for good, and why
+    answered: tuple[Decision, ...]  # whose limit was there when the API server answered, whatever the cache knows
 
 
 class LimitWriter:
@@ -60,32 +61,38 @@ class LimitWriter:
         return len(self._orders)
 
     def order(self, decisions: Iterable[Decision], policies: Mapping[str, Policy]) -> None:
-        """Have these carried out, each in place of what was due for its limit."""
+        """Have these carried out, each in place of what was due for its limit. Of a limit that a person deleted nothing
+        is due any more."""
         now = self._clock.monotonic()
         for each in decisions:
-            if each.write is not None:
+            if each.write is not None or each.what is What.PARDONED:
                 self._orders.pop(each.limit, None)
+            if each.write is not None:
                 self._orders[each.limit] = Order(each, policies.get(each.policy), now)
 
-    def turn(self, turned: Callable[[], object] = lambda: None) -> Done:
-        """Carry out what is due, deletions first. Raises LeadershipLostError; what fails otherwise stays due."""
+    def turn(self, recorded: Callable[[Decision], bool]) -> Done:
+        """Carry out what is due, deletions first. Raises LeadershipLostError; what fails otherwise stays due.
+
+        `recorded`: whether the status of its policy tells of a limit; one that it does not tell of has to wait.
+        """
         written: list[tuple[Decision, objects.Limit | None]] = []
         refused: list[tuple[Decision, str]] = []
+        answered: list[Decision] = []
         until = self._clock.monotonic() + TURN_SECONDS
         due = sorted(self._orders, key=lambda name: self._orders[name].decision.write is not Write.DELETE)
         for name in due:
             order = self._orders[name]
-            turned()
             try:
                 if self._is_late(order):
                     log.warning("a limit of a policy could not be made in time", limit=name)
                 elif order.decision.write is Write.DELETE:
                     self._delete(name, order.decision)
                     written.append((order.decision, None))
-                else:
-                    made = self._apply(order)
-                    if made is not None:
-                        written.append((order.decision, made))
+                elif not recorded(order.decision):
+                    continue
+                elif self._apply(order):
+                    answered.append(order.decision)
+                    written.append((order.decision, self._cache.limit(name)))
             except client.RefusedError as error:
                 if error.temporary or error.status == 401:
                     log.warning("a limit of a policy must wait", limit=name, error=str(error))
@@ -97,7 +104,7 @@ class LimitWriter:
             del self._orders[name]
             if self._clock.monotonic() >= until:
                 break
-        return Done(tuple(written), tuple(refused))
+        return Done(tuple(written), tuple(refused), tuple(answered))
 
     def _is_late(self, order: Order) -> bool:
         decision = order.decision
@@ -106,11 +113,11 @@ class LimitWriter:
         over = decision.expires_at <= self._clock.wall()
         return over or (decision.write is Write.MAKE and self._clock.monotonic() - order.since > LATE_SECONDS)
 
-    def _apply(self, order: Order) -> objects.Limit | None:
-        """Apply a limit and return it; None where it was to be changed and is gone. Raises client.ApiError."""
+    def _apply(self, order: Order) -> bool:
+        """Apply a limit; return whether it is there: one that was to be changed may be gone. Raises client.ApiError."""
         decision = order.decision
         if order.policy is None:
-            return None
+            return False
         known = self._cache.limit(decision.limit)
         if known is not None and neighbours.is_persons(known):
             raise client.RefusedError(409, "AlreadyExists", TAKEN)
@@ -118,7 +125,7 @@ class LimitWriter:
         if known is not None:  # no other object, and none that was deleted meanwhile
             body["metadata"]["uid"] = known.uid
         elif decision.write is Write.CHANGE:
-            return None
+            return False
         mark = self._cache.mark()
         path = f"{Kind.LIMIT.path}/{decision.limit}"
         try:
@@ -127,11 +134,11 @@ class LimitWriter:
             if refused.status not in GONE:
                 raise
             if decision.write is Write.CHANGE or known is None:
-                return None
+                return False
             del body["metadata"]["uid"]  # an earlier limit of this client, which is gone
             answer = self._writer.write("made limit", "PATCH", path, body, client.APPLY_PATCH)
         self._cache.learn(Kind.LIMIT, answer, mark)
-        return self._cache.limit(decision.limit)
+        return True
 
     def _delete(self, name: str, decision: Decision) -> None:
         """Delete a limit that its policy made; that there is none is no error. Raises client.ApiError."""

@@ -81,6 +81,29 @@ def test_a_greedy_client_is_slowed_and_no_other(network: Network, node: Node) ->
     assert whats(node)[-2:] == ["Pardoned", "Limited"]
 
 
+def test_a_limit_that_is_deleted_while_no_agent_runs(network: Network, node: Node) -> None:
+    """Killed and stopped: the client is let go and not limited again, though it takes as much as before."""
+    greedy = network.clients[0]
+    made = node.state / "made"
+    node.write("policy.yaml", POLICY % "Enforce")
+    node.start()
+    with UdpFlow(network.server, greedy, rate_bits_per_second=30e6):
+        node.until(lambda: made.is_dir() and any(made.glob("fair-*.json")) and "Limited" in whats(node))
+        node.kill()
+        (file,) = made.iterdir()
+        file.unlink()
+        node.start()
+        node.until(lambda: starts(node) == 2 and "Blocked" in whats(node))
+        assert whats(node) == ["Blocked", "Pardoned", "Limited"]
+        assert node.rate_of(greedy.address4) is None
+        assert node.stop() == 0
+        node.start()
+        node.until(lambda: starts(node) == 3 and whats(node).count("Blocked") == 2)
+    assert node.rate_of(greedy.address4) is None
+    assert node.stop() == 0
+    assert not list(made.iterdir())
+
+
 def test_observe_slows_nobody_and_disabled_looks_at_nothing(network: Network, node: Node) -> None:
     """What would have been done is told by `plan`; the packet socket is there only while a policy looks."""
     greedy = network.clients[0]

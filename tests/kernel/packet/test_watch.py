@@ -21,10 +21,10 @@ from bandwidth_agent.sight.watch.groups import Groups
 from bandwidth_agent.sight.watch.look import Look
 from bandwidth_agent.sight.watch.sums import Taken
 from bandwidth_api import addresses
-from bandwidth_api.policy import reports, rounds, surroundings
+from bandwidth_api.policy import books, reports, rounds, surroundings
+from bandwidth_api.policy.books import Book
 from bandwidth_api.policy.decision import Decision, What
 from bandwidth_api.policy.reports import Now
-from bandwidth_api.policy.rounds import Book
 from bandwidth_lab import Network, UdpFlow, star
 from bandwidth_lab.namespaces import Namespace
 from bandwidth_lab.node import Node
@@ -121,7 +121,7 @@ def test_a_short_download_is_not_the_mean_of_a_window(network: Network, server: 
             told.want(True)
             now = Now(time.monotonic(), time.time())
             around = dataclasses.replace(surroundings.NOTHING, nodes={"edge": {}})
-            book, made = rounds.decide(book, [policy], told.take(asked, rounds.limited(book)), around, now)
+            book, made = rounds.decide(book, [policy], told.take(asked, books.limited(book)), around, now)
             decisions.extend(made)
             time.sleep(0.2)
 

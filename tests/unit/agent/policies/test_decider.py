@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import pytest
 
@@ -58,6 +58,27 @@ class Traffic:
         self.wanted = False
 
 
+class Files(made_files.MadeFiles):
+    """The real files; what is asked of them is written down."""
+
+    def __init__(self, state_dir: pathlib.Path) -> None:
+        super().__init__(state_dir)
+        self.asked: list[str] = []
+
+    def keep(self, name: str, document: made_files.Json, *, change: bool) -> None:
+        self.asked.append(f"keep {name}")
+        super().keep(name, document, change=change)
+
+    def delete(self, name: str) -> None:
+        self.asked.append(f"delete {name}")
+        super().delete(name)
+
+    def keep_statuses(self, statuses: Mapping[str, made_files.Json]) -> None:
+        told = [text.split()[2] for each in statuses.values() for text in each["remembered"]]
+        self.asked.append(" ".join(["status", *told]))
+        super().keep_statuses(statuses)
+
+
 class Host:
     """A manifest directory, its policies, and what is in force."""
 
@@ -69,7 +90,7 @@ class Host:
     def _start(self) -> None:
         clock = Clock(self.place.monotonic, self.place.wall)
         self.traffic = Traffic(self.place.monotonic)
-        self.kept = made_files.MadeFiles(self.place.state)
+        self.kept = Files(self.place.state)
         self.decider = decider.Decider(
             "host", {}, self.traffic, self.kept, lambda: protected_addresses.index(self.protected), clock
         )
@@ -92,6 +113,16 @@ class Host:
     def restart(self) -> None:
         """End as a program ends, and begin again."""
         self.decider.close()
+        self.place.restart()
+        self._start()
+        self.source.wanted(self.place.wall())
+
+    def kill(self) -> None:
+        """End at once: only what was written is there."""
+        self.flush()
+
+    def begin(self) -> None:
+        """Begin after that."""
         self.place.restart()
         self._start()
         self.source.wanted(self.place.wall())
@@ -200,6 +231,102 @@ def test_a_file_that_is_deleted_while_an_agent_starts_pardons_too(host: Host) ->
     assert host.in_force == {}
     host.run(200)
     assert host.in_force == {}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("seconds", [0, 700])
+def test_a_file_that_is_deleted_while_no_agent_runs_pardons_too(host: Host, seconds: int, killed: bool) -> None:
+    """The status names whom the policy limits, and the next agent finds no limit; also after its end."""
+    host.run(60)
+    path = host.file()
+    if killed:
+        host.kill()
+    else:
+        host.decider.close()
+    path.unlink()
+    host.place.monotonic.now += seconds
+    host.place.wall.now += seconds
+    host.begin()
+    host.run(200)
+    assert host.in_force == {}
+    status = host.status()
+    assert isinstance(status["decisions"], list)
+    assert [each["decision"] for each in status["decisions"]] == ["Blocked", "Pardoned", "Limited"]
+
+
+def test_the_status_is_written_before_the_limit(host: Host) -> None:
+    """And before its file is removed: whoever is killed in between leaves nothing that looks like a deletion."""
+    host.run(60)
+    name = "fair-03e9b06641"
+    assert host.kept.asked[-2:] == ["status Limited", f"keep {name}"]
+    host.traffic.mbits = 0
+    host.run(310)
+    assert host.kept.asked[-2:] == ["status Ended", f"delete {name}"]
+
+
+def test_a_file_that_is_deleted_before_the_limit_is_changed_pardons(host: Host) -> None:
+    """Between the last look at the files and the writing of the next step."""
+    host.run(60)
+    path = host.file()
+    path.unlink()
+    host.kept.keep("fair-03e9b06641", {}, change=True)
+    host.flush()
+    assert not path.exists()
+    host.run(200)
+    assert host.in_force == {}
+
+
+def test_a_policy_that_cannot_be_read_for_a_while_forgets_no_pardon(host: Host) -> None:
+    """Neither an agent that goes on nor one that begins meanwhile; and an edit meanwhile is seen as one."""
+    host.run(60)
+    host.file().unlink()
+    host.run(5)
+    for text in (POLICY, POLICY.replace("20Mbit", "15Mbit")):
+        host.place.write("policy.yaml", POLICY.replace("40Mbit", "40MB"))
+        host.run(20)
+        host.restart()
+        host.run(20)
+        host.place.write("policy.yaml", text)
+        host.run(100)
+        assert host.in_force == {}
+
+
+def test_a_file_that_is_deleted_while_its_policy_cannot_be_read_pardons(host: Host) -> None:
+    """The limit is gone at once, and is not made again when the policy can be read."""
+    host.run(60)
+    host.place.write("policy.yaml", POLICY.replace("40Mbit", "40MB"))
+    host.run(5)
+    host.file().unlink()
+    host.run(5)
+    assert host.in_force == {}
+    host.place.write("policy.yaml", POLICY)
+    host.run(100)
+    assert host.in_force == {}
+
+
+def test_an_edit_while_a_policy_could_not_be_read_is_taken_over(host: Host) -> None:
+    """It is another edit than the one that was known before."""
+    host.run(60)
+    host.place.write("policy.yaml", POLICY.replace("40Mbit", "40MB"))
+    host.run(5)
+    host.place.write("policy.yaml", POLICY.replace("20Mbit", "15Mbit"))
+    host.run(5)
+    assert host.in_force == {"fair-03e9b06641": 15}
+
+
+def test_a_policy_that_is_written_again_begins_anew(host: Host) -> None:
+    """What it had made was removed with it, which pardons nobody."""
+    host.run(60)
+    for killed in (False, True):
+        (host.place.path / "policy.yaml").unlink()
+        host.run(20)
+        assert host.in_force == {}
+        if killed:
+            host.kill()
+            host.begin()
+        host.place.write("policy.yaml", POLICY)
+        host.run(70)
+        assert host.in_force == {"fair-03e9b06641": 20}
 
 
 def test_a_policy_that_is_gone_takes_its_limits_away_and_a_broken_one_does_not(host: Host) -> None:

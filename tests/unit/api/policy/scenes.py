@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bandwidth_api import addresses, names
@@ -14,9 +14,9 @@ from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Prefix
 from bandwidth_api.policy import made_limit, memory, rounds, surroundings
+from bandwidth_api.policy.books import Book
 from bandwidth_api.policy.decision import Decision, Write
 from bandwidth_api.policy.reports import Amount, Now, Report
-from bandwidth_api.policy.rounds import Book
 
 MBIT = 1e6
 EPOCH = 1_900_000_000.0
@@ -180,9 +180,15 @@ class World:
     def restart(self) -> None:
         """What decides dies, and begins with what is written down."""
         texts = {name: memory.remembered(entry, self.now) for name, entry in self.book.entries.items()}
+        self.begin(texts)
+
+    def begin(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """A program begins, with what stands in the statuses."""
         self.book = Book()
         for each in self.policies:
-            self.book = memory.remember(self.book, each, texts.get(each.name, ()), self.now)
+            made = self.around().made
+            self.book, pardoned = memory.remember(self.book, each, texts.get(each.name, ()), made, self.now)
+            self.decisions += [(self.second, decision) for decision in pardoned]
 
     def whats(self) -> list[str]:
         return [decision.what.value for _, decision in self.decisions]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bandwidth_api.policy import memory, rounds
+from bandwidth_api.policy import books, memory
 from bandwidth_api.policy.decision import What
 from unit.api.policy import scenes
 from unit.api.policy.scenes import Demand, World
@@ -314,14 +314,15 @@ def test_a_list_that_is_not_of_our_form_is_passed_over() -> None:
         "",
         "x",
         "203.0.113.7 9 Ended 1900000100",
+        "203.0.113.7 12 Ended 1900000100",
         "203.0.113.7 1 Gone 1900000100",
         "a 1 Ended 1900000100",
         5,
         None,
     )
     policy = scenes.policy(then__memorySeconds=100)
-    assert not memory.remember(rounds.Book(), policy, texts, now).entries["fair"].clients
-    far = memory.remember(rounds.Book(), policy, ("203.0.113.7 1 Ended 99999999999999",), now)
+    assert not memory.remember(books.Book(), policy, texts, {}, now)[0].entries["fair"].clients
+    far, _ = memory.remember(books.Book(), policy, ("203.0.113.7 1 Ended 99999999999999",), {}, now)
     (state,) = far.entries["fair"].clients.values()
     assert state.remembered_until <= now.steady + 100
 

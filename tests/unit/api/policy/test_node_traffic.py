@@ -13,7 +13,7 @@ from bandwidth_api.crds.policy import Policy
 from bandwidth_api.crds.watched import Client, Span, Watched
 from bandwidth_api.crds.watching import Watch
 from bandwidth_api.plan import Mode, SelectorTerm
-from bandwidth_api.policy import node_traffic, rounds, surroundings
+from bandwidth_api.policy import books, node_traffic, rounds, surroundings
 from bandwidth_api.policy.decision import What
 from bandwidth_api.policy.reports import Amount, Now, Report
 from unit.api.policy import scenes
@@ -130,7 +130,7 @@ def test_a_round_limits_by_what_a_node_has_written() -> None:
     """From a report on the wire to a decision: 47 Mbit for 60 s, in reports of 5 s, after a time without any."""
     policy = scenes.policy()
     around = dataclasses.replace(surroundings.NOTHING, nodes={"n1": {}})
-    book, found = rounds.Book(), []
+    book, found = books.Book(), []
     for second in range(5, 80, 5):
         span = Span(5.0, 30e6)
         before = Span(100.0, 1e6) if second == 5 else Span()

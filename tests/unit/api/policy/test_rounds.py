@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from bandwidth_api import addresses
 from bandwidth_api.compiler import protected_addresses
 from bandwidth_api.plan import Prefix
-from bandwidth_api.policy import machine, memory, reports, rounds, status, surroundings
+from bandwidth_api.policy import books, machine, memory, reports, rounds, status, surroundings
+from bandwidth_api.policy.books import Book
 from bandwidth_api.policy.decision import What, Write
 from bandwidth_api.policy.reports import Amount, Now, Port, Report
-from bandwidth_api.policy.rounds import Book
 from unit.api.policy import scenes
 from unit.api.policy.scenes import NODE, World
 
@@ -401,7 +401,7 @@ def test_a_write_that_is_refused_is_told_and_tried_again_later() -> None:
         world.run(1)
     world.made.clear()
     ((_, decision),) = world.decisions
-    world.book, failed = rounds.refused(world.book, decision, "rule protected", world.now)
+    world.book, failed = books.refused(world.book, decision, "rule protected", world.now)
     assert (failed.what, failed.why, failed.write) == (What.FAILED, "rule protected", None)
     world.run(50)
     assert world.whats() == ["Limited", "Blocked"]
@@ -444,7 +444,7 @@ def test_a_scan_of_addresses_leaves_nothing() -> None:
         scanned = tuple(Amount(Prefix(4, (11 << 24) + 100 * second + n, 32), 1500.0) for n in range(100))
         world.decide([Report(NODE, world.now.steady, 1.0, (*scanned, Amount(scenes.client(A), 50e6 / 8)))])
     assert [d.client for _, d in world.decisions] == [scenes.client(A)]
-    assert len(world.book.entries["fair"].clients) <= 2 * rounds.CLIENTS_MAX
+    assert len(world.book.entries["fair"].clients) <= 2 * books.CLIENTS_MAX
 
 
 def test_what_nodes_are_asked_for() -> None:
@@ -518,7 +518,7 @@ def test_nobody_is_limited_who_must_not_be_whatever_happens(life: list[Any], mos
                 for _, decision in decided:
                     if decision.write is Write.MAKE:
                         world.made.pop(decision.limit)
-                        world.book, _ = rounds.refused(world.book, decision, "no", world.now)
+                        world.book, _ = books.refused(world.book, decision, "no", world.now)
             _check(world, most, made_at)
     starts = [second for second, d in world.decisions if d.write is Write.MAKE]
     if not {act for act, _, _ in life} & FORGETS:
@@ -615,7 +615,7 @@ def test_the_end_of_a_book_is_bounded() -> None:
     """At most two hundred are remembered over a restart, those that are remembered for longest."""
     now = Now(1000.0, scenes.EPOCH)
     texts = [f"203.0.{n // 250}.{n % 250} 1 Ended {int(scenes.EPOCH) + 100 + n}" for n in range(500)]
-    book = memory.remember(Book(), scenes.policy(), texts, now)
+    book, _ = memory.remember(Book(), scenes.policy(), texts, {}, now)
     kept = memory.remembered(book.entries["fair"], now)
-    assert len(kept) == memory.REMEMBERED_MAX
+    assert len(kept) == memory.ENDED_MAX
     assert kept[0].endswith(str(int(scenes.EPOCH) + 599))

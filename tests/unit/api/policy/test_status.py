@@ -12,7 +12,7 @@ import yaml
 from bandwidth_api import addresses
 from bandwidth_api.conditions import Problem, Reason
 from bandwidth_api.crds import policy as policies
-from bandwidth_api.policy import memory, rounds, status
+from bandwidth_api.policy import books, memory, status
 from unit import crd_schema
 from unit.api.policy import scenes
 from unit.api.policy.scenes import World
@@ -20,7 +20,7 @@ from unit.api.policy.scenes import World
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 CRD = yaml.safe_load((ROOT / "deploy/crds/clientbandwidthpolicies.yaml").read_text())
 SCHEMA = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
-STATUS_MAX_BYTES = 32 * 1024
+STATUS_MAX_BYTES = 48 * 1024
 
 
 def written(world: World, before: dict[str, Any] | None = None, known: int = 0) -> dict[str, Any]:
@@ -126,13 +126,13 @@ def test_one_that_nobody_can_read_says_what_is_wrong() -> None:
 
 
 def test_the_largest_status_is_bounded() -> None:
-    """Two hundred who are remembered, with the longest texts."""
+    """Seven hundred who are remembered, with the longest texts."""
     now = scenes.World([], {}).now
     texts = [
         f"{addresses.write(scenes.client(f'2001:db8:1234:{n + 1:x}::/64'))} 5 Pardoned {int(now.wall) + 999}"
-        for n in range(300)
+        for n in range(1500)
     ]
-    book = memory.remember(rounds.Book(), scenes.policy(), texts, now)
+    book, _ = memory.remember(books.Book(), scenes.policy(), texts, {}, now)
     world = World([scenes.policy()], {}, book=book)
     found = written(world)
     assert len(found["remembered"]) == memory.REMEMBERED_MAX

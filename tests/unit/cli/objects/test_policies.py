@@ -96,6 +96,13 @@ def test_what_is_over_stands_in_nobodys_way() -> None:
     assert stands(policy(status={"remembered": pardoned}), ended).state == "Watched"
 
 
+def test_who_is_limited_by_the_status_alone_is_watched() -> None:
+    """Its limit is gone, and what that means the operator has not said yet: no limit ended at a step."""
+    limited = [f"{CLIENT} 1 {memory.LIMITED} {round(samples.NOW) + 600}"]
+    found = stands(policy(status={"remembered": limited}))
+    assert found == stands(policy())
+
+
 def test_who_is_not_watched_and_what_is_switched_off_is_no_obstacle() -> None:
     """By the policy's networks, its mode, and the installation."""
     assert stands(policy(watch={"clients": ["198.51.100.0/24"]})).state == "NotWatched"

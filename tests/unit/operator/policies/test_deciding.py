@@ -621,3 +621,221 @@ def test_a_long_round_is_followed_by_a_long_pause(monkeypatch: pytest.MonkeyPatc
     between = [after - before for before, after in itertools.pairwise(rounds_at)]
     assert len(between) > 1
     assert min(between) >= 16.0
+
+
+# ── the last word ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def words(term: Term) -> list[str]:
+    """Of each client that the status remembers, in which word."""
+    return [text.split()[2] for text in term.status()["remembered"]]
+
+
+def later(term: Term, **options: Any) -> Term:
+    """The next term, over the same cluster, when it has read what is there."""
+    found = Term(cluster=term.cluster, time=term.time, **options)
+    found.turn()
+    found.report({})
+    found.turn()
+    return found
+
+
+def test_the_status_tells_of_a_limit_before_it_is_made_and_no_more_before_it_is_deleted() -> None:
+    """Whoever dies in between leaves nothing that looks like a deletion by a person, and no limit that nobody knows."""
+    term = Term()
+    term.policy()
+    term.turn()
+    term.report({})
+    term.turn()
+    term.send(40, GREEDY)
+    term.cluster.writes()
+    term.send(20, GREEDY)
+    written = [each for each in term.cluster.writes() if each in ("PATCH status", f"PATCH {NAME}")]
+    assert written[-2:] == ["PATCH status", f"PATCH {NAME}"]
+    assert words(term) == ["Limited"]
+    while term.limits():
+        told = words(term)
+        term.cluster.writes()
+        term.send(5, GREEDY, rate=0.0)
+    assert told == ["Limited"]
+    written = [each for each in term.cluster.writes() if each in ("PATCH status", f"DELETE {NAME}")]
+    assert written == ["PATCH status", f"DELETE {NAME}"]
+    assert words(term) == ["Ended"]
+
+
+def test_a_limit_that_is_deleted_while_no_operator_runs_is_not_made_again() -> None:
+    """The next term finds the word in the status and no limit: a pardon, told as one."""
+    term = limited_once()
+    del term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"]
+    after = later(term)
+    after.send(130, GREEDY)
+    assert after.limits() == {}
+    assert after.decisions() == ["Limited", "Pardoned", "Blocked Pardoned"]
+    assert "while nothing looked" in str(after.status()["decisions"])
+    assert words(after) == ["Pardoned"]
+
+
+def test_a_limit_that_is_deleted_as_soon_as_it_is_made_is_not_made_again() -> None:
+    """Between the answer of the API server and the next reading, and when this operator dies before it can tell."""
+    for dies in (False, True):
+        term = Term()
+        term.policy()
+        term.turn()
+        term.report({})
+        term.turn()
+        while not term.limits():
+            term.send(5, GREEDY)
+        del term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"]
+        term = later(term) if dies else term
+        term.send(130, GREEDY)
+        assert term.limits() == {}
+        assert term.decisions() == ["Limited", "Pardoned", "Blocked Pardoned"]
+
+
+def test_policies_that_are_switched_off_for_a_while_forget_no_pardon() -> None:
+    """By the chart's value, where a limit may be deleted too, and by the mode of the policy."""
+    term = limited_once()
+    off = later(term, enabled=False)
+    off.turn(5.0)
+    assert words(off) == ["Limited"]
+    del term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"]
+    off.turn(5.0)
+    on = later(off)
+    on.turn(5.0)
+    assert words(on) == ["Pardoned"]
+    on.policy(then__mode="Disabled")
+    on.turn(5.0)
+    on = later(on)
+    on.turn(5.0)
+    assert words(on) == ["Pardoned"]
+    on.policy()
+    on.turn(5.0)
+    on.send(130, GREEDY)
+    assert on.limits() == {}
+    assert on.decisions()[-1] == "Blocked Pardoned"
+
+
+def test_what_no_status_can_tell_of_is_not_made() -> None:
+    """The API server refuses the status for good: no limit without it, and nothing is tried each second."""
+    term = Term()
+    term.policy()
+    term.turn()
+    term.report({})
+    term.turn()
+
+    def fault(method: str, path: str) -> None:
+        if path.endswith("/status"):
+            raise client.RefusedError(422, "Invalid", "too many")
+
+    term.cluster.fault = fault
+    term.cluster.requests.clear()
+    term.send(120, GREEDY)
+    assert term.limits() == {}
+    assert sum(path.endswith("/status") for _, path in term.cluster.requests) < 20
+    term.cluster.fault = lambda method, path: None
+    term.send(120, GREEDY)
+    assert list(term.limits()) == [NAME]
+
+
+def test_a_status_that_must_wait_keeps_no_limit_from_being_deleted() -> None:
+    """The client goes free at once; that somebody might be pardoned who was not is the lesser evil."""
+    term = limited_once()
+
+    def busy(method: str, path: str) -> None:
+        if path.endswith("/status"):
+            raise client.RefusedError(429, "TooManyRequests", "busy")
+
+    term.cluster.fault = busy
+    term.policy(then__mode="Observe")
+    term.turn(0.1)
+    assert term.limits() == {}
+
+
+def test_a_limit_whose_making_was_never_answered_is_not_made_again_after_its_deletion() -> None:
+    """It is there, nobody was told, and a person deletes it while its making is still tried."""
+    term = Term()
+    term.policy()
+    term.turn()
+    term.report({})
+    term.turn()
+    lost = term.cluster.request
+    away = False
+
+    def request(method: str, path: str, *words: Any, **options: Any) -> Any:
+        if method == "PATCH" and f"/{NAME}" in path:
+            if not away:
+                lost(method, path, *words, **options)
+            raise client.UnreachableError("the answer was lost")
+        return lost(method, path, *words, **options)
+
+    term.cluster.request = request  # type: ignore[method-assign]
+    while not term.limits():
+        term.send(5, GREEDY)
+    away = True
+    term.turn()  # the watch brings it
+    assert len(term.deciding._limits) == 1
+    del term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"]
+    term.turn()
+    assert len(term.deciding._limits) == 0
+    term.cluster.request = lost  # type: ignore[method-assign]
+    term.send(60, GREEDY)
+    assert term.limits() == {}
+    assert term.decisions() == ["Limited", "Pardoned", "Blocked Pardoned"]
+
+
+# ── policies on which nobody can act ───────────────────────────────────────────────────────────────────────────
+
+
+def broken(term: Term) -> None:
+    """The policy has a field that this version does not know."""
+    path = f"{kinds.POLICIES_PATH}/fair"
+    item = term.cluster.objects[path]
+    generation = item["metadata"]["generation"] + 1
+    metadata = item["metadata"] | {"generation": generation}
+    term.cluster.put(path, item | {"metadata": metadata, "spec": item["spec"] | {"later": 1}})
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_limits_of_a_policy_that_can_be_read_no_more_stay_until_they_end(restarts: bool) -> None:
+    """Nothing new is made, nothing is lifted, and a pardon is one when it can be read again."""
+    term = limited_once()
+    before = term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"]
+    broken(term)
+    if restarts:
+        term = Term(cluster=term.cluster, time=term.time)
+    for _ in range(5):
+        term.turn(5.0)
+    assert term.conditions()["Accepted"].startswith("False")
+    assert term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"] == before
+    assert words(term) == ["Limited"]
+    del term.cluster.objects[f"{Kind.LIMIT.path}/{NAME}"]
+    term.policy()
+    item = term.cluster.objects[f"{kinds.POLICIES_PATH}/fair"]
+    generation = item["metadata"]["generation"] + 1
+    item = item | {"metadata": item["metadata"] | {"generation": generation}, "spec": with_()}
+    term.cluster.put(f"{kinds.POLICIES_PATH}/fair", item)
+    term.turn()
+    term.report({})
+    term.turn()
+    term.send(130, GREEDY)
+    assert term.limits() == {}
+    assert words(term) == ["Pardoned"]
+
+
+def test_more_policies_than_act_are_told_so() -> None:
+    """The oldest act; the youngest says why it does not, and acts when there is room."""
+    term = Term()
+    for number in range(policy_objects.ACTING_MAX + 1):
+        name = f"p{number}"
+        term.policy(name, then__mode="Disabled")
+        path = f"{kinds.POLICIES_PATH}/{name}"
+        item = term.cluster.objects[path]
+        second = policy_objects.ACTING_MAX - number
+        created = f"2030-01-01T00:{second // 60:02d}:{second % 60:02d}Z"
+        term.cluster.put(path, item | {"metadata": item["metadata"] | {"creationTimestamp": created}})
+    term.turn()
+    accepted = [term.conditions(f"p{number}")["Accepted"] for number in range(policy_objects.ACTING_MAX + 1)]
+    assert accepted == ["False TooManyPolicies"] + ["True Accepted"] * policy_objects.ACTING_MAX
+    del term.cluster.objects[f"{kinds.POLICIES_PATH}/p7"]
+    term.turn(5.0)
+    assert term.conditions("p0")["Accepted"] == "True Accepted"
