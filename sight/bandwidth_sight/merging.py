@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from bandwidth_api import address_text
 from bandwidth_api.plan import PortRange, Prefix
 from bandwidth_sight import rows
-from bandwidth_sight.rows import Folded, Hold, Port, Rate, Rates, Row, Snapshot
+from bandwidth_sight.rows import Folded, Hold, MadeBy, Port, Rate, Rates, Row, Snapshot
 
 HoldPorts = tuple[PortRange, ...] | None  # as in rows.Hold
 LEAST_SAMPLES = 4  # of a row: with fewer the error is above 50 %
@@ -181,8 +181,15 @@ def _holds(many: Sequence[tuple[Hold, ...] | None]) -> tuple[Hold, ...] | None:
                 at_limit=before.at_limit or hold.at_limit,
                 observes=before.observes and hold.observes,
                 ports=_all_ports(before.ports, hold.ports),
+                made_by=_one_maker(before.made_by, hold.made_by),
             )
     return tuple(found.values())
+
+
+def _one_maker(one: MadeBy | None, other: MadeBy | None) -> MadeBy | None:
+    """Return the policy that made a limit, as far as anybody knows; in any order the same."""
+    known = [each for each in (one, other) if each is not None]
+    return min(known, key=lambda each: (each.policy, each.step, each.steps or 0, each.steps is None), default=None)
 
 
 def _all_ports(one: HoldPorts, other: HoldPorts) -> HoldPorts:
