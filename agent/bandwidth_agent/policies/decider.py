@@ -68,6 +68,8 @@ class Kept(Protocol):
 
     def keep_statuses(self, statuses: Mapping[str, dict[str, Any]]) -> None: ...
 
+    def confirm_statuses(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -210,11 +212,12 @@ class Decider:
         if not any(self._unwritten.values()) and now.steady - self._written_at < STATUS_SECONDS:
             return False
         statuses = {name: self._status(policy, now) for name, policy in self._policies.items()}
-        self._unwritten = {}
+        self._unwritten, self._written_at = {}, now.steady
         if statuses != self._statuses:
             self._statuses = statuses
-            self._written_at = now.steady
             self._kept.keep_statuses(statuses)
+        elif statuses:
+            self._kept.confirm_statuses()
         return False
 
     def _status(self, policy: Policy, now: Now) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Collection, Iterator
 
@@ -279,6 +280,20 @@ def test_files_that_are_none_of_ours_are_left_alone(host: Host) -> None:
     host.run(5)
     assert host.in_force == {}
     assert sorted(path.name for path in made.iterdir()) == ["a.json", "b.json", "c.txt", "d.json"]
+
+
+def test_a_status_that_stays_the_same_is_confirmed(host: Host) -> None:
+    """So that `plan` tells how long ago the agent looked, and not since when nothing has changed."""
+    host.traffic.mbits = 0
+    host.run(40)
+    host.flush()
+    path = host.place.state / made_files.STATUSES
+    before = path.read_bytes()
+    os.utime(path, (0, 0))
+    host.run(20)
+    host.flush()
+    assert host.kept.written_at() != 0
+    assert path.read_bytes() == before
 
 
 def test_a_copy_of_a_made_file_is_left_alone(host: Host) -> None:
