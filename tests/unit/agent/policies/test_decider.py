@@ -230,6 +230,44 @@ def test_an_edit_is_taken_over_at_once(host: Host) -> None:
     assert not host.traffic.wanted
 
 
+def watching(words: str) -> str:
+    """The policy with another `watch`."""
+    return POLICY.replace("  when:", f"  watch: {words}\n  when:")
+
+
+def test_a_client_has_one_limit_also_when_groups_become_others(host: Host) -> None:
+    """The limit of the address goes, and the group that it belongs to now is looked at from the beginning."""
+    host.run(60)
+    host.place.write("policy.yaml", watching("{groupBy: {ipv4: 24}}"))
+    host.run(5)
+    assert host.in_force == {}
+    host.run(100)
+    assert host.in_force == {"fair-94c6699ed4": 20}
+
+
+def test_who_is_watched_no_more_is_let_go(host: Host) -> None:
+    """By an edit of the policy, as by its removal."""
+    host.run(60)
+    host.place.write("policy.yaml", watching("{clients: [198.51.100.0/24]}"))
+    host.run(5)
+    assert host.in_force == {}
+
+
+def test_an_edit_of_the_ports_is_taken_over(host: Host) -> None:
+    """The limit that is there holds those of the policy, and is not made again."""
+    host.run(60)
+    host.place.write("policy.yaml", watching("{ports: [{port: 443}]}"))
+    host.run(5)
+    host.flush()
+    assert json.loads(host.file().read_text())["spec"]["egress"] == {
+        "rate": "20Mbit",
+        "ports": [{"protocol": "TCP", "port": 443}],
+    }
+    decisions = host.status()["decisions"]
+    assert isinstance(decisions, list)
+    assert [each["decision"] for each in decisions] == ["Adjusted", "Limited"]
+
+
 def test_without_a_policy_nothing_is_sampled_and_nothing_is_due(tmp_path: pathlib.Path) -> None:
     """A host that has none pays nothing."""
     place = manifests.Place(tmp_path)
