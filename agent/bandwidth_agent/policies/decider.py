@@ -68,6 +68,8 @@ class Kept(Protocol):
 
     def keep_statuses(self, statuses: Mapping[str, dict[str, Any]]) -> None: ...
 
+    def confirm_statuses(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -236,11 +238,12 @@ class Decider:
             return
         statuses = {name: self._status(policy, now) for name, policy in self._policies.items()}
         statuses |= {name: self._last_status(name, now) for name in self._unread if name in self._statuses}
-        self._unwritten = {}
+        self._unwritten, self._written_at = {}, now.steady
         if statuses != self._statuses:
             self._statuses = statuses
-            self._written_at = now.steady
             self._kept.keep_statuses(statuses)
+        elif statuses:
+            self._kept.confirm_statuses()
 
     def _last_status(self, name: str, now: Now) -> dict[str, Any]:
         """Return the status of a policy that cannot be read: as it was, with whom it remembers."""

@@ -75,7 +75,7 @@ class MadeFiles:
         return {k: v for k, v in found.items() if isinstance(v, dict)} if isinstance(found, dict) else {}
 
     def written_at(self) -> float | None:
-        """Return when the statuses were written last, seconds since the epoch; None where there are none."""
+        """Return when the statuses were written or confirmed last, seconds since the epoch; None: there are none."""
         try:
             return self._statuses.stat().st_mtime
         except OSError:
@@ -108,6 +108,10 @@ class MadeFiles:
         """Write the status of each policy soon."""
         self._submit(self._put_statuses, json.dumps(statuses, indent=1).encode() + b"\n")
 
+    def confirm_statuses(self) -> None:
+        """Let `written_at` say soon that what is written is so still."""
+        self._submit(self._touch_statuses)
+
     def close(self) -> None:
         """Write what is still to be written."""
         self._pool.shutdown()
@@ -131,6 +135,10 @@ class MadeFiles:
 
     def _put_statuses(self, data: bytes) -> None:
         self._replaced(self._statuses, data)
+
+    def _touch_statuses(self) -> None:
+        with contextlib.suppress(OSError):  # why it could not be written is told already
+            os.utime(self._statuses)
 
     def _replaced(self, path: pathlib.Path, data: bytes) -> bool:
         try:

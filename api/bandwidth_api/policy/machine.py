@@ -12,7 +12,8 @@
 | Limited | the time is over in LEAD_SECONDS, it presses | Stepped | Limited, next step (the last one again) |
 | Limited | the time is over, it does not press, or nothing is known | Expired | Watched, remembered |
 | Limited | below the least use for `lift.forSeconds` | Lifted | Watched, remembered |
-| Limited | the policy was edited | Adjusted, if anything of its step is another | Limited, never longer than before |
+| Limited | the policy was edited | Adjusted, if its step or the ports are others | Limited, never longer than before |
+| Limited | the policy was edited: it is no client any more | Released | Watched, remembered |
 | Limited | its limit was never there | – | Watched |
 
 All times here are of the monotonic clock, so a clock that is set changes nothing that lasts. A step is over by it, and
@@ -29,7 +30,7 @@ from collections.abc import Callable, Mapping
 from bandwidth_api import units
 from bandwidth_api.crds.policy import Policy
 from bandwidth_api.plan import Mode, Prefix
-from bandwidth_api.policy import made_limit, traffic
+from bandwidth_api.policy import grouping, made_limit, traffic
 from bandwidth_api.policy.decision import WHY_MAX, Block, Decision, Obstacle, What
 from bandwidth_api.policy.made_limit import Made
 from bandwidth_api.policy.reports import Now, Report
@@ -192,7 +193,7 @@ def _limited(
         lift, rate = policy.spec.lift, units.show_rate(state.rate_bits_per_second)
         why = f"below {lift.when_below_percent} % of {rate} for {lift.for_seconds} s"
         return _ended(policy, client, state, What.LIFTED, why, now)
-    return _edited(policy, client, state, now)
+    return _edited(policy, client, state, made, now)
 
 
 def is_gone(state: State, now: Now) -> bool:
@@ -253,10 +254,15 @@ def _over(
     return changed, _decision(policy, client, changed, What.STEPPED, why, now)
 
 
-def _edited(policy: Policy, client: Prefix, state: State, now: Now) -> tuple[State, Decision | None]:
-    """Take over an edit of the policy: the rate of its step, and an end that is not later than it was."""
+def _edited(policy: Policy, client: Prefix, state: State, made: Made | None, now: Now) -> tuple[State, Decision | None]:
+    """Take over an edit of the policy: the rate of its step, its ports, and an end that is not later than it was.
+
+    What is no client of the policy any more is let go, or it would be limited beside the group that it belongs to now.
+    """
     if state.generation == policy.metadata.generation:
         return state, None
+    if grouping.client_of(policy.spec, client) != client:
+        return _ended(policy, client, state, What.RELEASED, "the policy was edited: this is no client of it now", now)
     number = min(state.step, len(policy.spec.then.steps))
     chosen = policy.spec.then.steps[number - 1]
     until = min(state.until, now.steady + chosen.ttl_seconds)
@@ -268,7 +274,8 @@ def _edited(policy: Policy, client: Prefix, state: State, now: Now) -> tuple[Sta
         expires_at=min(state.expires_at, now.wall + chosen.ttl_seconds),
         generation=policy.metadata.generation,
     )
-    if (changed.rate_bits_per_second, changed.until, changed.step) == (
+    same_ports = made is None or made.ports == frozenset(policy.spec.watch.ports)
+    if same_ports and (changed.rate_bits_per_second, changed.until, changed.step) == (
         state.rate_bits_per_second,
         state.until,
         state.step,

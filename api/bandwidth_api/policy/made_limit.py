@@ -13,7 +13,7 @@ from typing import Any
 from bandwidth_api import addresses, names, units
 from bandwidth_api.crds.limit import Limit
 from bandwidth_api.crds.policy import Policy, Watch
-from bandwidth_api.plan import Mode, Prefix
+from bandwidth_api.plan import Mode, PortRange, Prefix
 from bandwidth_api.policy import made_name
 from bandwidth_api.policy.decision import Decision
 
@@ -40,6 +40,7 @@ class Made:
     expires_at: float
     policy_uid: str = ""  # of the policy that owns it; "": it has no owner, as on one host
     figures: str = ""  # by which its client was limited, as its reason says
+    ports: frozenset[PortRange] = frozenset()  # empty: every port
 
     def is_of(self, policy: Policy) -> bool:
         """Whether this very policy made it, and not an earlier one of that name."""
@@ -60,8 +61,9 @@ def read(limit: Limit, now: float) -> Made | None:
         return None
     rate = limit.spec.egress.rate
     metadata = limit.metadata
+    ports = frozenset(limit.spec.egress.ports)
     step, uid, figures = metadata.policy_step, metadata.policy_uid, _figures(policy, limit.spec.reason or "")
-    return Made(limit.name, policy, client, step, rate, created_at, expires_at, uid, figures)
+    return Made(limit.name, policy, client, step, rate, created_at, expires_at, uid, figures, ports)
 
 
 def document(policy: Policy, decision: Decision) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
 
@@ -356,6 +357,44 @@ def test_an_edit_is_taken_over_at_once(host: Host) -> None:
     assert not host.traffic.wanted
 
 
+def watching(words: str) -> str:
+    """The policy with another `watch`."""
+    return POLICY.replace("  when:", f"  watch: {words}\n  when:")
+
+
+def test_a_client_has_one_limit_also_when_groups_become_others(host: Host) -> None:
+    """The limit of the address goes, and the group that it belongs to now is looked at from the beginning."""
+    host.run(60)
+    host.place.write("policy.yaml", watching("{groupBy: {ipv4: 24}}"))
+    host.run(5)
+    assert host.in_force == {}
+    host.run(100)
+    assert host.in_force == {"fair-94c6699ed4": 20}
+
+
+def test_who_is_watched_no_more_is_let_go(host: Host) -> None:
+    """By an edit of the policy, as by its removal."""
+    host.run(60)
+    host.place.write("policy.yaml", watching("{clients: [198.51.100.0/24]}"))
+    host.run(5)
+    assert host.in_force == {}
+
+
+def test_an_edit_of_the_ports_is_taken_over(host: Host) -> None:
+    """The limit that is there holds those of the policy, and is not made again."""
+    host.run(60)
+    host.place.write("policy.yaml", watching("{ports: [{port: 443}]}"))
+    host.run(5)
+    host.flush()
+    assert json.loads(host.file().read_text())["spec"]["egress"] == {
+        "rate": "20Mbit",
+        "ports": [{"protocol": "TCP", "port": 443}],
+    }
+    decisions = host.status()["decisions"]
+    assert isinstance(decisions, list)
+    assert [each["decision"] for each in decisions] == ["Adjusted", "Limited"]
+
+
 def test_without_a_policy_nothing_is_sampled_and_nothing_is_due(tmp_path: pathlib.Path) -> None:
     """A host that has none pays nothing."""
     place = manifests.Place(tmp_path)
@@ -406,6 +445,20 @@ def test_files_that_are_none_of_ours_are_left_alone(host: Host) -> None:
     host.run(5)
     assert host.in_force == {}
     assert sorted(path.name for path in made.iterdir()) == ["a.json", "b.json", "c.txt", "d.json"]
+
+
+def test_a_status_that_stays_the_same_is_confirmed(host: Host) -> None:
+    """So that `plan` tells how long ago the agent looked, and not since when nothing has changed."""
+    host.traffic.mbits = 0
+    host.run(40)
+    host.flush()
+    path = host.place.state / made_files.STATUSES
+    before = path.read_bytes()
+    os.utime(path, (0, 0))
+    host.run(20)
+    host.flush()
+    assert host.kept.written_at() != 0
+    assert path.read_bytes() == before
 
 
 def test_a_copy_of_a_made_file_is_left_alone(host: Host) -> None:
