@@ -135,8 +135,8 @@ e2e-gitops: $(VENV) ## a kind cluster that Flux fills from a Git repository (sou
 	$(PYTEST) tests/flux $(ARGS)
 
 .PHONY: story
-story: images ## a real mail server in a kind cluster, a client that loops over its mailbox, and what a limit does (10 minutes)
-	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo.mail_story $(ARGS)
+story: images ## a real mail server in a kind cluster, a client that loops over its mailbox, and what a limit does (10 minutes); POLICY=1: nobody makes it
+	@PYTHONPATH=tests/lab:demo .venv/bin/python -m bandwidth_demo.mail_story $(if $(POLICY),--policy) $(ARGS)
 
 .PHONY: test-kernels
 test-kernels: setup ## the tests that matter on other kernels, on Debian's 6.1 and 6.12 in a virtual machine (root)

@@ -15,19 +15,23 @@ import signal
 import sys
 import time
 
-from bandwidth_demo.mail_story import document, outside, picture, recording, story
+from bandwidth_demo.mail_story import by_hand, document, outside, picture, unattended, verdict
 from bandwidth_demo.mail_story.recording import Recording
+from bandwidth_demo.mail_story.stage import StoryError
 from bandwidth_lab.kind import cluster, evidence, shell
 from bandwidth_lab.kind.release import IMAGES, TAG, Release
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-DOCUMENT, DOCUMENT_PICTURE = ROOT / "docs/story.md", ROOT / "docs/images/story.svg"
+DOCS = ROOT / "docs"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make story", description=__doc__)
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build/story", help="where all results go")
-    parser.add_argument("--document", action="store_true", help="write docs/story.md and its picture again")
+    parser.add_argument(
+        "--policy", action="store_true", help="nobody at the keyboard: a policy slows the greedy client"
+    )
+    parser.add_argument("--document", action="store_true", help="write what docs show of it again, with the picture")
     parser.add_argument("--quick", action="store_true", help="shorter parts, to see that it works")
     arguments = parser.parse_args()
     if arguments.quick and arguments.document:
@@ -37,8 +41,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it begins ignored
     try:
         shell.check_machine(*(f"{image}:{TAG}" for image in IMAGES))
-        recorded = _played(folder, story.QUICK if arguments.quick else story.FULL)
-    except (shell.NotUsableError, shell.FailedCommandError, story.StoryError, TimeoutError) as error:
+        recorded = _played(folder, quick=arguments.quick, policy=arguments.policy)
+    except (shell.NotUsableError, shell.FailedCommandError, StoryError, TimeoutError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -48,31 +52,45 @@ def main() -> int:
     (folder / "story.svg").write_text(drawn)
     (folder / "recording.json").write_text(json.dumps(dataclasses.asdict(recorded)))
     print(f"\n{document.table(recorded)}\n\n{document.findings(recorded)}\n\nthe picture: {folder / 'story.svg'}")
-    wrong = recording.complaints(recorded)
+    wrong = verdict.of(recorded)
     if wrong:
         print("\n".join(wrong), file=sys.stderr)
         return 1
     if arguments.document:
-        DOCUMENT.write_text(document.rewrite(DOCUMENT.read_text(), recorded, provenance))
-        DOCUMENT_PICTURE.write_text(drawn)
+        _write_down(recorded, drawn, provenance, policy=arguments.policy)
     return 0
 
 
-def _played(folder: pathlib.Path, lengths: story.Lengths) -> Recording:
+def _write_down(recorded: Recording, drawn: str, provenance: str, *, policy: bool) -> None:
+    page, policies = DOCS / "story.md", DOCS / "policies.md"
+    page.write_text(document.rewrite(page.read_text(), recorded, provenance))
+    if policy:
+        policies.write_text(document.rewrite_table(policies.read_text(), recorded, provenance))
+    (DOCS / "images" / ("story-policy.svg" if policy else "story.svg")).write_text(drawn)
+
+
+def _played(folder: pathlib.Path, *, quick: bool, policy: bool) -> Recording:
     """Play the story in a cluster of its own; after a failure save the evidence in the folder."""
     print("the mail server's image, a cluster, the chart in it: some minutes", flush=True)
     outside.build_image()
     with cluster.made(folder) as made:
         try:
             made.load(*(f"{image}:{TAG}" for image in IMAGES))
-            Release(made).install()
-            recorded = story.Story(made, lengths, lambda text: print(text, flush=True)).run()
+            Release(made).install(values=unattended.VALUES if policy else by_hand.VALUES)
+            if policy:
+                recorded = unattended.play(made, unattended.QUICK if quick else unattended.FULL, _say)
+            else:
+                recorded = by_hand.play(made, by_hand.QUICK if quick else by_hand.FULL, _say)
         except Exception:
             _save_evidence(made, folder)
             raise
-        if recording.complaints(recorded):
+        if verdict.of(recorded):
             _save_evidence(made, folder)
         return recorded
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _save_evidence(made: cluster.Cluster, folder: pathlib.Path) -> None:

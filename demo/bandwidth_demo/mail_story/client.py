@@ -3,7 +3,7 @@
 Runs in a client's network namespace; uses the standard library alone. Times are of the machine's monotonic clock, which
 all containers of a machine share.
 
-    greedy   several connections that fetch a mailbox to its end, again and again
+    greedy   several connections that fetch a mailbox to its end, again and again, until the standard input ends
     quiet    opens a mailbox, reads some mails, closes it, waits a little: how long each reading took
     meter    what the interface has received so far
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import imaplib
 import json
+import os
 import pathlib
 import sys
 import threading
@@ -82,6 +83,8 @@ def greedy(arguments: argparse.Namespace) -> None:
     threads = [threading.Thread(target=loop, args=(*where, number)) for number in range(arguments.connections)]
     for thread in threads:
         thread.start()
+    sys.stdin.read()
+    os._exit(0)  # no thread is asked: a mail program that is closed
 
 
 def quiet(arguments: argparse.Namespace) -> None:

@@ -36,13 +36,27 @@ def build_image() -> None:
     shell.run(command, timeout=BUILD_SECONDS)
 
 
+class Program:
+    """A client program that runs outside."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Have it end, with all its connections: it does when its input ends."""
+        self.stopped = True
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
 class Outside:
     """The container that holds the world outside of the cluster."""
 
     def __init__(self, of: cluster.Cluster) -> None:
         self.name = f"{of.name}-outside"
         self._of = of
-        self._programs: list[tuple[subprocess.Popen[str], threading.Thread]] = []
+        self._programs: list[tuple[Program, threading.Thread]] = []
         self._closing = False
         self.lost: list[str] = []  # programs that have ended by themselves
 
@@ -53,32 +67,50 @@ class Outside:
         shell.run(["docker", "run", "-d", *how, IMAGE, "sleep", "infinity"])
         shell.run(["docker", "exec", self.name, "/story/internet", str(uplink_bits_per_second), str(queue_bytes)])
 
-    def follow(self, client: str, words: Sequence[str], take: Callable[[Line], None]) -> None:
-        """Run the client program in a client's namespace until the container ends; call `take` with each line."""
-        command = ["docker", "exec", self.name, "ip", "netns", "exec", client, "python3", "/story/client.py", *words]
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-        thread = threading.Thread(target=self._read, args=(process, f"{client}: {words[0]}", take), daemon=True)
-        thread.start()
-        self._programs.append((process, thread))
+    def follow(self, client: str, words: Sequence[str], take: Callable[[Line], None]) -> Program:
+        """Run the client program in a client's namespace until it is stopped or the container ends.
 
-    def _read(self, process: subprocess.Popen[str], program: str, take: Callable[[Line], None]) -> None:
+        `take` is called with each line.
+        """
+        command = [
+            "docker",
+            "exec",
+            "-i",
+            self.name,
+            "ip",
+            "netns",
+            "exec",
+            client,
+            "python3",
+            "/story/client.py",
+            *words,
+        ]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        program = Program(process)
+        thread = threading.Thread(target=self._read, args=(program, f"{client}: {words[0]}", take), daemon=True)
+        thread.start()
+        self._programs.append((program, thread))
+        return program
+
+    def _read(self, program: Program, name: str, take: Callable[[Line], None]) -> None:
+        process = program.process
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
                 take(json.loads(line))
         returncode = process.wait()
-        if not self._closing:
-            self.lost.append(f"{program} has ended with exit code {returncode}")
+        if not (self._closing or program.stopped):
+            self.lost.append(f"{name} has ended with exit code {returncode}")
 
     def close(self) -> None:
         """Remove the container and with it everything in it."""
         self._closing = True
         shell.run(["docker", "rm", "-f", self.name], check=False)
-        for process, thread in self._programs:
+        for program, thread in self._programs:
             thread.join(END_SECONDS)
-            process.kill()  # nothing, as a rule: it has ended with its container
+            program.process.kill()  # nothing, as a rule: it has ended with its container
 
 
 @contextlib.contextmanager

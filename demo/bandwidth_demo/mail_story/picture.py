@@ -102,7 +102,7 @@ def _moment(event: Event, reading: _Panel, rates: _Panel) -> str:
     x = reading.x(event.at)
     return (
         f'<line class="event" x1="{x}" x2="{x}" y1="{reading.top - 12}" y2="{rates.bottom}"/>'
-        f'<text class="quieter" x="{x + 4}" y="{reading.top - 16}">{escape(event.text)}</text>'
+        f'<text class="quieter" x="{x + 4}" y="{reading.top - 16}">{escape(event.label or event.text)}</text>'
     )
 
 

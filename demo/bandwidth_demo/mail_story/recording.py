@@ -15,9 +15,11 @@ GREEDY_ADDRESS = "203.0.113.7"
 SETTLE_SECONDS = 4.0  # after a change, until what was under way before it has arrived
 SLOWED_FACTOR = 1.05  # of the limit: no faster than this is slowed
 SLOWED_WINDOW, SLOWED_STAYS = 2, 20  # samples of 0.1 s: a rate is measured over the first, must hold for the second
-RATIO_MIN, RATIO_MAX = 0.95, 1.02  # of the greedy client's wire rate to its limit
-SUFFERS_FACTOR = 1.5  # so much longer than alone does reading take at least, while the uplink is eaten
-NORMAL_FACTOR = 1.35  # so much longer than alone may reading take, while the greedy client is limited
+SECOND = 10  # samples
+
+# The parts of each telling, between its events.
+BY_HAND = ("alone", "beside the greedy client", "the greedy client limited", "the limit deleted")
+UNATTENDED = ("alone", "beside the greedy client", "first step", "second step", "the greedy client stops", "lifted")
 
 
 class Fetch(NamedTuple):
@@ -54,30 +56,37 @@ class Phase(NamedTuple):
         return self.fetch_seconds[math.ceil(0.95 * len(self.fetch_seconds)) - 1]
 
 
+class Shown(NamedTuple):
+    """What a command printed, and when."""
+
+    at: float
+    command: str
+    printed: str
+
+
 @dataclasses.dataclass
 class Recording:
-    """All measurements, on one monotonic clock. Events: the greedy client begins, its limit, the limit's end.
+    """All measurements, on one monotonic clock, and the names of the parts between the events.
 
-    `named`: the client that `top` showed first, and `named_at` when it had.
+    `named`: the client that `top` showed first, and `named_at` when it had. `decided`: what a policy decided, the first
+    first, as its status has it.
     """
 
     uplink_bits_per_second: int
-    limit_bits_per_second: int
     started_at: float
+    titles: tuple[str, ...] = BY_HAND
     ended_at: float = 0.0
     events: list[Event] = dataclasses.field(default_factory=list)
     greedy: list[Sample] = dataclasses.field(default_factory=list)
     quiet: list[Sample] = dataclasses.field(default_factory=list)
     fetches: list[Fetch] = dataclasses.field(default_factory=list)
-    shown: dict[str, str] = dataclasses.field(default_factory=dict)  # what commands printed, by command
+    shown: list[Shown] = dataclasses.field(default_factory=list)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of what it was measured with
     load: float = 0.0  # of the machine, in the middle
     kubectl_seconds: float = 0.0  # how long the command took that made the limit, until it said that it is in force
     named: str = ""
     named_at: float = 0.0
-
-
-TITLES = ("alone", "beside the greedy client", "the greedy client limited", "the limit deleted")
+    decided: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
 
 
 def phases(recorded: Recording) -> list[Phase]:
@@ -87,7 +96,7 @@ def phases(recorded: Recording) -> list[Phase]:
     """
     starts = [recorded.started_at, *(_done(recorded, event) + SETTLE_SECONDS for event in recorded.events)]
     ends = [*(event.at for event in recorded.events), recorded.ended_at]
-    return [_phase(recorded, *bounds) for bounds in zip(TITLES, starts, ends, strict=True)]
+    return [_phase(recorded, *bounds) for bounds in zip(recorded.titles, starts, ends, strict=True)]
 
 
 def _done(recorded: Recording, event: Event) -> float:
@@ -110,37 +119,21 @@ def _rate(samples: Sequence[Sample], start: float, end: float) -> float:
     return bits_per_second(within[0], within[-1]) if len(within) > 1 else 0.0
 
 
-def seconds_until_slowed(recorded: Recording) -> float | None:
-    """The time from the command that made the limit to the end of the first 0.2 s within it, if that lasts."""
-    event = next(event for event in recorded.events if event.limit_bits_per_second is not None)
+def seconds_until_slowed(recorded: Recording, event: Event, limit_bits_per_second: int) -> float | None:
+    """The time from an event to the end of the first 0.2 s within a limit, if that lasts."""
     later = [sample for sample in recorded.greedy if sample.at >= event.at]
+    within = SLOWED_FACTOR * limit_bits_per_second
     for number in range(len(later) - SLOWED_STAYS):
         start, end, much_later = later[number], later[number + SLOWED_WINDOW], later[number + SLOWED_STAYS]
-        within = SLOWED_FACTOR * recorded.limit_bits_per_second
         if bits_per_second(start, end) <= within and bits_per_second(start, much_later) <= within:
             return end.at - event.at
     return None
 
 
-def complaints(recorded: Recording) -> list[str]:
-    """Return the measurements that are not as expected, as sentences; none when all is well."""
-    alone, beside, limited, deleted = phases(recorded)
-    ratio = limited.greedy_bits_per_second / recorded.limit_bits_per_second
-    found = []
-    if recorded.named != GREEDY_ADDRESS:
-        found.append(f"top showed {recorded.named or 'nobody'} first, and not {GREEDY_ADDRESS}")
-    if not RATIO_MIN <= ratio <= RATIO_MAX:
-        found.append(f"the limited client had {ratio:.3f} of its limit, not {RATIO_MIN} to {RATIO_MAX}")
-    if beside.median < SUFFERS_FACTOR * alone.median:
-        found.append(f"the quiet client did not suffer: {beside.median:.2f} s, alone {alone.median:.2f} s")
-    if limited.median > NORMAL_FACTOR * alone.median:
-        found.append(f"reading took {limited.median:.2f} s under the limit, alone {alone.median:.2f} s")
-    if deleted.median < SUFFERS_FACTOR * alone.median:
-        found.append(f"deleting the limit changed nothing: {deleted.median:.2f} s, alone {alone.median:.2f} s")
-    found.extend(f"{phase.failures} readings failed: {phase.title}" for phase in (alone, limited) if phase.failures)
-    if seconds_until_slowed(recorded) is None:
-        found.append("the greedy client was never slowed")
-    return found
+def fastest_second(recorded: Recording, start: float, end: float) -> float:
+    """The greedy client's rate in its fastest second between two times, in bits per second."""
+    within = [sample for sample in recorded.greedy if start <= sample.at <= end]
+    return max((bits_per_second(*pair) for pair in zip(within, within[SECOND:], strict=False)), default=0.0)
 
 
 def sample(line: Mapping[str, Any]) -> Sample:
