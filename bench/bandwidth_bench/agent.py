@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pathlib
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from bandwidth_bench import limits
 from bandwidth_lab import Namespace
+from bandwidth_lab.namespaces import Process
 from bandwidth_lab.node import Node
 
 METRICS = "127.0.0.1:9977"
@@ -57,7 +57,7 @@ def running(of: Node) -> Iterator[Running]:
 class Running:
     """A running daemon."""
 
-    def __init__(self, of: Node, process: subprocess.Popen[str], started_at: float) -> None:
+    def __init__(self, of: Node, process: Process, started_at: float) -> None:
         self._node, self._process, self._started_at = of, process, started_at
 
     def until_ready(self) -> float:

@@ -16,6 +16,7 @@ from cluster.world import World
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
+forked_programs = pytest.fixture(autouse=True, scope="module")(node.forked_programs)
 no_false_alarm = pytest.fixture(autouse=True)(node.no_false_alarm)
 
 

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bandwidth_kube import client, connection
-from bandwidth_lab import pages
+from bandwidth_lab import pages, warm
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.control_plane import ControlPlane
+from bandwidth_lab.namespaces import Process
 from bandwidth_lab.node import PROGRAM, pause_seconds
 from bandwidth_lab.simulated_agents import SimulatedAgent
 from bandwidth_lab.topology import Host
@@ -64,21 +65,17 @@ class Operator:
         self.log_path = log
         self.name = name
         self.program = program
+        command = [str(program), "run", "--kubeconfig", str(kubeconfig), "--log-format", "json", *words]
+        pod = {"POD_NAMESPACE": NAMESPACE, "POD_NAME": name}
+        environment = {"PATH": os.environ["PATH"], "PYTHONFAULTHANDLER": "1", **pod}
+        self.process: Process
         with open(log, "ab") as out:
-            self.process = subprocess.Popen(
-                [
-                    *("setpriv", "--pdeathsig", "KILL", str(program)),
-                    *("run", "--kubeconfig", str(kubeconfig), "--log-format", "json", *words),
-                ],
-                stdout=out,
-                stderr=out,
-                env={
-                    "PATH": os.environ["PATH"],
-                    "POD_NAMESPACE": NAMESPACE,
-                    "POD_NAME": name,
-                    "PYTHONFAULTHANDLER": "1",
-                },
-            )
+            if program == OPERATOR:
+                to = out.fileno()
+                self.process = warm.start(command, stdout=to, stderr=to, environment=environment, dies_with_parent=True)
+            else:
+                command = ["setpriv", "--pdeathsig", "KILL", *command]
+                self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, text=True)
 
     @property
     def log(self) -> str:

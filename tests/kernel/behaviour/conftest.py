@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from bandwidth_lab import Network, star
+from bandwidth_lab import Network, node, star
 from bandwidth_lab.node import Node
 from kernel.behaviour.passes import Passes
+
+forked_programs = pytest.fixture(autouse=True, scope="module")(node.forked_programs)
 
 
 @pytest.fixture
@@ -18,13 +20,12 @@ def network() -> Iterator[Network]:
         yield made
 
 
-@pytest.fixture
-def node(network: Network, tmp_path: pathlib.Path) -> Node:
+@pytest.fixture(name="node")
+def _node(network: Network, tmp_path: pathlib.Path) -> Node:
     return Node(network.server.namespace, tmp_path)
 
 
 @pytest.fixture
-def passes(node: Node) -> Iterator[Passes]:
+def passes(node: Node) -> Passes:
     """Passes of the agent of that server, which end where a test wants."""
-    with Passes(node) as made:
-        yield made
+    return Passes(node)

@@ -1,13 +1,10 @@
-"""A program for `passes`: runs programs of the agent, each in a process of its own that can be made to die.
+"""A program for `passes`: runs one program of the agent, and can be made to die on the way.
 
-Reads one request a line from stdin and answers with one line. A request is `{"argv": […]}`, the words of a program of
-the agent, with one of
+Its only word is a request: `{"argv": […]}`, the words of a program of the agent, with one of
 
     "kill_before": k    the process kills itself (SIGKILL) before change k, counted from 0, if it comes so far
     "watch": [packet…]  before each change and at the end it notes how fast each packet's class is, in the last line
     neither             the program as a user runs it
-
-Each is a fork that has no memory of any other; to fork costs a tenth of starting Python again.
 """
 
 from __future__ import annotations
@@ -17,8 +14,6 @@ import importlib
 import json
 import os
 import signal
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +23,9 @@ from bandwidth_agent.kernel.fake import tracer
 from bandwidth_agent.kernel.linux import real
 from bandwidth_agent.planner import apply
 from bandwidth_api import addresses
+
+for _module in ("bandwidth_agent.commands.run", "bandwidth_agent.commands.cleanup", "pyroute2"):
+    importlib.import_module(_module)  # once, before all forks
 
 FREE = 1 << 62  # bits per second of what is in no class
 
@@ -76,39 +74,11 @@ def watched(argv: list[str], packets: Sequence[Sequence[Any]]) -> int:
     return code
 
 
-def serve(request: dict[str, Any]) -> int:
-    """What the forked process does; its exit code."""
+def main(words: Sequence[str]) -> int:
+    """Serve the request that is the only word."""
+    request: dict[str, Any] = json.loads(words[0])
     if "kill_before" in request:
         return killed(request["argv"], request["kill_before"])
     if "watch" in request:
         return watched(request["argv"], request["watch"])
     return cli.main(request["argv"])
-
-
-def forked(request: dict[str, Any]) -> dict[str, object]:
-    """Serve a request in a process of its own: how it ended (negative: by which signal) and what it printed."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            os.dup2(writing, 1)
-            os.dup2(writing, 2)
-            code = serve(request)
-            sys.stdout.flush()
-        except BaseException:
-            os.write(2, traceback.format_exc().encode())
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        printed = pipe.read()
-    _, status = os.waitpid(child, 0)
-    return {"code": os.waitstatus_to_exitcode(status), "printed": printed}
-
-
-if __name__ == "__main__":
-    for module in ("bandwidth_agent.commands.run", "bandwidth_agent.commands.cleanup", "pyroute2"):
-        importlib.import_module(module)  # once, before all forks
-    for line in sys.stdin:
-        print(json.dumps(forked(json.loads(line))), flush=True)

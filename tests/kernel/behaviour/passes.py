@@ -1,15 +1,13 @@
-"""The programs of the agent on one node, by forks of `killed_pass`: as a user runs them, and killed on the way."""
+"""The programs of the agent on one node, by `killed_pass`: as a user runs them, and killed on the way."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from bandwidth_lab import warm
 from bandwidth_lab.node import Node
 
 PROGRAM = pathlib.Path(__file__).with_name("killed_pass.py")
@@ -25,29 +23,13 @@ class Passes:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self._server = subprocess.Popen(
-            ["ip", "netns", "exec", node.namespace.name, sys.executable, str(PROGRAM)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.communicate(timeout=PATIENCE_SECONDS)
 
     def _ask(self, program: Sequence[str], **how: Any) -> tuple[int, str]:
         """How a program ended and what it printed."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps({"argv": self.node.command(*program)[1:], **how}) + "\n")
-        self._server.stdin.flush()
-        answer = json.loads(self._server.stdout.readline())
-        return answer["code"], answer["printed"]
+        request = json.dumps({"argv": self.node.command(*program)[1:], **how})
+        command = [str(PROGRAM), request]
+        done = warm.run(command, namespace=self.node.namespace, timeout=PATIENCE_SECONDS, check=False)
+        return done.returncode, done.stdout + done.stderr
 
     def killed(self, before: int) -> None:
         """A pass that dies before this change."""

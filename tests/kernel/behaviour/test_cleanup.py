@@ -241,15 +241,15 @@ def test_several_interfaces_and_default_roots(tmp_path: pathlib.Path) -> None:
         roots = [line.split()[1] for line in node.snapshot()["tc qdisc show"].splitlines() if " dev up" in line]
         assert "mq" in roots
         before = snapshot(node)
-        with Passes(node) as passes:
-            for placement in ("ifb", "interface"):
-                node.options = ("--interface", "up*", "--placement", placement)
-                limits(node)
-                report = passes.once()
-                assert [(i["name"], i["placement"]) for i in report["interfaces"]] == [
-                    ("up0", placement),
-                    ("up1", placement),
-                    ("up2", placement),
-                ]
-                passes.cleanup()
-                assert_same(snapshot(node), before)
+        passes = Passes(node)
+        for placement in ("ifb", "interface"):
+            node.options = ("--interface", "up*", "--placement", placement)
+            limits(node)
+            report = passes.once()
+            assert [(i["name"], i["placement"]) for i in report["interfaces"]] == [
+                ("up0", placement),
+                ("up1", placement),
+                ("up2", placement),
+            ]
+            passes.cleanup()
+            assert_same(snapshot(node), before)

@@ -216,32 +216,32 @@ def test_killed_before_any_change_no_client_gets_away(
     limits = (10_000_000, 10_000_000, 5_000_000, 5_000_000)
     options = {name: ("--bpf-directory", str(folder), *words) for name, words in WAYS.items()}
     node.options = options[before]
-    with Passes(node) as passes:
-        passes.once()
-        steps = 0
-        with TcpFlow(network.server, client), WireMeter(client) as meter:
-            meter.measure(2.0)
-            mark = len(meter.samples)
-            while True:
-                node.options = options[after]
-                if not passes.killed_or_done(steps):
-                    break
-                there = meter.read().bytes4
-                node.until(lambda there=there: meter.read().bytes4 > there)  # it goes on, whatever is half done
-                report, seen = passes.watched(packets)
-                assert report["classifier"] == ("ebpf" if after == "ebpf" else after)
-                for row in seen:
-                    assert all(0 < speed <= limit for speed, limit in zip(row, limits, strict=True)), row
-                assert passes.once()["changes"] == 0
-                node.options = options[before]
-                _, seen = passes.watched(packets)
-                for row in seen:
-                    assert all(0 < speed <= limit for speed, limit in zip(row, limits, strict=True)), row
-                steps += 1
-            seconds = meter.series(window=10)[mark:]
-        assert steps > 8
-        assert max(rate for _, rate in seconds) < 10_000_000 * BLUR
-        passes.cleanup()
+    passes = Passes(node)
+    passes.once()
+    steps = 0
+    with TcpFlow(network.server, client), WireMeter(client) as meter:
+        meter.measure(2.0)
+        mark = len(meter.samples)
+        while True:
+            node.options = options[after]
+            if not passes.killed_or_done(steps):
+                break
+            there = meter.read().bytes4
+            node.until(lambda there=there: meter.read().bytes4 > there)  # it goes on, whatever is half done
+            report, seen = passes.watched(packets)
+            assert report["classifier"] == ("ebpf" if after == "ebpf" else after)
+            for row in seen:
+                assert all(0 < speed <= limit for speed, limit in zip(row, limits, strict=True)), row
+            assert passes.once()["changes"] == 0
+            node.options = options[before]
+            _, seen = passes.watched(packets)
+            for row in seen:
+                assert all(0 < speed <= limit for speed, limit in zip(row, limits, strict=True)), row
+            steps += 1
+        seconds = meter.series(window=10)[mark:]
+    assert steps > 8
+    assert max(rate for _, rate in seconds) < 10_000_000 * BLUR
+    passes.cleanup()
     assert (node.kernel(), bpffs.names(folder)) == (model.EMPTY, [])
 
 

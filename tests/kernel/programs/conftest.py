@@ -23,7 +23,7 @@ class Host(Node):
 
     def call(self, program: str, *more: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run one program to its end."""
-        return self.namespace.run(self.command(program, *more), timeout=timeout, check=False)
+        return self.run_command(self.command(program, *more), timeout=timeout, check=False)
 
 
 @pytest.fixture

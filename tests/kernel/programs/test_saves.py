@@ -13,7 +13,10 @@ import pytest
 
 from bandwidth_agent.kernel import model
 from bandwidth_api import names
+from bandwidth_lab import node
 from kernel.programs.conftest import Host
+
+forked_programs = pytest.fixture(autouse=True, scope="module")(node.forked_programs)
 
 pytestmark = pytest.mark.root
 

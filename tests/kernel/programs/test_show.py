@@ -8,10 +8,12 @@ import time
 
 import pytest
 
-from bandwidth_lab import Network, TcpFlow
+from bandwidth_lab import Network, TcpFlow, node
 from bandwidth_lab.ebpf_datapath import POD_PORT, datapath_node
 from kernel.programs.conftest import Host
 from unit import documents
+
+forked_programs = pytest.fixture(autouse=True, scope="module")(node.forked_programs)
 
 pytestmark = pytest.mark.root
 

@@ -7,9 +7,11 @@ import pathlib
 
 import pytest
 
-from bandwidth_lab import Network, TcpFlow, ebpf, ebpf_datapath
+from bandwidth_lab import Network, TcpFlow, ebpf, ebpf_datapath, node
 from kernel.programs.conftest import Host
 from unit import documents
+
+forked_programs = pytest.fixture(autouse=True, scope="module")(node.forked_programs)
 
 pytestmark = pytest.mark.root
 

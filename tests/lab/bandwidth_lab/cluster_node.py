@@ -10,11 +10,11 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
 import urllib.parse
 from collections.abc import Sequence
 
 from bandwidth_lab import node, pages
+from bandwidth_lab.namespaces import Process
 from bandwidth_lab.relay import Relay
 from bandwidth_lab.topology import Host
 
@@ -77,13 +77,10 @@ class ClusterNode:
         if connected:
             self.connect()
         environment = {"PATH": os.environ["PATH"], "PYTHONFAULTHANDLER": "1"}
-        with self.kernel.log.open("a") as log:
-            self.kernel.process = self.host.namespace.start(
-                self.command(), stdout=log.fileno(), stderr=log.fileno(), env=environment
-            )
+        self.kernel.start_command(self.command(), environment)
 
     @property
-    def process(self) -> subprocess.Popen[str]:
+    def process(self) -> Process:
         assert self.kernel.process is not None
         return self.kernel.process
 

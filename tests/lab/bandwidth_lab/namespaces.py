@@ -18,7 +18,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import IO, Protocol, Self, TypeVar
 
 from bandwidth_lab import bpffs
 
@@ -33,12 +33,30 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count()
 
 
+class Process(Protocol):
+    """A program that was started in a namespace, as `subprocess.Popen` has it."""
+
+    returncode: int | None
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[str] | None: ...
+    @property
+    def stderr(self) -> IO[str] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Namespace:
     """One network namespace. Made and removed by a `Lab`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[Process] = []
 
     def __repr__(self) -> str:
         return f"Namespace({self.name!r})"
@@ -97,6 +115,10 @@ class Namespace:
         )
         self._processes.append(process)
         return process
+
+    def adopt(self, process: Process) -> None:
+        """Have a program that was started in here by other means end with the namespace too."""
+        self._processes.append(process)
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function in a thread that has moved in here; sockets and /proc files that it opens stay of here."""

@@ -24,7 +24,8 @@ from bandwidth_agent.kernel.fake import tracer
 from bandwidth_agent.kernel.linux import real
 from bandwidth_api import addresses, names
 from bandwidth_api.conditions import Reason
-from bandwidth_lab.namespaces import Namespace
+from bandwidth_lab import warm
+from bandwidth_lab.namespaces import TIMEOUT_SECONDS, Namespace, Process
 
 T = TypeVar("T")
 
@@ -56,6 +57,13 @@ def no_false_alarm() -> Iterator[None]:
     assert not wrong, wrong
 
 
+def forked_programs() -> Iterator[None]:
+    """A fixture for a module of tests that are about what agents do, and not about their start: they are forked."""
+    before, Node.forked = Node.forked, True
+    yield
+    Node.forked = before
+
+
 def pause_seconds(took: float, least: float = 0.02) -> float:
     """How long to wait between two looks at something that each take so many seconds.
 
@@ -74,6 +82,7 @@ class Node:
 
     patience_seconds = PATIENCE_SECONDS  # of `until`
     program = PROGRAM  # what runs the agent
+    forked = False  # where that is the program of this source: whether it is started as `warm` does
 
     def __init__(self, namespace: Namespace, folder: pathlib.Path, *options: str, interface: str = "eth0") -> None:
         self.namespace = namespace
@@ -83,7 +92,7 @@ class Node:
         self.manifests.mkdir(parents=True, exist_ok=True)
         self.state = folder / "state"
         self.log = folder / "agent.log"
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Process | None = None
         self.bypassed = False  # whether packets of limited clients do leave past their limits here
         _MADE.append(self)
 
@@ -118,13 +127,30 @@ class Node:
         manifests = ["--manifests", str(self.manifests)] if program in ("run", "plan") else []
         return [str(self.program), program, *manifests, "--state-dir", str(self.state), *self.options, *more]
 
-    def start(self, *more: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(self, *more: str, env: Mapping[str, str] | None = None) -> Process:
         """Run the agent in the background; its log goes on in one file over restarts."""
+        return self.start_command(self.command("run", *more), env)
+
+    def start_command(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
+        """Run this, which is an agent, in the background."""
         with self.log.open("a") as log:
-            self.process = self.namespace.start(
-                self.command("run", *more), stdout=log.fileno(), stderr=log.fileno(), env=env
-            )
+            out = log.fileno()
+            if self._is_forked(command):
+                self.process = warm.start(command, namespace=self.namespace, stdout=out, stderr=out, environment=env)
+            else:
+                self.process = self.namespace.start(command, stdout=out, stderr=out, env=env)
         return self.process
+
+    def run_command(
+        self, command: Sequence[str], *, timeout: float = TIMEOUT_SECONDS, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run this, which is a program of the agent, to its end."""
+        if self._is_forked(command):
+            return warm.run(command, namespace=self.namespace, timeout=timeout, check=check)
+        return self.namespace.run(command, timeout=timeout, check=check)
+
+    def _is_forked(self, command: Sequence[str]) -> bool:
+        return self.forked and command[0] == str(PROGRAM)
 
     def stop(self) -> int:
         """End the agent as a service manager does; its exit code."""
@@ -150,16 +176,16 @@ class Node:
 
     def once(self, *more: str, check: bool = True) -> dict[str, Any]:
         """`run --once`; its report. With `check`, every limit must be in force."""
-        done = self.namespace.run(self.command("run", "--once", "-o", "json", *more), timeout=120, check=check)
+        done = self.run_command(self.command("run", "--once", "-o", "json", *more), timeout=120, check=check)
         report: dict[str, Any] = json.loads(done.stdout)
         return report
 
     def show(self) -> dict[str, Any]:
-        shown: dict[str, Any] = json.loads(self.namespace.run(self.command("show", "-o", "json")).stdout)
+        shown: dict[str, Any] = json.loads(self.run_command(self.command("show", "-o", "json")).stdout)
         return shown
 
     def cleanup(self) -> str:
-        return self.namespace.run(self.command("cleanup"), timeout=120).stdout
+        return self.run_command(self.command("cleanup"), timeout=120).stdout
 
     # ── the kernel ─────────────────────────────────────────────────────────────────────────────────────────────
 
