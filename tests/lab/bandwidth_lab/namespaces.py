@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import itertools
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +30,8 @@ T = TypeVar("T")
 
 NETNS = pathlib.Path("/run/netns")
 CLONE_NEWNET = 0x40000000
+MNT_DETACH = 2
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TIMEOUT_SECONDS = 30.0
 
@@ -215,7 +221,7 @@ class Lab:
         made = Namespace(self.prefix + role)
         self.namespaces.append(made)
         _run(["ip", "netns", "add", made.name])
-        made.ip("link set lo up")
+        made.call(_loopback_up)
         made.sysctl(
             {
                 "ipv6.conf.all.accept_dad": 0,
@@ -265,17 +271,41 @@ def remove_stale(prefix: str) -> None:
 
 def remove(name: str) -> None:
     """Remove a namespace if it is there."""
-    done = subprocess.run(["ip", "netns", "del", name], capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
-    if done.returncode and (NETNS / name).exists():
-        raise CommandError(name, ["ip", "netns", "del", name], done)
+    path = NETNS / name
+    if _libc.umount2(os.fsencode(path), MNT_DETACH) and ctypes.get_errno() not in (errno.EINVAL, errno.ENOENT):
+        raise OSError(ctypes.get_errno(), f"umount of {path}")
+    path.unlink(missing_ok=True)
 
 
 def kill_all_in(name: str) -> None:
-    """Kill every process that lives in a namespace of ours."""
-    listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
-    for pid in listed.stdout.split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+    """Kill every process that lives in a namespace of ours; they have ended when this returns."""
+    try:
+        its = (NETNS / name).stat()
+    except FileNotFoundError:
+        return
+    with contextlib.ExitStack() as stack:
+        killed = []
+        for process in [int(each.name) for each in pathlib.Path("/proc").iterdir() if each.name.isdecimal()]:
+            if _lives_in(process, its):
+                with contextlib.suppress(ProcessLookupError):
+                    killed.append(os.pidfd_open(process))
+                    stack.callback(os.close, killed[-1])
+                    signal.pidfd_send_signal(killed[-1], signal.SIGKILL)
+        for process in killed:
+            select.select([process], [], [], TIMEOUT_SECONDS)
+
+
+def _lives_in(process: int, namespace: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(f"/proc/{process}/ns/net"), namespace)
+    except OSError:  # it has ended, or may not be looked at and is none of ours
+        return False
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        request = struct.pack("16sh14x", b"lo", IFF_UP)
+        fcntl.ioctl(asking, SIOCSIFFLAGS, request)
 
 
 def _run(command: Sequence[str], stdin: str = "") -> None:
