@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import tempfile
 import time
 from collections.abc import Collection, Iterator
 
 import pytest
 
-from bandwidth_lab.kind import client, cluster, evidence, release, services, shell
+from bandwidth_lab.kind import client, cluster, evidence, published, registry, release, services, shell
+from bandwidth_lab.kind.published import Making, Published
 from e2e.world import IMAGE, World
 
 BUILD = pathlib.Path(__file__).resolve().parents[2] / "build"
 FOLDER = BUILD / time.strftime("e2e-%Y%m%d-%H%M%S", time.gmtime())
+RELEASES = ("0.90.0", "0.91.0")
 CLIENTS = ("one", "two", "three", "four", "quiet")
 ORDER = (
     "test_ipv6",
@@ -97,6 +100,31 @@ def ipv6() -> Iterator[World]:
     """A cluster with IPv6 alone, in which nothing of ours is installed."""
     with _world(cluster.made_ipv6(FOLDER / "ipv6"), ("near",)) as world:
         yield world
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[registry.Registry]:
+    """A registry on this machine, whose files are gone with it."""
+    with tempfile.TemporaryDirectory() as folder, registry.started(pathlib.Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _making(request: pytest.FixtureRequest) -> Iterator[Making | None]:
+    """The releases, if a test wants them: begun before the first test, since tests mostly wait."""
+    if not any("releases" in item.fixturenames for item in request.session.items):  # type: ignore[attr-defined]
+        yield None
+        return
+    place: registry.Registry = request.getfixturevalue("place")
+    with published.making(place.name, *RELEASES) as making:
+        yield making
+
+
+@pytest.fixture(scope="session")
+def releases(_making: Making) -> tuple[Published, Published]:
+    """Two releases of this tree in the registry, the older one first."""
+    older, newer = _making.made()
+    return older, newer
 
 
 @pytest.fixture(scope="session")

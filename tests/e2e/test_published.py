@@ -6,8 +6,6 @@ import json
 import pathlib
 import shutil
 import tarfile
-import tempfile
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,25 +13,6 @@ from bandwidth_lab.kind import published, registry, release, shell
 from bandwidth_lab.kind.client import Client
 from bandwidth_lab.kind.published import Published
 from e2e.world import NODE_STATES, World, slowed
-
-OLDER, NEWER = "0.90.0", "0.91.0"
-COSIGN = (str(release.ROOT / "tools/go-program"), "cosign")
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[registry.Registry]:
-    """A registry on this machine, whose files are gone with it."""
-    with tempfile.TemporaryDirectory() as folder, registry.started(pathlib.Path(folder)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def releases(place: registry.Registry) -> Iterator[tuple[Published, Published]]:
-    """Two releases of this tree in the registry."""
-    shell.run(COSIGN, timeout=published.MAKE_SECONDS)  # it may have to be compiled, or is being compiled right now
-    with tempfile.TemporaryDirectory() as name:
-        clone = published.Clone(pathlib.Path(name) / "clone", OLDER, NEWER)
-        yield clone.release(place.name, OLDER), clone.release(place.name, NEWER)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +36,7 @@ def bare(empty: World) -> World:
 
 
 def cosign(*words: str) -> str:
-    return shell.run([shell.run(COSIGN).strip(), *words])
+    return shell.run([shell.run(published.COSIGN).strip(), *words])
 
 
 def verify(of: Published, reference: str) -> str:
@@ -103,7 +82,7 @@ def test_installed_and_upgraded_by_helm(
         helm("upgrade", newer)
         world.in_force("greedy")
         stream.await_rate(4, slowed)
-        shell.eventually("every node has the next release", lambda: versions_that_run(world) == {NEWER})
+        shell.eventually("every node has the next release", lambda: versions_that_run(world) == {newer.version})
     world.release.uninstall()
 
 
@@ -167,7 +146,9 @@ def test_what_was_changed_is_refused(releases: tuple[Published, Published], tmp_
 
     other = tmp_path / "other"
     other.mkdir()
-    shell.run(["sh", "-c", f"cd '{other}' && COSIGN_PASSWORD= '{shell.run(COSIGN).strip()}' generate-key-pair"])
+    shell.run(
+        ["sh", "-c", f"cd '{other}' && COSIGN_PASSWORD= '{shell.run(published.COSIGN).strip()}' generate-key-pair"]
+    )
     with pytest.raises(shell.FailedCommandError):
         cosign("verify", "--key", str(other / "cosign.pub"), "--insecure-ignore-tlog", "--allow-http-registry", agent)
 
