@@ -18,9 +18,9 @@ PLOT ?= build/demo.svg
 KERNELS ?= 6.1 6.12
 VM ?= ../shared/testbed/vm
 KERNEL_TESTS ?= tests/kernels tests/kernel/tc/test_contract.py tests/kernel/bpf/test_capabilities.py tests/kernel/bpf/test_strangers.py
-# How many tests run at a time: on two cores six, because most of them wait for something most of their time. Those
+# How many tests run at a time: on two cores four, because most of them wait for something most of their time. Those
 # that measure rates or times run behind all others, by two or one.
-WORKERS ?= 6
+WORKERS ?= 4
 # Each of these has an API server of its own beside it, which takes its part of the cores.
 CLUSTER_WORKERS ?= 3
 PYTEST_MANY = $(PYTEST) -n $(WORKERS) --maxschedchunk 4
