@@ -21,6 +21,7 @@ PROGRAM = """
 import json, os, signal, sys
 
 def main(words):
+    sys.stdout.reconfigure(errors="backslashreplace")
     interfaces = sorted(os.listdir("/sys/class/net"))
     leads = os.getsid(0) == os.getpid()
     print(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), interfaces, leads]), flush=True)
@@ -66,6 +67,16 @@ def test_it_has_what_a_started_one_has(namespace: Namespace, program: str, tmp_p
     said = json.loads((tmp_path / "out").read_text())
     assert said == [["a", "b"], os.getcwd(), {"ONLY": "this"}, interfaces, True]
     assert (tmp_path / "err").read_text() == "on stderr\n"
+
+
+def test_its_streams_may_be_pipes(program: str) -> None:
+    """What is set about them, as our programs do at their start, is set of a pipe."""
+    read, write = os.pipe()
+    with os.fdopen(read) as pipe:
+        started = warm.start([program, "a"], stdout=write, stderr=write)
+        os.close(write)
+        assert "on stderr" in pipe.read()
+    assert started.wait(60) == 1
 
 
 def test_its_end_is_told(namespace: Namespace, program: str) -> None:

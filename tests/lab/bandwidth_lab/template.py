@@ -91,6 +91,7 @@ def _become(request: dict[str, Any], files: list[int], connection: socket.socket
     _libc.prctl(_PR_SET_NAME, os.path.basename(sys.argv[1]).encode(), 0, 0, 0)
     for number in range(_STREAMS):
         os.dup2(files[number], number)
+    _open_streams()
     if len(files) > _STREAMS:
         _enter(files[_STREAMS])
     for file in files:
@@ -102,6 +103,13 @@ def _become(request: dict[str, Any], files: list[int], connection: socket.socket
         faulthandler.enable()
     connection.send(str(os.getpid()).encode())
     connection.close()
+
+
+def _open_streams() -> None:
+    """As the interpreter does for what the descriptors are now: a pipe is not written as a file is."""
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def _enter(namespace: int) -> None:
