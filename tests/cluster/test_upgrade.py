@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from bandwidth_lab import previous
 from bandwidth_lab.cluster_node import ClusterNode
 from bandwidth_lab.fleet import Fleet, fleet
 from bandwidth_lab.node import PROGRAM
@@ -87,7 +89,10 @@ def test_what_nodes_have_seen_is_told_by_either_operator(world: World, before_si
 def test_an_upgrade_and_the_way_back_write_nothing(
     world: World, network: Fleet, nodes: list[ClusterNode], before: pathlib.Path
 ) -> None:
-    """Each program in turn, operator first and agents first: no plan, no status and no kernel is written again."""
+    """Each program in turn, operator first and agents first: no plan, no status and no kernel is written again.
+
+    Only the rules for ports are, by each version as it has them.
+    """
     old, new = before / "bandwidth-operator", OPERATOR
     running = world.operator("first", program=old)
     for node in nodes:
@@ -123,5 +128,10 @@ def test_an_upgrade_and_the_way_back_write_nothing(
         assert {path: version for path, version in world.versions().items() if path.startswith(LIMITS)} == {
             path: version for path, version in written.items() if path.startswith(LIMITS)
         }
-        assert [node.kernel.kernel() for node in nodes] == kernels
-        assert [node.kernel.snapshot() for node in nodes] == texts
+        found, printed = [node.kernel.kernel() for node in nodes], [node.kernel.snapshot() for node in nodes]
+        if agent == PROGRAM:
+            found = [dataclasses.replace(one, chains=other.chains) for one, other in zip(found, kernels, strict=True)]
+            assert [*map(previous.without_rules, printed)] == [*map(previous.without_rules, texts)]
+        else:
+            assert printed == texts
+        assert found == kernels

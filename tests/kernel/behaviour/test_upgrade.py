@@ -71,11 +71,6 @@ def take_over(node: Node, program: pathlib.Path, rewritten: int = 0) -> int:
     return changes(node)
 
 
-def without_rules(texts: dict[str, str]) -> dict[str, str]:
-    """What the tools print, without the rules."""
-    return {command: text for command, text in texts.items() if "tables" not in command and "nft" not in command}
-
-
 def changes(node: Node) -> int:
     """How much the passes changed, as the agent says."""
     return sum(map(int, re.findall(r'"changes": (\d+)', node.log.read_text())))
@@ -106,7 +101,7 @@ def test_an_upgrade_and_the_way_back_change_nothing(
             sent = node.show()["limits"]
             assert take_over(node, program, REWRITTEN) == REWRITTEN + PROBED
             assert dataclasses.replace(node.kernel(), chains=kernel.chains) == kernel
-            assert without_rules(node.snapshot()) == without_rules(texts)
+            assert previous.without_rules(node.snapshot()) == previous.without_rules(texts)
             counted = {limit["name"]: limit["bytes"] for limit in node.show()["limits"]}
             assert all(counted[limit["name"]] >= limit["bytes"] for limit in sent)
             holding.assert_held(meter, RATE)

@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 COMMIT = "da602927b817938376061be3de66e6b94d09fd7c"
@@ -66,3 +67,8 @@ def _unpack(folder: pathlib.Path, commit: str, *below: str) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         members = [member for member in files if any(f"{member.name}/".startswith(f"{each}/") for each in below)]
         files.extractall(folder, members, filter="data")
+
+
+def without_rules(texts: Mapping[str, str]) -> dict[str, str]:
+    """What the tools print about a kernel, without rules: a line for ports is two of them since the version before."""
+    return {command: text for command, text in texts.items() if "tables" not in command and "nft" not in command}
