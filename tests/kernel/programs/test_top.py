@@ -264,10 +264,24 @@ def test_a_limited_client_is_shown_with_its_limit(host: Host, network: Network) 
         table = host.call("top", "--once", "6").stdout
     limits = {row["client"]: row["limits"] for row in told["clients"]}
     assert limits["203.0.113.10"] == [
-        {"name": "greedy", "rateBitsPerSecond": 5000000, "atLimit": True, "mode": "Enforce", "ports": []}
+        {
+            "name": "greedy",
+            "rateBitsPerSecond": 5000000,
+            "atLimit": True,
+            "mode": "Enforce",
+            "ports": [],
+            "policy": None,
+        }
     ]
     assert limits["203.0.113.11"] == [
-        {"name": "quiet", "rateBitsPerSecond": 5000000, "atLimit": False, "mode": "Enforce", "ports": []}
+        {
+            "name": "quiet",
+            "rateBitsPerSecond": 5000000,
+            "atLimit": False,
+            "mode": "Enforce",
+            "ports": [],
+            "policy": None,
+        }
     ]
     assert "greedy 5Mbit, at limit" in table
     assert "quiet 5Mbit\n" in table
