@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bandwidth_lab import git_server
-from bandwidth_lab.kind import cluster, flux, node, release
+from bandwidth_lab.kind import cluster, flux, node, release, shell
 
 LIMITS = "client-bandwidth-limits"
 OPERATOR = "client-bandwidth-operator"
@@ -31,9 +31,32 @@ def limit(name: str, rate: str, clients: Sequence[str] = (CLIENT,), **spec: Any)
     return yaml.safe_dump(document)
 
 
-def manifests() -> dict[str, str]:
-    """The programs as kustomize takes them: deploy/install.yaml, with the images that were built here."""
+def policy(name: str, rate: str, mode: str = "Enforce", **more: Any) -> str:
+    """The file of a policy: who gets more than 12 Mbit/s over ten seconds gets this rate. `more`: fields of spec."""
+    document = {
+        "apiVersion": "clientbandwidth.io/v1alpha1",
+        "kind": "ClientBandwidthPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "when": {"rate": {"above": "12Mbit", "forSeconds": 10}},
+            "then": {"mode": mode, "steps": [{"rate": rate, "ttlSeconds": 3600}]},
+            **more,
+        },
+    }
+    return yaml.safe_dump(document)
+
+
+def manifests(*settings: str) -> dict[str, str]:
+    """The programs as kustomize takes them, with the images that were built here.
+
+    They are deploy/install.yaml; with words for helm's --set what the chart makes with these.
+    """
     install = (release.ROOT / "deploy/install.yaml").read_text()
+    if settings:
+        namespace = install.partition("\n---\n")[0]
+        words = [word for setting in settings for word in ("--set", setting)]
+        chart = ["helm", "template", OPERATOR, str(release.CHART), "--namespace", release.NAMESPACE, "--no-hooks"]
+        install = f"{namespace}\n{shell.run([*chart, *words])}"
     images = {
         found.partition("@")[0].rpartition(":")[0] for found in re.findall(r"^\s+image: \"?([^\s\"]+)", install, re.M)
     }
@@ -74,8 +97,9 @@ class Pipeline:
         """Commit files of the folder of limits, by name; returns the commit, which Flux finds by itself."""
         return self._server.commit({f"limits/{name}.yaml": text for name, text in files.items()})
 
-    def commit_operator(self) -> str:
-        return self._server.commit(manifests())
+    def commit_operator(self, *settings: str) -> str:
+        """Commit the programs, as they are by default or with values of the chart."""
+        return self._server.commit(manifests(*settings))
 
     def rates(self, of: node.Node) -> set[str]:
         """The rates of the classes that a node's kernel has."""
@@ -84,6 +108,14 @@ class Pipeline:
 
     def limits(self) -> Mapping[str, Mapping[str, Any]]:
         return {item["metadata"]["name"]: item for item in self.cluster.get("clientbandwidthlimits")["items"]}
+
+    def made(self, by: str) -> Mapping[str, Mapping[str, Any]]:
+        """By name the limits that a policy made."""
+        return {
+            name: item
+            for name, item in self.limits().items()
+            if item["metadata"].get("labels", {}).get("clientbandwidth.io/policy") == by
+        }
 
     def versions(self) -> dict[str, str]:
         """The resource version of every object that Flux applied, and of the plan."""
