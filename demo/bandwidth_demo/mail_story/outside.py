@@ -111,6 +111,8 @@ class Outside:
         for program, thread in self._programs:
             thread.join(END_SECONDS)
             program.process.kill()  # nothing, as a rule: it has ended with its container
+            with contextlib.suppress(BrokenPipeError):
+                program.stop()
 
 
 @contextlib.contextmanager
