@@ -18,9 +18,7 @@ PORT = 30001
 OFFERED_BITS_PER_SECOND = 24_000_000
 PERSON = "203.0.113.9"
 RECONCILIATIONS = 3
-HELD_BACK_LOOKS = 5
 DECIDE_SECONDS = 90.0  # a window, reports, and a busy machine
-SILENT_SECONDS = 150.0  # two windows, a minute at least, until a node that says nothing counts as silent
 
 
 class Site(NamedTuple):
@@ -120,28 +118,3 @@ def test_a_policy_deleted_in_git_takes_its_limits_along(site: Site) -> None:
     committed(site, fair=None)
     shell.eventually("its limit is gone", lambda: not site.pipeline.made("fair"))
     assert written(site.pipeline.limits()["by-hand"]) == person
-
-
-def test_a_policy_whose_nodes_do_not_measure_is_waited_for(site: Site) -> None:
-    """While no node reports it is not ready, after a commit that changes it neither; when they do, it is."""
-    pipeline = site.pipeline
-    committed(site, fair=policy("fair", "3Mbit", "Observe"), **{"by-hand": None})
-    for node in pipeline.cluster.nodes:
-        node.kill("client-bandwidth-agent", "agent", "SIGSTOP")
-    try:
-        shell.eventually("no node measures", lambda: reason(site) == "NotMeasuring", seconds=SILENT_SECONDS)
-        commit = pipeline.commit(fair=policy("fair", "2Mbit", "Observe"))
-        shell.eventually("Flux waits for it", lambda: pipeline.flux.kustomization(LIMITS).tried == commit)
-        for _ in range(HELD_BACK_LOOKS):
-            assert not pipeline.flux.ready(LIMITS, commit)
-            assert reason(site) == "NotMeasuring"
-    finally:
-        for node in pipeline.cluster.nodes:
-            node.kill("client-bandwidth-agent", "agent", "SIGCONT")
-    pipeline.flux.await_ready(LIMITS, commit)
-
-
-def reason(site: Site) -> str:
-    """Why the policy is ready or is not."""
-    status = site.pipeline.cluster.get("cbp", "fair")["status"]
-    return next(str(each["reason"]) for each in status["conditions"] if each["type"] == "Ready")
