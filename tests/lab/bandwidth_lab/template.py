@@ -3,10 +3,9 @@
     template.py PROGRAM DESCRIPTOR MODULE IMPORTED…
 
 PROGRAM is the path under which users call it, MODULE the one whose `main` it is; with "-" that of the file PROGRAM.
-Each request comes through the socket
-of that descriptor, with the files of the standard streams and, last, of a network namespace; the answer is a process
-number. What was started is no child of this process, but of the one that asked, which is its subreaper. Ends with the
-socket.
+Each request comes through the socket of that descriptor, with the files of the standard streams and, last, of a network
+namespace; the answer is a process number. What was started is no child of this process, but of the one that asked,
+which is its subreaper. Ends with the socket.
 """
 
 from __future__ import annotations
